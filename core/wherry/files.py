@@ -1,0 +1,139 @@
+"""Atomic writes and locks: the two things crash-only state is made of."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+
+from wherry.errors import Conflict, CorruptState, WherryError
+from wherry.lean import dump_json, load_json
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Any
+
+
+def make_dir(path: str, mode: int = 0o700) -> str:
+    """Make `path` and what is missing above it, private to this user."""
+    try:
+        os.mkdir(path, mode)
+    except FileExistsError:
+        pass
+    except FileNotFoundError:
+        make_dir(os.path.dirname(path), mode)
+        make_dir(path, mode)
+    except OSError as error:
+        raise storage_error(error, f"make {path}") from error
+    return path
+
+
+def write_atomic(path: str, content: bytes, *, mode: int = 0o600, sync: bool = False) -> None:
+    """Put `content` at `path`: a reader sees the old file or the new one, never half of it.
+
+    `sync` makes it last over a power failure as well.
+    """
+    temporary = f"{path}.{os.getpid()}.tmp"
+    try:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
+        try:
+            view = memoryview(content)
+            while view:
+                view = view[os.write(descriptor, view) :]
+            if sync:
+                os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        os.replace(temporary, path)
+    except OSError as error:
+        remove_file(temporary)
+        raise storage_error(error, f"write {path}") from error
+
+
+def write_json(path: str, value: Any, *, mode: int = 0o600, sync: bool = False) -> None:
+    """Put `value` at `path` as JSON, atomically."""
+    write_atomic(path, dump_json(value).encode(), mode=mode, sync=sync)
+
+
+def read_json(path: str) -> Any:
+    """The JSON value at `path`. Raises FileNotFoundError, or CorruptState with the path."""
+    with open(path, "rb", buffering=0) as file:
+        content = file.read()
+    try:
+        return load_json(content)
+    except ValueError as error:
+        raise CorruptState(f"{path} is damaged: {error}") from error
+
+
+def remove_file(path: str) -> None:
+    """Remove `path` if it is there."""
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        pass
+
+
+def storage_error(error: OSError, action: str) -> WherryError:
+    """Our error for a failed write: a full disk and a read-only one have a mend of their own."""
+    hint = {
+        errno.ENOSPC: "the disk is full: `wherry system df` shows what uses it",
+        errno.EDQUOT: "the disk quota is used up: `wherry system df` shows what uses it",
+        errno.EROFS: "the file system is read-only; WHERRY_ROOT moves wherry's data elsewhere",
+        errno.EACCES: "WHERRY_ROOT moves wherry's data elsewhere",
+    }.get(error.errno or 0)
+    return WherryError(f"cannot {action}: {error.strerror or error}", hint=hint)
+
+
+class Lock:
+    """An exclusive lock on a file or directory, held by this open descriptor.
+
+    The kernel lets go of it when the process ends, however it ends. On POSIX `path`
+    may be a directory, which is then its own lock file.
+    """
+
+    def __init__(self, path: str, *, shared: bool = False, wait: bool = True) -> None:
+        """`wait=False` raises Conflict where another process holds it."""
+        self._path = path
+        self._shared = shared
+        self._wait = wait
+        self._descriptor = -1
+
+    def __enter__(self) -> Lock:
+        try:
+            self._descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            self._descriptor = os.open(
+                self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
+            )
+        try:
+            _lock(self._descriptor, self._shared, self._wait)
+        except BlockingIOError:
+            os.close(self._descriptor)
+            raise Conflict(f"{self._path} is in use by another wherry process") from None
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        os.close(self._descriptor)
+        self._descriptor = -1
+
+
+if sys.platform == "win32":
+
+    def _lock(descriptor: int, shared: bool, wait: bool) -> None:
+        import msvcrt
+
+        msvcrt.locking(descriptor, msvcrt.LK_LOCK if wait else msvcrt.LK_NBLCK, 1)
+
+else:
+
+    def _lock(descriptor: int, shared: bool, wait: bool) -> None:
+        import fcntl
+
+        kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+        fcntl.flock(descriptor, kind if wait else kind | fcntl.LOCK_NB)

@@ -1,0 +1,123 @@
+"""Every directory and file name that wherry keeps, spelled once.
+
+    DATA   images, containers and volumes; survives a reboot
+    RUN    sockets and process state; gone after a reboot
+
+DATA is `/var/lib/wherry` and RUN `/run/wherry` for root; for others platformdirs'
+user data path and runtime path. `WHERRY_ROOT` moves both below one directory.
+
+Paths are strings here: `pathlib` alone costs as much as the interpreter's start.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+_APP = "wherry"
+
+
+def is_root() -> bool:
+    """Whether this process is root (never on Windows)."""
+    return sys.platform != "win32" and os.geteuid() == 0
+
+
+def data() -> str:
+    """Images, containers and volumes."""
+    if root := os.environ.get("WHERRY_ROOT"):
+        return os.path.join(os.path.abspath(root), "data")
+    if sys.platform == "linux":
+        # What platformdirs answers here, without its 20 ms; a test holds the two together.
+        if is_root():
+            return f"/var/lib/{_APP}"
+        home = os.environ.get("XDG_DATA_HOME", "").strip()
+        return os.path.join(home or os.path.expanduser("~/.local/share"), _APP)
+    import platformdirs
+
+    return platformdirs.user_data_dir(_APP, appauthor=False)
+
+
+def run() -> str:
+    """Sockets and process state."""
+    if root := os.environ.get("WHERRY_ROOT"):
+        return os.path.join(os.path.abspath(root), "run")
+    if sys.platform == "linux":
+        if is_root():
+            return f"/run/{_APP}"
+        return os.path.join(_runtime_dir(), _APP)
+    import platformdirs
+
+    return platformdirs.user_runtime_dir(_APP, appauthor=False)
+
+
+def _runtime_dir() -> str:
+    """XDG_RUNTIME_DIR where it is ours; `su`, cron and CI leave none or another user's."""
+    uid = os.getuid()
+    for candidate in (os.environ.get("XDG_RUNTIME_DIR", ""), f"/run/user/{uid}"):
+        try:
+            if candidate and os.stat(candidate).st_uid == uid:
+                return candidate
+        except OSError:
+            pass
+    return f"/tmp/wherry-{uid}"
+
+
+def config() -> str:
+    """docker's configuration directory, which wherry shares (`config.json`, `certs.d`)."""
+    return os.environ.get("DOCKER_CONFIG") or os.path.expanduser("~/.docker")
+
+
+def cache() -> str:
+    """What can be made again: compiled filters, package lists."""
+    return os.path.join(data(), "cache")
+
+
+def images() -> str:
+    """The image store: an OCI image layout."""
+    return os.path.join(data(), "images")
+
+
+def layers() -> str:
+    """Unpacked layers, one directory per diff id."""
+    return os.path.join(data(), "layers")
+
+
+def containers() -> str:
+    return os.path.join(data(), "containers")
+
+
+def container(container_id: str) -> str:
+    """What a container keeps: its record, bundle, logs and writable layer."""
+    return os.path.join(containers(), container_id)
+
+
+def container_names() -> str:
+    """One symbolic link per container name, to its id."""
+    return os.path.join(data(), "names")
+
+
+def volumes() -> str:
+    return os.path.join(data(), "volumes")
+
+
+def networks() -> str:
+    return os.path.join(data(), "networks")
+
+
+def secrets() -> str:
+    return os.path.join(data(), "secrets")
+
+
+def events() -> str:
+    """The event log."""
+    return os.path.join(data(), "events.jsonl")
+
+
+def run_container(container_id: str) -> str:
+    """What lives no longer than a container's process: socket, pid, exec fifo."""
+    return os.path.join(run(), "containers", container_id)
+
+
+def oci_root() -> str:
+    """Where `wherry oci` keeps the state of containers that others manage."""
+    return os.path.join(run(), "oci")
