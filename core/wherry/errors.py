@@ -40,7 +40,6 @@ class WherryError(Exception):
 
 
 class UsageError(WherryError):
-    exit_code = 125
     http_status = 400
 
 

@@ -260,14 +260,17 @@ class Declaration:
 
     def parse(self, words: Sequence[str], spelled: str = "") -> Values:
         """The values that `words` give. Raises UsageError; {HELP: True} where --help is asked."""
+        spelled = " ".join(("wherry", *(spelled.split() or self.path)))
         try:
             values, rest = self._parse_options(words)
             if HELP in values:
                 return values
-            values.update(self._parse_arguments(rest, spelled or " ".join(self.path)))
+            values.update(self._parse_arguments(rest, spelled))
         except UsageError as error:
-            if error.hint is None:
-                error.hint = f"See 'wherry {spelled or ' '.join(self.path)} --help'."
+            see = f"See '{spelled} --help'."
+            error.hint = see if error.hint is None else f"{error.hint} {see}"
+            if error.exit_code is None:
+                error.exit_code = 125
             raise
         return values
 
@@ -326,7 +329,7 @@ class Declaration:
         variadic = any(each.nargs == -1 for each in self.arguments)
         most = sys.maxsize if variadic else len(self.arguments)
         if not least <= len(words) <= most:
-            error = UsageError(f"'wherry {spelled}' {_arity(least, most)}")
+            error = UsageError(f"'{spelled}' {_arity(least, most)}")
             error.exit_code = 1
             raise error
         values: Values = {}
@@ -343,7 +346,7 @@ class Declaration:
 
 def command(
     *parameters: Option | Argument,
-    name: str = "",
+    name: str | None = None,
     interspersed: bool = True,
     usage: str | None = None,
     examples: str = "",
@@ -353,7 +356,7 @@ def command(
     """Declare the decorated function a command; see the head of this module."""
 
     def declare(function: Callable[..., int]) -> Declaration:
-        path = name or function.__name__.strip("_").replace("_", "-")
+        path = function.__name__.strip("_").replace("_", "-") if name is None else name
         return Declaration(
             function,
             parameters,
