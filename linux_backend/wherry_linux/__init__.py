@@ -1,0 +1,1 @@
+"""What a Linux kernel is asked for: the Runtime that carries wherry's containers."""

@@ -1,0 +1,207 @@
+"""Control groups, version 2: Documentation/admin-guide/cgroup-v2.rst.
+
+A container has one group of its own. On a host whose hierarchy is version 1 or hybrid
+the group lives in the version 2 tree beside it, which has no controllers there: it can
+still be frozen, killed and listed, and limits are refused rather than ignored.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from wherry.errors import KernelError, Unsupported
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from wherry.oci.runtime_spec import Resources
+
+
+def mount_point() -> str | None:
+    """Where the version 2 hierarchy is mounted."""
+    for candidate in ("/sys/fs/cgroup", "/sys/fs/cgroup/unified"):
+        if os.path.exists(f"{candidate}/cgroup.procs"):
+            return candidate
+    return None
+
+
+def own_path() -> str:
+    """This process's group in the version 2 hierarchy, as in /proc/self/cgroup."""
+    try:
+        with open("/proc/self/cgroup") as lines:
+            for line in lines:
+                if line.startswith("0::"):
+                    return line[3:].rstrip("\n")
+    except OSError:
+        pass
+    return "/"
+
+
+def place_for(container_id: str) -> str | None:
+    """The path (below the mount point) of a new container's group; None where we may make none.
+
+    Root's containers live below /wherry; another user's below the group that the
+    service manager delegated to the session.
+    """
+    base = mount_point()
+    if base is None:
+        return None
+    if os.geteuid() == 0:
+        return f"/wherry/{container_id}"
+    path = own_path()
+    while path != "/":
+        directory = base + path
+        # Delegated: the directory is ours, not only a file in it (cgroup-v2.rst, "Delegation").
+        if os.access(f"{directory}/cgroup.procs", os.W_OK) and os.access(directory, os.W_OK):
+            return f"{path}/wherry/{container_id}"
+        path = os.path.dirname(path)
+    return None
+
+
+class Cgroup:
+    """A container's control group."""
+
+    def __init__(self, path: str) -> None:
+        """`path` is below the mount point, as in `linux.cgroupsPath`."""
+        self.path = path
+        self.directory = (mount_point() or "/sys/fs/cgroup") + path
+
+    def make(self) -> None:
+        """Make the group and what is missing above it."""
+        try:
+            os.makedirs(self.directory, 0o755, exist_ok=True)
+        except OSError as error:
+            raise KernelError(
+                f"cannot make control group {self.path}: {error.strerror}", error.errno or 0
+            ) from error
+
+    def add(self, pid: int) -> None:
+        """Move process `pid` into the group."""
+        self._write("cgroup.procs", str(pid))
+
+    def limit(self, resources: Resources) -> None:
+        """Apply `linux.resources`. Raises Unsupported for what this host cannot enforce."""
+        from wherry_linux.limits import files_of
+
+        wanted = files_of(resources)
+        if not wanted:
+            return
+        self._enable(wanted)
+        for name, value in wanted.items():
+            self._write(name, value)
+
+    def _enable(self, wanted: dict[str, str]) -> None:
+        """Turn on the controllers that `wanted` files belong to, from the top down."""
+        controllers = {name.partition(".")[0] for name in wanted} - {"cgroup"}
+        top = mount_point() or "/sys/fs/cgroup"
+        directory = top
+        for part in self.path.strip("/").split("/"):
+            present = set(_read(f"{directory}/cgroup.subtree_control").split())
+            missing = controllers - present
+            offered = set(_read(f"{directory}/cgroup.controllers").split())
+            if missing - offered:
+                names = ", ".join(sorted(missing - offered))
+                raise Unsupported(
+                    f"cannot limit resources: the {names} controller is not available"
+                    f" in control group {directory}",
+                    hint="this host mounts it as cgroup v1, or has not delegated it to this user;"
+                    " `wherry doctor` tells which",
+                )
+            if missing:
+                _write(
+                    f"{directory}/cgroup.subtree_control",
+                    " ".join(f"+{name}" for name in sorted(missing)),
+                )
+            directory = f"{directory}/{part}"
+
+    def processes(self) -> list[int]:
+        """The pids in the group and below it."""
+        found: list[int] = []
+        for directory, _, _ in os.walk(self.directory):
+            found += map(int, _read(f"{directory}/cgroup.procs").split())
+        return found
+
+    def freeze(self, *, frozen: bool) -> None:
+        """Stop every process in the group, or let it go on; returns when it has happened."""
+        self._write("cgroup.freeze", "1" if frozen else "0")
+        self._wait_for_event("frozen", "1" if frozen else "0")
+
+    def is_frozen(self) -> bool:
+        return _read(f"{self.directory}/cgroup.freeze").strip() == "1"
+
+    def kill(self) -> None:
+        """Kill every process in the group (cgroup.kill, Linux 5.14)."""
+        try:
+            self._write("cgroup.kill", "1")
+        except KernelError as error:
+            if error.errno != errno.ENOENT:
+                raise
+            for pid in self.processes():
+                try:
+                    os.kill(pid, 9)
+                except ProcessLookupError:
+                    pass
+
+    def remove(self) -> None:
+        """Remove the group and those that the container made in it; it has to be empty."""
+        for directory, _, _ in os.walk(self.directory, topdown=False):
+            try:
+                os.rmdir(directory)
+            except FileNotFoundError:
+                pass
+            except OSError as error:
+                if error.errno != errno.EBUSY:
+                    raise KernelError(
+                        f"cannot remove control group {self.path}: {error.strerror}",
+                        error.errno or 0,
+                    ) from error
+                self._wait_for_event("populated", "0")
+                os.rmdir(directory)
+
+    def event(self, key: str) -> str:
+        """A value of cgroup.events."""
+        for line in _read(f"{self.directory}/cgroup.events").splitlines():
+            name, _, value = line.partition(" ")
+            if name == key:
+                return value
+        return ""
+
+    def _wait_for_event(self, key: str, value: str, seconds: float = 5) -> None:
+        import select
+
+        try:
+            descriptor = os.open(f"{self.directory}/cgroup.events", os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return
+        try:
+            poll = select.poll()
+            poll.register(descriptor, select.POLLPRI)
+            while self.event(key) != value:
+                if not poll.poll(int(seconds * 1000)):
+                    raise KernelError(f"control group {self.path} did not become {key}={value}")
+        finally:
+            os.close(descriptor)
+
+    def _write(self, name: str, value: str) -> None:
+        _write(f"{self.directory}/{name}", value)
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path) as file:
+            return file.read()
+    except OSError:
+        return ""
+
+
+def _write(path: str, value: str) -> None:
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.write(descriptor, value.encode())
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise KernelError(
+            f"cannot write {value!r} to {path}: {error.strerror}", error.errno or 0
+        ) from error

@@ -1,0 +1,91 @@
+"""Messages between a runtime and the process it is making into a container."""
+
+from __future__ import annotations
+
+import os
+
+from wherry.errors import WherryError, from_json, to_json
+from wherry.lean import dump_json, load_json, sockets
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+_MAX_MESSAGE = 65536
+
+
+class Channel:
+    """One end of a socket that carries JSON messages, each with at most one descriptor."""
+
+    def __init__(self, socket: Any) -> None:
+        self._socket = socket
+
+    @classmethod
+    def pair(cls) -> tuple[Channel, Channel]:
+        """Two connected ends."""
+        ours, theirs = sockets.socketpair(sockets.AF_UNIX, sockets.SOCK_SEQPACKET)
+        return cls(ours), cls(theirs)
+
+    def fileno(self) -> int:
+        return int(self._socket.fileno())
+
+    def close(self) -> None:
+        self._socket.close()
+
+    def send(self, message: dict[str, Any], descriptor: int = -1) -> None:
+        """Send a message. A peer that is gone is not an error: nobody wants to know."""
+        rights = []
+        if descriptor >= 0:
+            rights = [
+                (
+                    sockets.SOL_SOCKET,
+                    sockets.SCM_RIGHTS,
+                    descriptor.to_bytes(4, "little"),
+                )
+            ]
+        try:
+            self._socket.sendmsg([dump_json(message).encode()], rights, sockets.MSG_NOSIGNAL)
+        except (BrokenPipeError, ConnectionResetError):
+            pass
+
+    def send_error(self, error: BaseException) -> None:
+        """Send what `receive` raises at the other end."""
+        if not isinstance(error, WherryError):
+            error = WherryError(f"{type(error).__name__}: {error}")
+        self.send({"error": to_json(error)})
+
+    def receive(self) -> tuple[dict[str, Any], int]:
+        """The next message and its descriptor (-1 without), which the caller owns.
+
+        ({}, -1) at the end. Raises the error that the peer sent.
+        """
+        while True:
+            try:
+                data, rights, _, _ = self._socket.recvmsg(_MAX_MESSAGE, sockets.CMSG_SPACE(4))
+                break
+            except InterruptedError:
+                continue
+            except ConnectionResetError:
+                return {}, -1
+        descriptor = -1
+        for level, kind, payload in rights:
+            if (level, kind) == (sockets.SOL_SOCKET, sockets.SCM_RIGHTS):
+                descriptor = int.from_bytes(payload[:4], "little")
+                os.set_inheritable(descriptor, False)
+        if not data:
+            return {}, descriptor
+        message = load_json(data)
+        if "error" in message:
+            raise from_json(message["error"])
+        return message, descriptor
+
+    def expect(self, what: str) -> tuple[dict[str, Any], int]:
+        """The next message, which has to have the key `what`."""
+        message, descriptor = self.receive()
+        if what not in message:
+            raise WherryError(
+                "the container's first process ended before it was ready"
+                if not message
+                else f"unexpected message {message} instead of {what}"
+            )
+        return message, descriptor

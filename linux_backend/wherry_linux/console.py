@@ -1,0 +1,44 @@
+"""Pseudo-terminals: pty(7), tty_ioctl(4)."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import struct
+
+TIOCSCTTY = 0x540E
+TIOCGWINSZ = 0x5413
+TIOCSWINSZ = 0x5414
+TIOCGPTN = 0x80045430
+TIOCSPTLCK = 0x40045431
+
+
+def open_pair(ptmx: int) -> int:
+    """Unlock the terminal whose master side is `ptmx`; the number of its slave in /dev/pts."""
+    fcntl.ioctl(ptmx, TIOCSPTLCK, struct.pack("i", 0))
+    number: int = struct.unpack("I", fcntl.ioctl(ptmx, TIOCGPTN, b"\0" * 4))[0]
+    return number
+
+
+def set_size(terminal: int, rows: int, columns: int) -> None:
+    """Tell the programs on a terminal how large it is."""
+    if rows > 0 and columns > 0:
+        fcntl.ioctl(terminal, TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+
+
+def get_size(terminal: int) -> tuple[int, int]:
+    """Rows and columns; (0, 0) where `terminal` is none."""
+    try:
+        rows, columns, _, _ = struct.unpack(
+            "HHHH", fcntl.ioctl(terminal, TIOCGWINSZ, b"\0" * 8)
+        )
+    except OSError:
+        return 0, 0
+    return rows, columns
+
+
+def take(terminal: int) -> None:
+    """Make `terminal` the controlling one of this session leader, and its standard streams."""
+    fcntl.ioctl(terminal, TIOCSCTTY, 0)
+    for descriptor in range(3):
+        os.dup2(terminal, descriptor)

@@ -1,0 +1,162 @@
+"""Id maps of user namespaces: user_namespaces(7), newuidmap(1), subuid(5)."""
+
+from __future__ import annotations
+
+import os
+
+from wherry.errors import AccessDenied, KernelError, WherryError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from wherry.oci.runtime_spec import IdMapping
+
+# Every id there is: a map that changes no owner, in a namespace that has no power outside.
+IDENTITY: list[IdMapping] = [{"containerID": 0, "hostID": 0, "size": 4294967295}]
+
+
+def subordinate_ids(path: str, uid: int) -> list[tuple[int, int]]:
+    """The ranges (first id, how many) that `path` (subuid(5)) grants to user `uid`."""
+    owners = {str(uid)}
+    try:
+        import pwd
+
+        owners.add(pwd.getpwuid(uid).pw_name)
+    except KeyError:
+        pass
+    ranges = []
+    try:
+        with open(path) as lines:
+            for line in lines:
+                fields = line.strip().split(":")
+                if len(fields) == 3 and fields[0] in owners:
+                    try:
+                        first, count = int(fields[1]), int(fields[2])
+                    except ValueError:
+                        continue
+                    if count > 0:
+                        ranges.append((first, count))
+    except OSError:
+        pass
+    return ranges
+
+
+def rootless_maps(uid: int, gid: int) -> tuple[list[IdMapping], list[IdMapping]]:
+    """Root inside is the caller outside, followed by the caller's subordinate ids.
+
+    With no subordinate ids, or without newuidmap(1), only root exists inside.
+    """
+    uids = subordinate_ids("/etc/subuid", uid)
+    gids = subordinate_ids("/etc/subgid", uid)
+    if not (uids and gids and find_program("newuidmap") and find_program("newgidmap")):
+        uids = gids = []
+    return _stack(uid, uids), _stack(gid, gids)
+
+
+def _stack(own: int, ranges: list[tuple[int, int]]) -> list[IdMapping]:
+    maps: list[IdMapping] = [{"containerID": 0, "hostID": own, "size": 1}]
+    following = 1
+    for first, count in ranges:
+        maps.append({"containerID": following, "hostID": first, "size": count})
+        following += count
+    return maps
+
+
+def keep_id(maps: list[IdMapping], own: int, inside: int) -> list[IdMapping]:
+    """`maps` changed so that host id `own` is `inside` within (podman's --userns keep-id)."""
+    kept: list[IdMapping] = [{"containerID": inside, "hostID": own, "size": 1}]
+    following = 0
+    for entry in maps:
+        if entry["hostID"] == own and entry["size"] == 1:
+            continue
+        first, left = entry["hostID"], entry["size"]
+        while left:
+            if following == inside:
+                following += 1
+            room = min(left, inside - following) if following < inside else left
+            kept.append({"containerID": following, "hostID": first, "size": room})
+            following, first, left = following + room, first + room, left - room
+    return kept
+
+
+def mapped_size(maps: list[IdMapping]) -> int:
+    """The first id above all that `maps` holds."""
+    return max(entry["containerID"] + entry["size"] for entry in maps)
+
+
+def to_host(maps: list[IdMapping], inside: int) -> int | None:
+    """The host's id of `inside`; None where it is not mapped."""
+    for entry in maps:
+        if 0 <= inside - entry["containerID"] < entry["size"]:
+            return entry["hostID"] + inside - entry["containerID"]
+    return None
+
+
+def find_program(name: str) -> str | None:
+    """The path of `name` in PATH or where administrators' programs are."""
+    for directory in (*os.environ.get("PATH", "").split(":"), "/usr/bin", "/usr/sbin", "/sbin"):
+        path = os.path.join(directory, name)
+        if directory and os.access(path, os.X_OK):
+            return path
+    return None
+
+
+def write_maps(pid: int, uid_maps: list[IdMapping], gid_maps: list[IdMapping]) -> None:
+    """Write the maps of the user namespace that process `pid` has just made.
+
+    Root writes them itself; others may map their own id alone, and ask newuidmap(1)
+    for more.
+    """
+    if os.geteuid() == 0:
+        _write(pid, "gid_map", gid_maps)
+        _write(pid, "uid_map", uid_maps)
+        return
+    if _is_own(uid_maps, os.geteuid()) and _is_own(gid_maps, os.getegid()):
+        # user_namespaces(7): without a helper, setgroups(2) has to be given up first.
+        _write_file(f"/proc/{pid}/setgroups", "deny")
+        _write(pid, "gid_map", gid_maps)
+        _write(pid, "uid_map", uid_maps)
+        return
+    _ask_helper("newgidmap", pid, gid_maps)
+    _ask_helper("newuidmap", pid, uid_maps)
+
+
+def _is_own(maps: list[IdMapping], own: int) -> bool:
+    return len(maps) == 1 and maps[0]["size"] == 1 and maps[0]["hostID"] == own
+
+
+def _write(pid: int, name: str, maps: list[IdMapping]) -> None:
+    lines = (f"{entry['containerID']} {entry['hostID']} {entry['size']}\n" for entry in maps)
+    _write_file(f"/proc/{pid}/{name}", "".join(lines))
+
+
+def _write_file(path: str, content: str) -> None:
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.write(descriptor, content.encode())
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise KernelError(
+            f"cannot write {path}: {error.strerror}",
+            error.errno or 0,
+            hint="`wherry doctor` tells what keeps this user from making user namespaces",
+        ) from error
+
+
+def _ask_helper(name: str, pid: int, maps: list[IdMapping]) -> None:
+    program = find_program(name)
+    if program is None:
+        raise WherryError(f"{name} is not installed", hint="install the package uidmap")
+    numbers = (
+        str(number)
+        for entry in maps
+        for number in (entry["containerID"], entry["hostID"], entry["size"])
+    )
+    helper = os.posix_spawn(program, [name, str(pid), *numbers], os.environ)
+    status = os.waitstatus_to_exitcode(os.waitpid(helper, 0)[1])
+    if status != 0:
+        raise AccessDenied(
+            f"{name} could not map this user's ids (exit code {status})",
+            hint=f"/etc/sub{name[3]}id must grant the range; `wherry doctor` shows the line",
+        )

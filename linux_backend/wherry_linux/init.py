@@ -1,0 +1,283 @@
+"""From a fork of the runtime to the container's first process: runtime-spec "Lifecycle".
+
+    stage one   enters or makes the namespaces, and forks
+    init        pid 1 of the new pid namespace: builds the root, waits for `start`,
+                gives up what the program may not have, and becomes the program
+
+Both report to the runtime over one Channel, which closes when the program runs.
+"""
+
+from __future__ import annotations
+
+import os
+
+import select
+
+from wherry.errors import KernelError, WherryError
+from wherry.lean import dump_json, sockets
+from wherry_linux import console
+from wherry_linux import constants as c
+from wherry_linux.mounts import fd_path, open_in_root
+from wherry_linux.process import (
+    become,
+    enter_directory,
+    environment,
+    execute,
+    find_executable,
+    resolve_identity,
+    set_limits,
+    set_personality,
+)
+from wherry_linux.rootfs import (
+    enter_root,
+    make_devices,
+    make_readonly,
+    make_root_readonly,
+    mask,
+    mount_all,
+    mount_root,
+    write_sysctls,
+)
+from wherry_linux.syscalls import check, keyctl, libc, mount, prctl, unshare
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from wherry.oci.runtime_spec import Spec
+    from wherry_linux.channel import Channel
+    from wherry_linux.namespaces import Plan
+
+
+class Launch:
+    """How the runtime wants its container started, beside what the spec says."""
+
+    def __init__(
+        self,
+        *,
+        spec: Spec,
+        state: dict[str, Any],
+        fifo: str,
+        plan: Plan,
+        stdio: tuple[int, int, int] | None = None,
+        console_socket: Any = None,
+        preserve: int = 0,
+        new_keyring: bool = True,
+        die_with_parent: bool = False,
+    ) -> None:
+        self.spec = spec
+        self.state = state
+        self.fifo = fifo
+        self.plan = plan
+        self.stdio = stdio
+        self.console_socket = console_socket
+        self.preserve = preserve
+        self.new_keyring = new_keyring
+        self.die_with_parent = die_with_parent
+
+
+def stage_one(launch: Launch, channel: Channel) -> None:
+    """The forked child of the runtime; never returns."""
+    try:
+        _enter_namespaces(launch, channel)
+        pid = os.fork()
+    except BaseException as error:
+        channel.send_error(error)
+        os._exit(1)
+    if pid:
+        channel.send({"pid": pid})
+        os._exit(0)
+    try:
+        _init(launch, channel)
+    except BaseException as error:
+        if os.environ.get("WHERRY_DEBUG"):
+            import traceback
+
+            traceback.print_exc()
+        channel.send_error(error)
+    os._exit(1)
+
+
+def _enter_namespaces(launch: Launch, channel: Channel) -> None:
+    plan, linux = launch.plan, launch.spec["linux"]
+    if "user" in plan.joined:
+        plan.join("user")
+    elif plan.makes("user"):
+        try:
+            unshare(c.CLONE_NEWUSER)
+        except KernelError as error:
+            error.hint = "`wherry doctor` tells what keeps this user from making user namespaces"
+            raise
+    # The runtime writes the maps, and moves this process into the container's cgroup,
+    # which a cgroup namespace takes as its root.
+    channel.send({"namespaces": True})
+    channel.expect("go")
+    if "user" in plan.kinds:
+        if libc.setgroups(0, None) < 0:
+            pass  # denied in a single-id namespace
+        os.setresgid(0, 0, 0)
+        os.setresuid(0, 0, 0)
+    for kind in list(plan.joined):
+        plan.join(kind)
+    unshare(plan.flags & ~c.CLONE_NEWUSER)
+    offsets = linux.get("timeOffsets")
+    if offsets:
+        _set_clocks(offsets)
+
+
+def _set_clocks(offsets: dict[str, dict[str, int]]) -> None:
+    """time_namespaces(7): the offsets are fixed once the first process enters."""
+    lines = "".join(
+        f"{clock} {offset.get('secs', 0)} {offset.get('nanosecs', 0)}\n"
+        for clock, offset in offsets.items()
+    )
+    try:
+        with open("/proc/self/timens_offsets", "w") as file:
+            file.write(lines)
+    except OSError as error:
+        raise KernelError(
+            f"cannot set the clock offsets: {error.strerror}",
+            error.errno or 0,
+            hint="an offset must not make a clock negative or reach beyond 146 years",
+        ) from error
+
+
+def _init(launch: Launch, channel: Channel) -> None:
+    spec = launch.spec
+    process, linux = spec["process"], spec["linux"]
+    # Only now has the runtime adopted this process, and run its hooks.
+    channel.expect("go")
+    os.setsid()
+    if launch.new_keyring:
+        _new_keyring(spec)
+    _name_host(spec, launch.plan)
+    if launch.plan.makes("network"):
+        _raise_loopback()
+    start = os.open(launch.fifo, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    userns = os.open("/proc/self/ns/user", os.O_RDONLY | os.O_CLOEXEC)
+    set_limits(process)
+
+    root = mount_root(spec)
+    mount_all(spec, root, userns)
+    os.close(userns)
+    make_devices(spec, root, bind="user" in launch.plan.kinds)
+    if process.get("terminal"):
+        terminal = _open_console(root, spec, launch, channel)
+    _run_hooks(launch, "createContainer")
+    enter_root(root)
+    os.close(root)
+    write_sysctls(linux.get("sysctl") or {})
+    os.makedirs(process["cwd"], exist_ok=True)
+    make_root_readonly(spec)
+    make_readonly(linux.get("readonlyPaths") or [])
+    mask(linux.get("maskedPaths") or [])
+    set_personality(linux.get("personality"))
+
+    identity = resolve_identity(process, spec.get("annotations") or {})
+    variables = environment(process, identity.home)
+    executable = find_executable(process["args"], variables, process["cwd"])
+    channel.send({"created": True})
+    _wait_for_start(start)
+
+    _run_hooks(launch, "startContainer")
+    if process.get("terminal"):
+        console.take(terminal)
+    else:
+        _take_streams(launch, (identity.uid, identity.gid))
+    try:
+        os.chdir(process["cwd"])
+    except PermissionError:
+        pass  # the user may be allowed where root of a user namespace is not
+    become(process, identity, linux.get("seccomp"), dump_json(launch.state))
+    enter_directory(process["cwd"])
+    if launch.die_with_parent:
+        # Set last: every change of ids clears it (prctl(2)).
+        prctl(c.PR_SET_PDEATHSIG, 9)
+    execute(executable, process["args"], variables, launch.preserve)
+
+
+def _wait_for_start(fifo: int) -> None:
+    """Block until `start` writes to the fifo; readable without a writer means nothing."""
+    poll = select.poll()
+    poll.register(fifo, select.POLLIN)
+    while True:
+        poll.poll()
+        try:
+            if os.read(fifo, 1):
+                return
+        except BlockingIOError:
+            continue
+
+
+def _take_streams(launch: Launch, owner: tuple[int, int]) -> None:
+    for target, source in enumerate(launch.stdio or ()):
+        os.dup2(source, target)
+    for descriptor in range(3):
+        # The program may open /dev/stderr by name, which asks for permission anew.
+        try:
+            if os.fstat(descriptor).st_uid != owner[0]:
+                os.fchown(descriptor, owner[0], -1)
+        except OSError:
+            pass
+
+
+def _new_keyring(spec: Spec) -> None:
+    try:
+        keyctl(c.KEYCTL_JOIN_SESSION_KEYRING, None)
+    except KernelError:
+        pass  # a kernel without keyrings, or a filter around us that denies them
+
+
+def _name_host(spec: Spec, plan: Plan) -> None:
+    if "uts" not in plan.kinds:
+        return
+    try:
+        if spec.get("hostname"):
+            sockets.sethostname(spec["hostname"])
+        if spec.get("domainname"):
+            name = spec["domainname"].encode()
+            check(libc.setdomainname(name, len(name)), f"set domain name {spec['domainname']}")
+    except OSError as error:
+        raise WherryError(f"cannot set hostname {spec['hostname']!r}: {error.strerror}") from error
+
+
+def _raise_loopback() -> None:
+    """A new network namespace has a loopback interface that is down (netdevice(7))."""
+    import fcntl
+    import struct
+
+    siocsifflags, iff_up_running = 0x8914, 0x41
+    socket = sockets.socket(sockets.AF_INET, sockets.SOCK_DGRAM | sockets.SOCK_CLOEXEC)
+    try:
+        fcntl.ioctl(socket.fileno(), siocsifflags, struct.pack("16sH14x", b"lo", iff_up_running))
+    finally:
+        socket.close()
+
+
+def _open_console(root: int, spec: Spec, launch: Launch, channel: Channel) -> int:
+    """A terminal of the container's own devpts; its master goes to the runtime's client."""
+    master = open_in_root(root, "/dev/pts/ptmx", flags=os.O_RDWR | os.O_NOCTTY)
+    number = console.open_pair(master)
+    size = spec["process"].get("consoleSize") or {}
+    console.set_size(master, size.get("height", 0), size.get("width", 0))
+    slave = open_in_root(root, f"/dev/pts/{number}", flags=os.O_RDWR | os.O_NOCTTY)
+    target = open_in_root(root, "/dev/console", create="file")
+    mount(fd_path(slave), fd_path(target), "", c.MS_BIND)
+    os.close(target)
+    if launch.console_socket is None:
+        channel.send({"console": True}, master)
+    else:
+        # runc's protocol: the terminal's name as the message, its master beside it.
+        rights = [(sockets.SOL_SOCKET, sockets.SCM_RIGHTS, master.to_bytes(4, "little"))]
+        launch.console_socket.sendmsg([f"/dev/pts/{number}".encode()], rights)
+        launch.console_socket.close()
+    os.close(master)
+    return slave
+
+
+def _run_hooks(launch: Launch, kind: str) -> None:
+    hooks = (launch.spec.get("hooks") or {}).get(kind)
+    if hooks:
+        from wherry_linux.hooks import run_hooks
+
+        run_hooks(hooks, kind, launch.state)

@@ -1,0 +1,318 @@
+"""Mounts below a root file system that is not ours to trust: runtime-spec `mounts`, mount(8).
+
+The image decides what lies at a mount's destination, symbolic links included. So a
+destination is always resolved by the kernel inside the new root (openat2,
+RESOLVE_IN_ROOT), and mounted on through the descriptor that this gives.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import posixpath
+import stat
+
+from wherry.errors import KernelError, WherryError
+from wherry_linux import constants as c
+from wherry_linux.syscalls import mount, mount_setattr, move_mount, open_tree, openat2
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from wherry.oci.runtime_spec import Mount
+
+# option: (flag, whether it clears)
+_FLAGS = {
+    "async": (c.MS_SYNCHRONOUS, True),
+    "atime": (c.MS_NOATIME, True),
+    "bind": (c.MS_BIND, False),
+    "defaults": (0, False),
+    "dev": (c.MS_NODEV, True),
+    "diratime": (c.MS_NODIRATIME, True),
+    "dirsync": (c.MS_DIRSYNC, False),
+    "exec": (c.MS_NOEXEC, True),
+    "iversion": (c.MS_I_VERSION, False),
+    "lazytime": (c.MS_LAZYTIME, False),
+    "loud": (c.MS_SILENT, True),
+    "mand": (c.MS_MANDLOCK, False),
+    "noatime": (c.MS_NOATIME, False),
+    "nodev": (c.MS_NODEV, False),
+    "nodiratime": (c.MS_NODIRATIME, False),
+    "noexec": (c.MS_NOEXEC, False),
+    "noiversion": (c.MS_I_VERSION, True),
+    "nolazytime": (c.MS_LAZYTIME, True),
+    "nomand": (c.MS_MANDLOCK, True),
+    "norelatime": (c.MS_RELATIME, True),
+    "nostrictatime": (c.MS_STRICTATIME, True),
+    "nosuid": (c.MS_NOSUID, False),
+    "nosymfollow": (c.MS_NOSYMFOLLOW, False),
+    "rbind": (c.MS_BIND | c.MS_REC, False),
+    "relatime": (c.MS_RELATIME, False),
+    "remount": (c.MS_REMOUNT, False),
+    "ro": (c.MS_RDONLY, False),
+    "rw": (c.MS_RDONLY, True),
+    "silent": (c.MS_SILENT, False),
+    "strictatime": (c.MS_STRICTATIME, False),
+    "suid": (c.MS_NOSUID, True),
+    "symfollow": (c.MS_NOSYMFOLLOW, True),
+    "sync": (c.MS_SYNCHRONOUS, False),
+}
+
+_PROPAGATION = {
+    "private": c.MS_PRIVATE,
+    "rprivate": c.MS_PRIVATE | c.MS_REC,
+    "slave": c.MS_SLAVE,
+    "rslave": c.MS_SLAVE | c.MS_REC,
+    "shared": c.MS_SHARED,
+    "rshared": c.MS_SHARED | c.MS_REC,
+    "unbindable": c.MS_UNBINDABLE,
+    "runbindable": c.MS_UNBINDABLE | c.MS_REC,
+}
+
+# option: (attributes to set, attributes to clear), for the whole tree below (mount_setattr).
+_RECURSIVE = {
+    "rro": (c.MOUNT_ATTR_RDONLY, 0),
+    "rrw": (0, c.MOUNT_ATTR_RDONLY),
+    "rnosuid": (c.MOUNT_ATTR_NOSUID, 0),
+    "rsuid": (0, c.MOUNT_ATTR_NOSUID),
+    "rnodev": (c.MOUNT_ATTR_NODEV, 0),
+    "rdev": (0, c.MOUNT_ATTR_NODEV),
+    "rnoexec": (c.MOUNT_ATTR_NOEXEC, 0),
+    "rexec": (0, c.MOUNT_ATTR_NOEXEC),
+    "rnodiratime": (c.MOUNT_ATTR_NODIRATIME, 0),
+    "rdiratime": (0, c.MOUNT_ATTR_NODIRATIME),
+    "rrelatime": (c.MOUNT_ATTR_RELATIME, c.MOUNT_ATTR__ATIME),
+    "rnorelatime": (c.MOUNT_ATTR_RELATIME, c.MOUNT_ATTR__ATIME),
+    "rnoatime": (c.MOUNT_ATTR_NOATIME, c.MOUNT_ATTR__ATIME),
+    "ratime": (c.MOUNT_ATTR_RELATIME, c.MOUNT_ATTR__ATIME),
+    "rstrictatime": (c.MOUNT_ATTR_STRICTATIME, c.MOUNT_ATTR__ATIME),
+    "rnostrictatime": (c.MOUNT_ATTR_RELATIME, c.MOUNT_ATTR__ATIME),
+    "rnosymfollow": (c.MOUNT_ATTR_NOSYMFOLLOW, 0),
+    "rsymfollow": (0, c.MOUNT_ATTR_NOSYMFOLLOW),
+}
+
+OPTIONS = sorted({*_FLAGS, *_PROPAGATION, *_RECURSIVE, "tmpcopyup", "idmap", "ridmap"})
+
+# What may be changed on a bind mount of its own (mount(2), "per-mount-point flags").
+_PER_MOUNT = (
+    c.MS_RDONLY
+    | c.MS_NOSUID
+    | c.MS_NODEV
+    | c.MS_NOEXEC
+    | c.MS_NOATIME
+    | c.MS_NODIRATIME
+    | c.MS_RELATIME
+    | c.MS_STRICTATIME
+    | c.MS_NOSYMFOLLOW
+)
+_STATVFS = {
+    os.ST_RDONLY: c.MS_RDONLY,
+    os.ST_NOSUID: c.MS_NOSUID,
+    os.ST_NODEV: c.MS_NODEV,
+    os.ST_NOEXEC: c.MS_NOEXEC,
+    os.ST_NOATIME: c.MS_NOATIME,
+    os.ST_NODIRATIME: c.MS_NODIRATIME,
+    os.ST_RELATIME: c.MS_RELATIME,
+}
+
+
+class Options:
+    """The options of one mount, sorted by which system call they are for."""
+
+    def __init__(self, options: list[str]) -> None:
+        self.flags = 0
+        self.propagation: list[int] = []
+        self.recursive_set = 0
+        self.recursive_clear = 0
+        self.idmap = ""
+        self.copy_up = False
+        data = []
+        for option in options:
+            if option in _FLAGS:
+                flag, clears = _FLAGS[option]
+                self.flags = self.flags & ~flag if clears else self.flags | flag
+            elif option in _PROPAGATION:
+                self.propagation.append(_PROPAGATION[option])
+            elif option in _RECURSIVE:
+                attributes, cleared = _RECURSIVE[option]
+                self.recursive_set = self.recursive_set & ~cleared | attributes
+                self.recursive_clear |= cleared
+            elif option in ("idmap", "ridmap"):
+                self.idmap = option
+            elif option == "tmpcopyup":
+                self.copy_up = True
+            else:
+                data.append(option)
+        self.data = ",".join(data)
+
+
+def mount_into(root: int, entry: Mount, *, userns: int = -1) -> None:
+    """Make one of the spec's mounts below the directory that descriptor `root` holds.
+
+    `userns` is the namespace whose maps an idmapped mount takes.
+    """
+    options = Options(entry.get("options") or [])
+    destination = posixpath.normpath("/" + entry["destination"])
+    fstype = entry.get("type", "")
+    source = entry.get("source", "")
+    is_bind = bool(options.flags & c.MS_BIND) or fstype == "bind"
+    try:
+        if is_bind:
+            _bind(root, source, destination, options, userns)
+        else:
+            _mount_new(root, fstype, source or fstype, destination, options)
+    except OSError as error:
+        raise KernelError(
+            f"cannot mount {source or fstype} on {destination}: {error.strerror}",
+            error.errno or 0,
+        ) from error
+    except KernelError as error:
+        raise KernelError(
+            f"cannot mount {source or fstype} on {destination}: {os.strerror(error.errno)}",
+            error.errno,
+        ) from error
+
+
+def _mount_new(root: int, fstype: str, source: str, destination: str, options: Options) -> None:
+    target = open_in_root(root, destination, create="directory")
+    path = fd_path(target)
+    saved = _save_for_copy_up(target) if options.copy_up else None
+    try:
+        mount(source, path, fstype, options.flags & ~c.MS_REC, options.data)
+    finally:
+        os.close(target)
+    mounted = open_in_root(root, destination)
+    try:
+        if saved is not None:
+            _restore(mounted, saved)
+        _finish(mounted, options)
+    finally:
+        os.close(mounted)
+
+
+def _bind(root: int, source: str, destination: str, options: Options, userns: int) -> None:
+    try:
+        kind = os.stat(source).st_mode
+    except OSError as error:
+        raise WherryError(
+            f"bind source path does not exist: {source}"
+            if error.errno == errno.ENOENT
+            else f"cannot read bind source path {source}: {error.strerror}"
+        ) from error
+    target = open_in_root(
+        root, destination, create="directory" if stat.S_ISDIR(kind) else "file"
+    )
+    recursive = options.flags & c.MS_REC
+    try:
+        if options.idmap:
+            tree = open_tree(
+                c.AT_FDCWD,
+                source,
+                c.OPEN_TREE_CLONE | c.OPEN_TREE_CLOEXEC | (c.AT_RECURSIVE if recursive else 0),
+            )
+            try:
+                mount_setattr(
+                    tree,
+                    "",
+                    c.AT_EMPTY_PATH | (c.AT_RECURSIVE if options.idmap == "ridmap" else 0),
+                    attr_set=c.MOUNT_ATTR_IDMAP,
+                    userns_fd=userns,
+                )
+                move_mount(
+                    tree, "", target, "", c.MOVE_MOUNT_F_EMPTY_PATH | c.MOVE_MOUNT_T_EMPTY_PATH
+                )
+            finally:
+                os.close(tree)
+        else:
+            mount(source, fd_path(target), "", c.MS_BIND | recursive)
+    finally:
+        os.close(target)
+    mounted = open_in_root(root, destination)
+    try:
+        changed = options.flags & _PER_MOUNT
+        if changed:
+            remount_bind(fd_path(mounted), changed)
+        _finish(mounted, options)
+    finally:
+        os.close(mounted)
+
+
+def remount_bind(path: str, flags: int) -> None:
+    """Add per-mount flags, keeping those it has: in a user namespace they are locked."""
+    present = os.statvfs(path).f_flag
+    for bit, flag in _STATVFS.items():
+        if present & bit:
+            flags |= flag
+    mount("", path, "", c.MS_REMOUNT | c.MS_BIND | flags)
+
+
+def _finish(mounted: int, options: Options) -> None:
+    for propagation in options.propagation:
+        mount("", fd_path(mounted), "", propagation)
+    if options.recursive_set or options.recursive_clear:
+        mount_setattr(
+            mounted,
+            "",
+            c.AT_EMPTY_PATH | c.AT_RECURSIVE,
+            attr_set=options.recursive_set,
+            attr_clr=options.recursive_clear,
+        )
+
+
+def _save_for_copy_up(directory: int) -> int:
+    """A descriptor of what a tmpfs is about to hide."""
+    return os.open(fd_path(directory), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+
+def _restore(mounted: int, saved: int) -> None:
+    from wherry.container.copy import copy_tree
+
+    try:
+        target = os.open(fd_path(mounted), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            copy_tree(saved, target)
+        finally:
+            os.close(target)
+    finally:
+        os.close(saved)
+
+
+def fd_path(descriptor: int) -> str:
+    """A path of the file that a descriptor holds, for calls that take only paths."""
+    return f"/proc/self/fd/{descriptor}"
+
+
+def open_in_root(root: int, path: str, *, create: str = "", flags: int = os.O_PATH) -> int:
+    """A descriptor of `path` with `root` as the root directory, whatever links lie on the way.
+
+    `create`, "directory" or "file", makes what is missing. The caller owns the descriptor.
+    """
+    try:
+        return openat2(root, path, flags, resolve=c.RESOLVE_IN_ROOT | c.RESOLVE_NO_MAGICLINKS)
+    except KernelError as error:
+        if error.errno != errno.ENOENT or not create:
+            raise
+    parent_path, name = posixpath.split(path.rstrip("/"))
+    parent = open_in_root(root, parent_path or "/", create="directory")
+    try:
+        _create(root, parent, name, create)
+    finally:
+        os.close(parent)
+    return openat2(root, path, flags, resolve=c.RESOLVE_IN_ROOT | c.RESOLVE_NO_MAGICLINKS)
+
+
+def _create(root: int, parent: int, name: str, kind: str) -> None:
+    try:
+        if kind == "directory":
+            os.mkdir(name, 0o755, dir_fd=parent)
+        else:
+            made = os.open(name, os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644, dir_fd=parent)
+            os.close(made)
+    except FileExistsError:
+        # A symbolic link to nowhere: make what it points to, still inside the root.
+        try:
+            link = os.readlink(name, dir_fd=parent)
+        except OSError:
+            return  # somebody else made it
+        where = os.readlink(fd_path(parent)).removeprefix(os.readlink(fd_path(root)))
+        target = posixpath.normpath(posixpath.join("/", where.lstrip("/"), link))
+        os.close(open_in_root(root, target, create=kind))

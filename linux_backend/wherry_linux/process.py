@@ -1,0 +1,309 @@
+"""The last steps before a container's program: runtime-spec `process`.
+
+Both the first process of a container and one that joins it later come this way.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import posixpath
+import stat
+
+from wherry.errors import CommandNotExecutable, CommandNotFound, KernelError, NotFound, WherryError
+from wherry.lean import signals
+from wherry_linux import constants as c
+from wherry_linux.syscalls import close_range, ioprio_set, personality, prctl
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from wherry.oci.runtime_spec import LinuxSeccomp, Process
+
+# Our own bundles leave names of users and groups to the image's /etc/passwd and /etc/group.
+USER_ANNOTATION = "org.wherry.user"
+GROUPS_ANNOTATION = "org.wherry.groups"
+
+
+class Identity:
+    """Who the program runs as."""
+
+    def __init__(self, uid: int, gid: int, groups: list[int], home: str) -> None:
+        self.uid = uid
+        self.gid = gid
+        self.groups = groups
+        self.home = home
+
+
+def resolve_identity(process: Process, annotations: dict[str, str]) -> Identity:
+    """The ids of `process`, names looked up in the container as docker does."""
+    user = process["user"]
+    uid, gid = user.get("uid", 0), user.get("gid", 0)
+    groups = list(user.get("additionalGids") or [])
+    wanted = annotations.get(USER_ANNOTATION)
+    users = _entries("/etc/passwd", 7)
+    if wanted is None:
+        return Identity(uid, gid, groups, _home(users, uid))
+    name, _, group = wanted.partition(":")
+    group_entries = _entries("/etc/group", 4)
+    entry = _find(users, name or "0")
+    if entry is not None:
+        uid, gid = int(entry[2]), int(entry[3])
+    else:
+        uid, gid = _number(name or "0", "user"), 0
+    if group:
+        found = _find(group_entries, group)
+        gid = int(found[2]) if found else _number(group, "group")
+    elif entry is not None:
+        member = entry[0]
+        groups += [
+            int(line[2])
+            for line in group_entries
+            if member in line[3].split(",") and int(line[2]) not in groups
+        ]
+    for extra in filter(None, annotations.get(GROUPS_ANNOTATION, "").split(",")):
+        found = _find(group_entries, extra)
+        groups.append(int(found[2]) if found else _number(extra, "group"))
+    return Identity(uid, gid, groups, entry[5] if entry else _home(users, uid))
+
+
+def _entries(path: str, fields: int) -> list[list[str]]:
+    """The lines of passwd(5) or group(5) whose ids are numbers."""
+    try:
+        # The image decides what this file is: never wait for a fifo's writer.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return []
+    with open(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return []
+        lines = file.read(4 << 20).decode(errors="replace").splitlines()
+    entries = []
+    for line in lines:
+        entry = line.split(":")
+        entry += [""] * (fields - len(entry))
+        if entry[2].isdigit() and (fields == 4 or entry[3].isdigit()):
+            entries.append(entry)
+    return entries
+
+
+def _find(entries: list[list[str]], wanted: str) -> list[str] | None:
+    """By name first, then by number."""
+    for entry in entries:
+        if entry[0] == wanted:
+            return entry
+    for entry in entries:
+        if entry[2] == wanted:
+            return entry
+    return None
+
+
+def _number(text: str, kind: str) -> int:
+    if not text.isdigit():
+        file = "passwd" if kind == "user" else kind
+        raise NotFound(f"unable to find {kind} {text}: no matching entries in {file} file")
+    if int(text) > 0x7FFFFFFF:
+        raise WherryError(f"{kind} id {text} is out of range (0-2147483647)")
+    return int(text)
+
+
+def _home(users: list[list[str]], uid: int) -> str:
+    for entry in users:
+        if entry[2] == str(uid):
+            return entry[5] or "/"
+    return "/"
+
+
+def environment(process: Process, home: str) -> dict[str, str]:
+    """The program's variables; HOME from passwd(5) where nothing says otherwise."""
+    variables = {}
+    for assignment in process.get("env") or []:
+        name, _, value = assignment.partition("=")
+        variables[name] = value
+    variables.setdefault("HOME", home or "/")
+    return variables
+
+
+def find_executable(arguments: list[str], variables: dict[str, str], cwd: str) -> str:
+    """The file that execvp(3) would take, in the words that docker's exit codes follow."""
+    name = arguments[0]
+    if not name:
+        raise CommandNotFound("the command is an empty string")
+    if "/" in name:
+        return _executable(name, posixpath.join(cwd, name))
+    denied = False
+    for directory in variables.get("PATH", "").split(":"):
+        path = posixpath.join(directory or ".", name)
+        try:
+            return _executable(name, posixpath.join(cwd, path))
+        except CommandNotExecutable:
+            denied = not os.path.isdir(path)
+        except CommandNotFound:
+            pass
+    if denied:
+        raise CommandNotExecutable(f'exec: "{name}": permission denied')
+    raise CommandNotFound(f'exec: "{name}": executable file not found in $PATH')
+
+
+def _executable(name: str, path: str) -> str:
+    try:
+        mode = os.stat(path).st_mode
+    except OSError as error:
+        if error.errno == errno.EACCES:
+            raise CommandNotExecutable(f'exec: "{name}": permission denied') from error
+        if error.errno == errno.ELOOP:
+            raise CommandNotExecutable(f'exec: "{name}": {error.strerror}') from error
+        raise CommandNotFound(f'exec: "{name}": stat {path}: no such file or directory') from error
+    if stat.S_ISDIR(mode):
+        raise CommandNotExecutable(f'exec: "{name}": is a directory')
+    if not mode & 0o111:
+        raise CommandNotExecutable(f'exec: "{name}": permission denied')
+    return path
+
+
+def set_limits(process: Process) -> None:
+    """Resource limits, OOM score, scheduling: what needs the privileges we are about to drop."""
+    adjustment = process.get("oomScoreAdj")
+    if adjustment is not None:
+        _write("/proc/self/oom_score_adj", str(adjustment))
+    if process.get("rlimits"):
+        _set_rlimits(process)
+    if "scheduler" in process:
+        from wherry_linux.scheduling import set_scheduler
+
+        set_scheduler(process["scheduler"])
+    priority = process.get("ioPriority")
+    if priority:
+        classes = {"IOPRIO_CLASS_RT": 1, "IOPRIO_CLASS_BE": 2, "IOPRIO_CLASS_IDLE": 3}
+        ioprio_set(
+            c.IOPRIO_WHO_PROCESS,
+            0,
+            classes[priority["class"]] << c.IOPRIO_CLASS_SHIFT | priority.get("priority", 0),
+        )
+
+
+def _set_rlimits(process: Process) -> None:
+    import resource
+
+    for limit in process["rlimits"]:
+        number = getattr(resource, limit["type"], None)
+        if number is None:
+            raise WherryError(f"unknown resource limit {limit['type']}")
+        pair = tuple(
+            resource.RLIM_INFINITY if value >= 1 << 63 or value < 0 else value
+            for value in (limit["soft"], limit["hard"])
+        )
+        try:
+            resource.setrlimit(number, (pair[0], pair[1]))
+        except (OSError, ValueError) as error:
+            raise KernelError(
+                f"cannot set {limit['type']} to {limit['soft']}:{limit['hard']}: {error}",
+                getattr(error, "errno", 0) or 0,
+            ) from error
+
+
+def _write(path: str, text: str) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(descriptor, text.encode())
+    except OSError as error:
+        raise KernelError(f"cannot set {path} to {text}: {error.strerror}", error.errno or 0) from error
+    finally:
+        os.close(descriptor)
+
+
+_PERSONALITIES = {"LINUX": 0x0, "LINUX32": 0x8}
+
+
+def set_personality(persona: dict[str, object] | None) -> None:
+    """`linux.personality`."""
+    if persona:
+        personality(_PERSONALITIES[str(persona["domain"])])
+
+
+def become(process: Process, identity: Identity, seccomp: LinuxSeccomp | None, state: str) -> None:
+    """Give up every privilege that the program is not to have. There is no way back.
+
+    `state` is the container's state as JSON, for a seccomp listener.
+    """
+    from wherry_linux import capabilities
+
+    no_new_privileges = bool(process.get("noNewPrivileges"))
+    if no_new_privileges:
+        prctl(c.PR_SET_NO_NEW_PRIVS, 1)
+    if seccomp is not None and not no_new_privileges:
+        # seccomp(2) wants CAP_SYS_ADMIN or no_new_privs, and the former goes next.
+        _filter(seccomp, state)
+    umask = process["user"].get("umask")
+    os.umask(0o022 if umask is None else umask)
+    wanted = process.get("capabilities") or {}
+    capabilities.limit_bounding(wanted)
+    try:
+        if _may_set_groups():
+            os.setgroups(identity.groups)
+        os.setresgid(identity.gid, identity.gid, identity.gid)
+        prctl(c.PR_SET_KEEPCAPS, 1)
+        os.setresuid(identity.uid, identity.uid, identity.uid)
+    except OSError as error:
+        raise KernelError(
+            f"cannot become user {identity.uid}:{identity.gid}: {error.strerror}",
+            error.errno or 0,
+            hint="the id is not mapped into the container: /etc/subuid and /etc/subgid decide which are",
+        ) from error
+    capabilities.apply(wanted)
+    prctl(c.PR_SET_KEEPCAPS, 0)
+    if seccomp is not None and no_new_privileges:
+        _filter(seccomp, state)
+
+
+def _may_set_groups() -> bool:
+    try:
+        with open("/proc/self/setgroups") as file:
+            return file.read().strip() == "allow"
+    except OSError:
+        return True
+
+
+def _filter(seccomp: LinuxSeccomp, state: str) -> None:
+    from wherry_linux.seccomp import install_profile
+
+    install_profile(seccomp, state)
+
+
+def enter_directory(cwd: str) -> None:
+    """Change to the program's working directory."""
+    try:
+        os.chdir(cwd)
+    except OSError as error:
+        raise WherryError(f"cannot change to directory {cwd!r}: {error.strerror}") from error
+
+
+def execute(path: str, arguments: list[str], variables: dict[str, str], preserve: int = 0) -> None:
+    """Replace this process by the program; returns only by an exception.
+
+    Descriptors 0 to 2 and `preserve` more stay open, all others close.
+    """
+    # The interpreter ignores these two; the program would inherit that.
+    signals.signal(signals.SIGPIPE, signals.SIG_DFL)
+    signals.signal(signals.SIGXFSZ, signals.SIG_DFL)
+    signals.pthread_sigmask(signals.SIG_SETMASK, [])
+    close_range(3 + preserve, 0x7FFFFFFF, c.CLOSE_RANGE_CLOEXEC)
+    for descriptor in range(3 + preserve):
+        try:
+            os.set_inheritable(descriptor, True)
+        except OSError:
+            pass
+    try:
+        os.execve(path, arguments, variables)
+    except OSError as error:
+        reason = f'exec: "{arguments[0]}": {(error.strerror or "").lower()}'
+        if error.errno in (errno.ENOENT, errno.ENOTDIR):
+            # The file was there: what is missing is the interpreter it names.
+            raise CommandNotFound(
+                reason, hint=f"does the interpreter or loader that {path} names exist in the image?"
+            ) from error
+        if error.errno == errno.ENOEXEC:
+            raise CommandNotExecutable(
+                f'exec: "{arguments[0]}": exec format error',
+                hint="the file is for another architecture, or a script without #!",
+            ) from error
+        raise CommandNotExecutable(reason) from error

@@ -1,0 +1,81 @@
+"""Processes and who they are: a pid alone is reused, a pid with its start time is not."""
+
+from __future__ import annotations
+
+import os
+import select
+
+from wherry.errors import KernelError
+
+
+def start_time(pid: int) -> int | None:
+    """When `pid` started, in clock ticks since boot (proc(5), field 22); None if it is gone.
+
+    A zombie is gone: it runs nothing any more.
+    """
+    try:
+        with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
+            fields = file.read(1024).rpartition(b") ")[2].split()
+    except OSError:
+        return None
+    return None if fields[0] in (b"Z", b"X") else int(fields[19])
+
+
+def is_alive(pid: int, started: int) -> bool:
+    """Whether the process that had `pid` and start time `started` still runs."""
+    return pid > 0 and start_time(pid) == started
+
+
+def boot_id() -> str:
+    """Another one after each boot: what ran under another cannot run now."""
+    with open("/proc/sys/kernel/random/boot_id", "rb", buffering=0) as file:
+        return file.read().decode().strip()
+
+
+def signal(pid: int, started: int, number: int) -> bool:
+    """Send a signal to that very process; False if it is gone."""
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return False
+    except OSError as error:
+        raise KernelError(f"cannot open process {pid}: {error.strerror}", error.errno or 0) from error
+    try:
+        if not is_alive(pid, started):
+            return False
+        import ctypes
+
+        from wherry_linux.constants import SYS_pidfd_send_signal
+        from wherry_linux.syscalls import syscall
+
+        syscall(
+            SYS_pidfd_send_signal,
+            descriptor,
+            number,
+            ctypes.c_void_p(None),
+            0,
+            action=f"signal process {pid}",
+        )
+    except KernelError as error:
+        if error.errno == 3:  # ESRCH
+            return False
+        raise
+    finally:
+        os.close(descriptor)
+    return True
+
+
+def wait_gone(pid: int, started: int, seconds: float) -> bool:
+    """Wait until that process is gone; False if it still runs after `seconds`."""
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
+    try:
+        if not is_alive(pid, started):
+            return True
+        poll = select.poll()
+        poll.register(descriptor, select.POLLIN)
+        return bool(poll.poll(max(0, int(seconds * 1000))))
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,265 @@
+"""The container's view of files: runtime-spec `root`, `mounts`, devices, masked paths.
+
+Runs in the container's mount namespace, in the order of the functions here.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import posixpath
+import stat
+
+from wherry.errors import KernelError, WherryError
+from wherry_linux import constants as c
+from wherry_linux.mounts import Options, fd_path, mount_into, open_in_root, remount_bind
+from wherry_linux.syscalls import mount, pivot_root, umount2
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from wherry.oci.runtime_spec import Device, Mount, Spec
+
+_PROPAGATION = {
+    "": c.MS_REC | c.MS_SLAVE,
+    "private": c.MS_REC | c.MS_PRIVATE,
+    "rprivate": c.MS_REC | c.MS_PRIVATE,
+    "slave": c.MS_REC | c.MS_SLAVE,
+    "rslave": c.MS_REC | c.MS_SLAVE,
+    "shared": c.MS_REC | c.MS_SHARED,
+    "rshared": c.MS_REC | c.MS_SHARED,
+    "unbindable": c.MS_REC | c.MS_PRIVATE,
+    "runbindable": c.MS_REC | c.MS_PRIVATE,
+}
+
+# runtime-spec "Default Devices": every container has these.
+_DEFAULT_DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
+_DEFAULT_LINKS = (
+    ("fd", "/proc/self/fd"),
+    ("stdin", "/proc/self/fd/0"),
+    ("stdout", "/proc/self/fd/1"),
+    ("stderr", "/proc/self/fd/2"),
+    ("ptmx", "pts/ptmx"),
+)
+
+
+def mount_root(spec: Spec) -> int:
+    """Mount the root file system on its directory; a descriptor of it that the caller owns.
+
+    A mount of the spec at "/" (wherry's bundles have an overlay there) becomes the
+    root; otherwise the bundle's directory is bound onto itself, since pivot_root(2)
+    wants a mount.
+    """
+    mount("", "/", "", _PROPAGATION.get(spec["linux"].get("rootfsPropagation", ""), 0))
+    root = spec["root"]["path"]
+    over = root_mount(spec)
+    if over is None:
+        mount(root, root, "", c.MS_BIND | c.MS_REC)
+    elif over["type"] == "overlay":
+        mount_overlay(over, root)
+    else:
+        options = Options(over.get("options") or [])
+        mount(over.get("source", ""), root, over["type"], options.flags, options.data)
+    # pivot_root(2) refuses a shared parent, and nothing made from here may reach the host.
+    mount("", root, "", c.MS_PRIVATE)
+    return os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+
+
+def root_mount(spec: Spec) -> Mount | None:
+    """The spec's mount at "/", if it has one; it comes first."""
+    mounts = spec.get("mounts") or []
+    return mounts[0] if mounts and mounts[0]["destination"] == "/" else None
+
+
+def mount_overlay(entry: Mount, target: str) -> None:
+    """Mount an overlay whose options may be longer than the page that mount(2) takes."""
+    options = Options(entry.get("options") or [])
+    data = options.data
+    opened: list[int] = []
+    try:
+        if len(data) >= 4000:
+            data = _through_descriptors(data, opened)
+        mount("overlay", target, "overlay", options.flags, data)
+    finally:
+        for descriptor in opened:
+            os.close(descriptor)
+
+
+def _through_descriptors(data: str, opened: list[int]) -> str:
+    """`data` with each lower directory named by a short path to an open descriptor."""
+    shortened = []
+    for option in data.split(","):
+        name, _, value = option.partition("=")
+        if name == "lowerdir":
+            paths = []
+            for path in value.split(":"):
+                opened.append(os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
+                paths.append(fd_path(opened[-1]))
+            option = f"lowerdir={':'.join(paths)}"
+        shortened.append(option)
+    return ",".join(shortened)
+
+
+def mount_all(spec: Spec, root: int, userns: int) -> None:
+    """Make the spec's mounts, in their order."""
+    for entry in spec.get("mounts") or []:
+        if entry["destination"] != "/":
+            mount_into(root, entry, userns=userns)
+
+
+def make_devices(spec: Spec, root: int, *, bind: bool) -> None:
+    """The default devices and links, and those of the spec.
+
+    `bind`: they are bound from the host, since no user namespace may make nodes.
+    """
+    mounts = spec.get("mounts") or []
+    if not any(posixpath.normpath(entry["destination"]) == "/dev" for entry in mounts):
+        return
+    wanted: dict[str, Device] = {
+        f"/dev/{name}": {"path": f"/dev/{name}"} for name in _DEFAULT_DEVICES
+    }
+    for device in spec["linux"].get("devices") or []:
+        wanted[posixpath.normpath(device["path"])] = device
+    for path, device in wanted.items():
+        if bind or "type" not in device:
+            _bind_device(root, path, device)
+        else:
+            _make_node(root, path, device)
+    directory = open_in_root(root, "/dev", create="directory")
+    try:
+        for name, link in _DEFAULT_LINKS:
+            _link(directory, name, link)
+        if os.path.exists("/proc/kcore"):
+            _link(directory, "core", "/proc/kcore")
+    finally:
+        os.close(directory)
+
+
+def _link(directory: int, name: str, target: str) -> None:
+    try:
+        os.symlink(target, name, dir_fd=directory)
+    except FileExistsError:
+        pass
+
+
+def _bind_device(root: int, path: str, device: Device) -> None:
+    source = path
+    if "type" in device and not _is_node(path, device):
+        source = _find_node(device)
+    target = open_in_root(root, path, create="file")
+    try:
+        mount(source, fd_path(target), "", c.MS_BIND)
+    finally:
+        os.close(target)
+
+
+def _is_node(path: str, device: Device) -> bool:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return False
+    return stat.S_ISBLK(found.st_mode) == (device["type"] == "b") and (
+        os.major(found.st_rdev),
+        os.minor(found.st_rdev),
+    ) == (device["major"], device["minor"])
+
+
+def _find_node(device: Device) -> str:
+    """The host's node of a device that the container calls otherwise (sysfs(5), dev/)."""
+    numbers = f"{device['major']}:{device['minor']}"
+    kind = "block" if device["type"] == "b" else "char"
+    try:
+        with open(f"/sys/dev/{kind}/{numbers}/uevent") as lines:
+            for line in lines:
+                if line.startswith("DEVNAME="):
+                    return f"/dev/{line[8:].strip()}"
+    except OSError:
+        pass
+    raise WherryError(f"the host has no node for device {kind} {numbers} ({device['path']})")
+
+
+_KINDS = {"c": stat.S_IFCHR, "u": stat.S_IFCHR, "b": stat.S_IFBLK, "p": stat.S_IFIFO}
+
+
+def _make_node(root: int, path: str, device: Device) -> None:
+    parent = open_in_root(root, posixpath.dirname(path), create="directory")
+    name = posixpath.basename(path)
+    try:
+        if stat.S_ISLNK(_mode_of(name, parent)):
+            raise WherryError(f"cannot make device {path}: the image has a symbolic link there")
+        number = os.makedev(device.get("major", 0), device.get("minor", 0))
+        mode = device.get("fileMode", 0o666)
+        try:
+            os.mknod(name, _KINDS[device["type"]] | mode, number, dir_fd=parent)
+        except FileExistsError:
+            os.unlink(name, dir_fd=parent)
+            os.mknod(name, _KINDS[device["type"]] | mode, number, dir_fd=parent)
+        os.chmod(name, mode, dir_fd=parent)
+        os.chown(name, device.get("uid", 0), device.get("gid", 0), dir_fd=parent)
+    finally:
+        os.close(parent)
+
+
+def _mode_of(name: str, parent: int) -> int:
+    try:
+        return os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode
+    except FileNotFoundError:
+        return 0
+
+
+def enter_root(root: int) -> None:
+    """Make the directory that `root` holds the root of this mount namespace."""
+    # With the same directory as both arguments the old root ends up stacked on the
+    # new one, so no directory for it has to exist in the image.
+    os.fchdir(root)
+    pivot_root(".", ".")
+    # Unmounting the old root must not reach the host it is still shared with.
+    mount("", ".", "", c.MS_REC | c.MS_SLAVE)
+    umount2(".", c.MNT_DETACH)
+    os.chdir("/")
+
+
+def write_sysctls(sysctls: dict[str, str]) -> None:
+    """Set kernel parameters, while /proc/sys is still writable."""
+    for name, value in sysctls.items():
+        path = f"/proc/sys/{name.replace('.', '/')}"
+        try:
+            descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+            try:
+                os.write(descriptor, value.encode())
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            raise KernelError(
+                f"cannot set sysctl {name}={value}: {error.strerror}", error.errno or 0
+            ) from error
+
+
+def make_readonly(paths: list[str]) -> None:
+    """`readonlyPaths`: each becomes a read-only mount of itself."""
+    for path in paths:
+        try:
+            mount(path, path, "", c.MS_BIND | c.MS_REC)
+        except KernelError as error:
+            if error.errno in (errno.ENOENT, errno.ENOTDIR):
+                continue
+            raise
+        remount_bind(path, c.MS_RDONLY | c.MS_REC)
+
+
+def mask(paths: list[str]) -> None:
+    """`maskedPaths`: a directory is hidden by an empty file system, a file by /dev/null."""
+    for path in paths:
+        try:
+            is_directory = stat.S_ISDIR(os.stat(path).st_mode)
+        except OSError:
+            continue
+        if is_directory:
+            mount("tmpfs", path, "tmpfs", c.MS_RDONLY, "nr_blocks=1,nr_inodes=1")
+        else:
+            mount("/dev/null", path, "", c.MS_BIND)
+
+
+def make_root_readonly(spec: Spec) -> None:
+    """`root.readonly`, once everything that has to be made in the root is there."""
+    if spec["root"].get("readonly"):
+        remount_bind("/", c.MS_RDONLY)

@@ -1,0 +1,384 @@
+"""An OCI runtime: runtime-spec "Operations" over bundles, with state in one directory.
+
+    ROOT/<id>/state.json     pid with start time, bundle, control group
+    ROOT/<id>/exec.fifo      there until `start` writes to it
+"""
+
+from __future__ import annotations
+
+import os
+
+from wherry import paths
+from wherry.errors import Conflict, NotFound, UsageError, WherryError
+from wherry.files import make_dir, read_json, remove_file, write_json
+from wherry_linux import idmap
+from wherry_linux import constants as c
+from wherry_linux.cgroups import Cgroup
+from wherry_linux.channel import Channel
+from wherry_linux.init import Launch, stage_one
+from wherry_linux.namespaces import Plan
+from wherry_linux.processes import is_alive, signal, start_time, wait_gone
+from wherry_linux.syscalls import prctl
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from wherry.oci.runtime_spec import Spec
+
+OCI_VERSION = "1.2.0"
+
+
+class Created:
+    """A container whose first process waits for `start`."""
+
+    def __init__(self, pid: int, channel: Channel, terminal: int) -> None:
+        self.pid = pid
+        self.terminal = terminal
+        self.channel = channel
+
+    def started(self) -> None:
+        """Return once the program runs. Raises what kept it from running."""
+        try:
+            self.channel.receive()
+        finally:
+            self.channel.close()
+
+
+class Runtime:
+    """The containers whose state is kept below `root`."""
+
+    def __init__(self, root: str | None = None) -> None:
+        self.root = root or paths.oci_root()
+
+    def create(
+        self,
+        container_id: str,
+        bundle: str,
+        *,
+        spec: Spec | None = None,
+        stdio: tuple[int, int, int] | None = None,
+        console_socket: Any = None,
+        pid_file: str | None = None,
+        preserve: int = 0,
+        new_keyring: bool = True,
+        supervise: bool = False,
+    ) -> Created:
+        """Make the container of a bundle, everything but its program.
+
+        `supervise`: this process becomes the container's parent, and its end the
+        container's end. The caller owns the Created's channel and terminal. Nothing
+        is left behind when it raises.
+        """
+        check_id(container_id)
+        bundle = os.path.abspath(bundle)
+        if spec is None:
+            spec = load_spec(bundle)
+        directory = os.path.join(self.root, container_id)
+        make_dir(self.root, 0o711)
+        try:
+            os.mkdir(directory, 0o711)
+        except FileExistsError:
+            raise Conflict(f"container {container_id} already exists") from None
+        fifo = os.path.join(directory, "exec.fifo")
+        state: dict[str, Any] = {
+            "ociVersion": OCI_VERSION,
+            "id": container_id,
+            "status": "creating",
+            "pid": 0,
+            "bundle": bundle,
+            "annotations": spec.get("annotations") or {},
+        }
+        cgroup = Cgroup(spec["linux"]["cgroupsPath"]) if spec["linux"].get("cgroupsPath") else None
+        pid = 0
+        ours: Channel | None = None
+        try:
+            os.mkfifo(fifo, 0o622)
+            os.chmod(fifo, 0o622)
+            if cgroup is not None:
+                cgroup.make()
+                cgroup.limit(spec["linux"].get("resources") or {})
+            plan = Plan(spec["linux"].get("namespaces") or [])
+            launch = Launch(
+                spec=spec,
+                state=state,
+                fifo=fifo,
+                plan=plan,
+                stdio=stdio,
+                console_socket=console_socket,
+                preserve=preserve,
+                new_keyring=new_keyring,
+                die_with_parent=supervise,
+            )
+            if supervise:
+                prctl(c.PR_SET_CHILD_SUBREAPER, 1)
+            ours, theirs = Channel.pair()
+            stage = os.fork()
+            if stage == 0:
+                ours.close()
+                stage_one(launch, theirs)
+            theirs.close()
+            for descriptor in plan.joined.values():
+                os.close(descriptor)
+            pid = self._guide(ours, stage, spec, plan, cgroup)
+            state["pid"] = pid
+            self._run_create_hooks(spec, {**state, "status": "creating"})
+            ours.send({"go": True})
+            terminal = -1
+            if spec["process"].get("terminal") and console_socket is None:
+                _, terminal = ours.expect("console")
+            ours.expect("created")
+            self._write_state(directory, state, spec, pid, cgroup)
+            if pid_file:
+                with open(pid_file, "w") as file:
+                    file.write(str(pid))
+        except BaseException:
+            if pid:
+                os.kill(pid, 9)
+                if supervise:
+                    os.waitpid(pid, 0)
+            if ours is not None:
+                ours.close()
+            if cgroup is not None:
+                cgroup.kill()
+                cgroup.remove()
+            remove_file(os.path.join(directory, "state.json"))
+            remove_file(fifo)
+            os.rmdir(directory)
+            raise
+        return Created(pid, ours, terminal)
+
+    def _guide(
+        self, channel: Channel, stage: int, spec: Spec, plan: Plan, cgroup: Cgroup | None
+    ) -> int:
+        """See stage one through to its end; the pid of init, which it has forked."""
+        try:
+            channel.expect("namespaces")
+            if cgroup is not None:
+                cgroup.add(stage)
+            if plan.makes("user"):
+                linux = spec["linux"]
+                idmap.write_maps(
+                    stage, linux.get("uidMappings") or [], linux.get("gidMappings") or []
+                )
+            channel.send({"go": True})
+            message, _ = channel.expect("pid")
+            return int(message["pid"])
+        except BaseException:
+            os.kill(stage, 9)
+            raise
+        finally:
+            os.waitpid(stage, 0)
+
+    def _run_create_hooks(self, spec: Spec, state: dict[str, Any]) -> None:
+        hooks = spec.get("hooks") or {}
+        for kind in ("prestart", "createRuntime"):
+            if hooks.get(kind):
+                from wherry_linux.hooks import run_hooks
+
+                run_hooks(hooks[kind], kind, state)
+
+    def _write_state(
+        self, directory: str, state: dict[str, Any], spec: Spec, pid: int, cgroup: Cgroup | None
+    ) -> None:
+        import time
+
+        write_json(
+            os.path.join(directory, "state.json"),
+            {
+                **state,
+                "status": "created",
+                "startTime": start_time(pid),
+                "created": time.time(),
+                "cgroup": None if cgroup is None else cgroup.path,
+                "hooks": {
+                    kind: hooks
+                    for kind, hooks in (spec.get("hooks") or {}).items()
+                    if kind in ("poststart", "poststop")
+                },
+                "rootfs": spec["root"]["path"],
+                "owner": os.geteuid(),
+            },
+        )
+
+    def start(self, container_id: str) -> None:
+        """Let a created container run its program."""
+        record = self.record(container_id)
+        if self.status(record) != "created":
+            raise Conflict(f"cannot start container {container_id}: it is {self.status(record)}")
+        fifo = os.path.join(self.root, container_id, "exec.fifo")
+        descriptor = os.open(fifo, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            os.write(descriptor, b"1")
+        finally:
+            os.close(descriptor)
+        os.unlink(fifo)
+        hooks = record["hooks"].get("poststart")
+        if hooks:
+            from wherry_linux.hooks import run_hooks
+
+            try:
+                run_hooks(hooks, "poststart", public_state(record, "running"))
+            except WherryError:
+                self.kill(container_id, 9)
+                raise
+
+    def record(self, container_id: str) -> dict[str, Any]:
+        """What `create` recorded. Raises NotFound."""
+        check_id(container_id)
+        try:
+            record: dict[str, Any] = read_json(os.path.join(self.root, container_id, "state.json"))
+        except FileNotFoundError:
+            raise NotFound(f"container {container_id} does not exist") from None
+        return record
+
+    def status(self, record: dict[str, Any]) -> str:
+        """created, running, paused or stopped, as it is now."""
+        if not is_alive(record["pid"], record["startTime"]):
+            return "stopped"
+        if os.path.exists(os.path.join(self.root, record["id"], "exec.fifo")):
+            return "created"
+        if record["cgroup"] and Cgroup(record["cgroup"]).is_frozen():
+            return "paused"
+        return "running"
+
+    def state(self, container_id: str) -> dict[str, Any]:
+        """The container's state as runtime-spec defines it."""
+        record = self.record(container_id)
+        return public_state(record, self.status(record))
+
+    def containers(self) -> list[str]:
+        """The ids of all containers."""
+        try:
+            return sorted(os.listdir(self.root))
+        except FileNotFoundError:
+            return []
+
+    def kill(self, container_id: str, number: int, *, everyone: bool = False) -> None:
+        """Send a signal to the first process, or to every one."""
+        record = self.record(container_id)
+        if everyone and record["cgroup"]:
+            cgroup = Cgroup(record["cgroup"])
+            if number == 9:
+                cgroup.kill()
+                return
+            for pid in cgroup.processes():
+                try:
+                    os.kill(pid, number)
+                except ProcessLookupError:
+                    pass
+            return
+        if not signal(record["pid"], record["startTime"], number):
+            raise Conflict(f"container {container_id} is not running")
+        if number == 9 and record["cgroup"]:
+            cgroup = Cgroup(record["cgroup"])
+            if cgroup.is_frozen():
+                # A frozen process dies of SIGKILL, but its pid namespace's others wait.
+                cgroup.freeze(frozen=False)
+
+    def delete(self, container_id: str, *, force: bool = False) -> None:
+        """Remove what `create` made. The container has to be stopped, or `force` kills it."""
+        try:
+            record = self.record(container_id)
+        except NotFound:
+            directory = os.path.join(self.root, container_id)
+            if not os.path.isdir(directory):
+                if force:
+                    return
+                raise
+            # A `create` that was killed half-way: nothing runs that it recorded.
+            remove_file(os.path.join(directory, "exec.fifo"))
+            os.rmdir(directory)
+            return
+        status = self.status(record)
+        if status != "stopped":
+            if not force and status != "created":
+                raise Conflict(
+                    f"cannot delete container {container_id}: it is {status}",
+                    hint="stop it first, or use --force",
+                )
+            signal(record["pid"], record["startTime"], 9)
+            if record["cgroup"]:
+                Cgroup(record["cgroup"]).kill()
+            wait_gone(record["pid"], record["startTime"], 10)
+        if record["cgroup"]:
+            cgroup = Cgroup(record["cgroup"])
+            if os.path.isdir(cgroup.directory):
+                cgroup.kill()
+                cgroup.remove()
+        directory = os.path.join(self.root, container_id)
+        remove_file(os.path.join(directory, "exec.fifo"))
+        remove_file(os.path.join(directory, "state.json"))
+        os.rmdir(directory)
+        hooks = record["hooks"].get("poststop")
+        if hooks:
+            from wherry_linux.hooks import run_hooks
+
+            run_hooks(hooks, "poststop", public_state(record, "stopped"))
+
+    def pause(self, container_id: str) -> None:
+        """Freeze every process of the container."""
+        self._freeze(container_id, frozen=True)
+
+    def resume(self, container_id: str) -> None:
+        """Let a paused container go on."""
+        self._freeze(container_id, frozen=False)
+
+    def _freeze(self, container_id: str, *, frozen: bool) -> None:
+        record = self.record(container_id)
+        status, wanted = self.status(record), "running" if frozen else "paused"
+        if status != wanted:
+            raise Conflict(f"container {container_id} is not {wanted}: it is {status}")
+        if not record["cgroup"]:
+            raise Conflict(
+                f"cannot pause container {container_id}: it has no control group",
+                hint="this user's session has no delegated cgroup; `wherry doctor` shows the mend",
+            )
+        Cgroup(record["cgroup"]).freeze(frozen=frozen)
+
+
+def public_state(record: dict[str, Any], status: str) -> dict[str, Any]:
+    """runtime-spec "State", from a record."""
+    state = {
+        "ociVersion": record["ociVersion"],
+        "id": record["id"],
+        "status": status,
+        "bundle": record["bundle"],
+        "annotations": record["annotations"],
+    }
+    if status != "stopped":
+        state["pid"] = record["pid"]
+    return state
+
+
+def check_id(container_id: str) -> None:
+    """Ids are names of directories."""
+    if not container_id or container_id in (".", "..") or not all(
+        character.isalnum() or character in "_.+-" for character in container_id
+    ):
+        raise UsageError(f"invalid container id {container_id!r}")
+
+
+def load_spec(bundle: str) -> Spec:
+    """The config.json of a bundle, checked as far as the runtime relies on it."""
+    try:
+        spec: Spec = read_json(os.path.join(bundle, "config.json"))
+    except FileNotFoundError:
+        raise NotFound(f"bundle {bundle} has no config.json") from None
+    version = str(spec.get("ociVersion", ""))
+    if not version.startswith("1."):
+        raise UsageError(f"{bundle}/config.json: unsupported ociVersion {version!r}")
+    process = spec.get("process")
+    if not process or not process.get("args"):
+        raise UsageError(f"{bundle}/config.json: process.args is missing")
+    if not process.get("cwd", "").startswith("/"):
+        raise UsageError(f"{bundle}/config.json: process.cwd is not an absolute path")
+    process.setdefault("user", {})
+    root = spec.get("root")
+    if not root or not root.get("path"):
+        raise UsageError(f"{bundle}/config.json: root.path is missing")
+    root["path"] = os.path.join(bundle, root["path"])
+    if not os.path.isdir(root["path"]):
+        raise NotFound(f"root file system {root['path']} does not exist")
+    spec.setdefault("linux", {})
+    return spec

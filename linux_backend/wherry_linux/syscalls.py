@@ -1,0 +1,177 @@
+"""System calls, named as in section 2 of the manual.
+
+Each takes Python values and raises KernelError with errno; none decides anything.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from ctypes import c_char_p, c_int, c_long, c_ulong, c_uint64
+
+from wherry.errors import KernelError
+from wherry_linux.constants import (
+    SYS_close_range,
+    SYS_ioprio_set,
+    SYS_keyctl,
+    SYS_mount_setattr,
+    SYS_move_mount,
+    SYS_open_tree,
+    SYS_openat2,
+    SYS_pivot_root,
+)
+
+libc = ctypes.CDLL(None, use_errno=True)
+libc.syscall.restype = c_long
+libc.mount.argtypes = (c_char_p, c_char_p, c_char_p, c_ulong, c_char_p)
+libc.umount2.argtypes = (c_char_p, c_int)
+libc.prctl.argtypes = (c_int, c_ulong, c_ulong, c_ulong, c_ulong)
+libc.setns.argtypes = (c_int, c_int)
+libc.unshare.argtypes = (c_int,)
+libc.personality.argtypes = (c_ulong,)
+
+
+def check(result: int, action: str) -> int:
+    """`result`, or KernelError saying that `action` failed."""
+    if result < 0:
+        number = ctypes.get_errno()
+        raise KernelError(f"{action}: {os.strerror(number)}", number)
+    return result
+
+
+def syscall(number: int, *arguments: object, action: str) -> int:
+    """A call by number; integers are passed as long."""
+    converted = (c_long(a) if isinstance(a, int) else a for a in arguments)
+    return check(libc.syscall(c_long(number), *converted), action)
+
+
+def mount(source: str, target: str, fstype: str, flags: int = 0, data: str = "") -> None:
+    """mount(2)."""
+    check(
+        libc.mount(
+            os.fsencode(source),
+            os.fsencode(target),
+            fstype.encode() or None,
+            flags,
+            os.fsencode(data) or None,
+        ),
+        f"mount {fstype or source} on {target}",
+    )
+
+
+def umount2(target: str, flags: int = 0) -> None:
+    """umount2(2)."""
+    check(libc.umount2(os.fsencode(target), flags), f"unmount {target}")
+
+
+def pivot_root(new_root: str, put_old: str) -> None:
+    """pivot_root(2)."""
+    syscall(
+        SYS_pivot_root, os.fsencode(new_root), os.fsencode(put_old), action=f"pivot_root {new_root}"
+    )
+
+
+def unshare(flags: int) -> None:
+    """unshare(2)."""
+    check(libc.unshare(flags), f"unshare {flags:#x}")
+
+
+def setns(descriptor: int, nstype: int = 0) -> None:
+    """setns(2)."""
+    check(libc.setns(descriptor, nstype), "setns")
+
+
+def prctl(option: int, argument: int = 0, argument3: int = 0) -> int:
+    """prctl(2)."""
+    return check(libc.prctl(option, argument, argument3, 0, 0), f"prctl {option}")
+
+
+def personality(persona: int) -> None:
+    """personality(2)."""
+    check(libc.personality(persona), f"personality {persona:#x}")
+
+
+class _OpenHow(ctypes.Structure):
+    _fields_ = (("flags", c_uint64), ("mode", c_uint64), ("resolve", c_uint64))
+
+
+def openat2(directory: int, path: str, flags: int, *, mode: int = 0, resolve: int = 0) -> int:
+    """openat2(2): a descriptor that the caller owns, close-on-exec."""
+    how = _OpenHow(flags | os.O_CLOEXEC, mode, resolve)
+    return syscall(
+        SYS_openat2,
+        directory,
+        os.fsencode(path),
+        ctypes.byref(how),
+        ctypes.sizeof(how),
+        action=f"open {path}",
+    )
+
+
+def open_tree(directory: int, path: str, flags: int) -> int:
+    """open_tree(2): a descriptor that the caller owns."""
+    return syscall(
+        SYS_open_tree, directory, os.fsencode(path), flags, action=f"open_tree {path}"
+    )
+
+
+def move_mount(from_fd: int, from_path: str, to_fd: int, to_path: str, flags: int) -> None:
+    """move_mount(2)."""
+    syscall(
+        SYS_move_mount,
+        from_fd,
+        os.fsencode(from_path),
+        to_fd,
+        os.fsencode(to_path),
+        flags,
+        action=f"move_mount to {to_path or to_fd}",
+    )
+
+
+class _MountAttr(ctypes.Structure):
+    _fields_ = (
+        ("attr_set", c_uint64),
+        ("attr_clr", c_uint64),
+        ("propagation", c_uint64),
+        ("userns_fd", c_uint64),
+    )
+
+
+def mount_setattr(
+    directory: int,
+    path: str,
+    flags: int,
+    *,
+    attr_set: int = 0,
+    attr_clr: int = 0,
+    propagation: int = 0,
+    userns_fd: int = 0,
+) -> None:
+    """mount_setattr(2), Linux 5.12."""
+    attr = _MountAttr(attr_set, attr_clr, propagation, userns_fd)
+    syscall(
+        SYS_mount_setattr,
+        directory,
+        os.fsencode(path),
+        flags,
+        ctypes.byref(attr),
+        ctypes.sizeof(attr),
+        action=f"change the mount {path or directory}",
+    )
+
+
+def close_range(first: int, last: int, flags: int) -> None:
+    """close_range(2), Linux 5.9."""
+    syscall(SYS_close_range, first, last, flags, action="close_range")
+
+
+def keyctl(operation: int, name: str | None) -> None:
+    """keyctl(2), for KEYCTL_JOIN_SESSION_KEYRING."""
+    syscall(
+        SYS_keyctl, operation, None if name is None else name.encode(), action="join a keyring"
+    )
+
+
+def ioprio_set(which: int, who: int, priority: int) -> None:
+    """ioprio_set(2)."""
+    syscall(SYS_ioprio_set, which, who, priority, action="set the I/O priority")

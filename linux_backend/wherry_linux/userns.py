@@ -1,0 +1,127 @@
+"""Work done where a container's ids are our own.
+
+A rootless container's files belong to subordinate ids, which the user may touch only
+from inside a user namespace that maps them.
+"""
+
+from __future__ import annotations
+
+import os
+
+from wherry.errors import KernelError, WherryError, from_json, to_json
+from wherry.lean import dump_json, load_json
+from wherry_linux.constants import CLONE_NEWNS, CLONE_NEWUSER, MS_PRIVATE, MS_REC
+from wherry_linux.idmap import rootless_maps, write_maps
+from wherry_linux.syscalls import mount, unshare
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from wherry.oci.runtime_spec import IdMapping
+
+
+def run_unshared(function: Callable[[], Any], *, mounts: bool = False) -> Any:
+    """`function()` where container ids are this process's own.
+
+    For root that is right here; for others, or with `mounts` (which asks for a mount
+    namespace that ends with the call), in a forked child that inherits every
+    descriptor. The result crosses as JSON, a WherryError as itself.
+    """
+    is_root = os.geteuid() == 0
+    if is_root and not mounts:
+        return function()
+    if is_root:
+        return in_child(function, CLONE_NEWNS, None)
+    return in_child(
+        function, CLONE_NEWNS | CLONE_NEWUSER, rootless_maps(os.geteuid(), os.getegid())
+    )
+
+
+def in_child(
+    function: Callable[[], Any],
+    flags: int,
+    maps: tuple[list[IdMapping], list[IdMapping]] | None,
+) -> Any:
+    """`function()` in a forked child with new namespaces; `maps` for a new user namespace."""
+    result_read, result_write = os.pipe2(os.O_CLOEXEC)
+    mapped_read, mapped_write = os.pipe2(os.O_CLOEXEC)
+    ready_read, ready_write = os.pipe2(os.O_CLOEXEC)
+    child = os.fork()
+    if child == 0:
+        for descriptor in (result_read, mapped_write, ready_read):
+            os.close(descriptor)
+        report(result_write, lambda: _enter(flags, ready_write, mapped_read, function))
+        os._exit(0)
+    for descriptor in (result_write, mapped_read, ready_write):
+        os.close(descriptor)
+    try:
+        if maps is not None and os.read(ready_read, 1):
+            write_maps(child, *maps)
+        os.write(mapped_write, b"1")
+    except BrokenPipeError:
+        pass  # the child failed, and its report says why
+    finally:
+        os.close(mapped_write)
+        os.close(ready_read)
+        answer = read_all(result_read)
+        os.close(result_read)
+        os.waitpid(child, 0)
+    return unwrap(answer)
+
+
+def _enter(
+    flags: int, ready: int, mapped: int, function: Callable[[], Any]
+) -> Any:
+    try:
+        unshare(flags)
+    except KernelError as error:
+        error.hint = "`wherry doctor` tells what keeps this user from making namespaces"
+        raise
+    os.write(ready, b"1")
+    os.close(ready)
+    if not os.read(mapped, 1):
+        raise WherryError("the id maps could not be written")
+    if flags & CLONE_NEWUSER:
+        os.setresgid(0, 0, 0)
+        os.setresuid(0, 0, 0)
+    mount("", "/", "", MS_REC | MS_PRIVATE)
+    return function()
+
+
+def report(descriptor: int, function: Callable[[], Any]) -> None:
+    """Write the outcome of `function()` to a pipe, for `unwrap` at its other end."""
+    try:
+        outcome: dict[str, Any] = {"result": function()}
+    except WherryError as error:
+        outcome = {"error": to_json(error)}
+    except KeyboardInterrupt:
+        os._exit(130)
+    except BaseException as error:
+        if os.environ.get("WHERRY_DEBUG"):
+            import traceback
+
+            traceback.print_exc()
+        outcome = {"error": to_json(WherryError(f"{type(error).__name__}: {error}"))}
+    view = memoryview(dump_json(outcome).encode())
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
+def unwrap(answer: bytes) -> Any:
+    """The result that `report` wrote; raises the error that it wrote."""
+    if not answer:
+        raise WherryError("a helper process ended without an answer")
+    outcome = load_json(answer)
+    if "error" in outcome:
+        raise from_json(outcome["error"])
+    return outcome["result"]
+
+
+def read_all(descriptor: int) -> bytes:
+    """Everything up to the end of the file."""
+    chunks = []
+    while chunk := os.read(descriptor, 65536):
+        chunks.append(chunk)
+    return b"".join(chunks)
