@@ -64,6 +64,7 @@ import os
 import sys
 
 from wherry.errors import UsageError
+from wherry.words import read_bool
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -74,12 +75,6 @@ if TYPE_CHECKING:
 
 HELP = "help"
 """The key under which `parse` says that --help was asked for."""
-
-_BOOLEANS = {
-    **dict.fromkeys(("1", "t", "T", "true", "TRUE", "True"), True),
-    **dict.fromkeys(("0", "f", "F", "false", "FALSE", "False"), False),
-}
-
 
 _WITHOUT = object()
 
@@ -150,9 +145,7 @@ class Option:
             if self.type is str:
                 return text
             if self.type is bool:
-                if text not in _BOOLEANS:
-                    raise ValueError("must be true or false")
-                return _BOOLEANS[text]
+                return read_bool(text)
             return read_integer(text) if self.type is int else float(text)
         except ValueError as error:
             reason = f"must be a number: {text!r}" if self.type is float else str(error)

@@ -1,0 +1,121 @@
+"""Small things that docker's options are written in: sizes, durations, booleans, lists.
+
+Each function raises ValueError with docker's reason where it has one.
+"""
+
+from __future__ import annotations
+
+from wherry.lean import sockets
+
+_BOOLEANS = {
+    **dict.fromkeys(("1", "t", "T", "true", "TRUE", "True"), True),
+    **dict.fromkeys(("0", "f", "F", "false", "FALSE", "False"), False),
+}
+
+_UNITS = "bkmgtp"
+
+# Nanoseconds.
+_DURATIONS = {
+    "ns": 1,
+    "us": 1_000,
+    "µs": 1_000,
+    "μs": 1_000,
+    "ms": 1_000_000,
+    "s": 1_000_000_000,
+    "m": 60_000_000_000,
+    "h": 3_600_000_000_000,
+}
+
+
+def read_bool(text: str) -> bool:
+    """A boolean as Go reads it."""
+    if text not in _BOOLEANS:
+        raise ValueError("must be true or false")
+    return _BOOLEANS[text]
+
+
+def read_bytes(text: str) -> int:
+    """A size in bytes: `64m`, `1.5GiB`, `512` (go-units' RAMInBytes: units of 1024)."""
+    number = text.rstrip("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ ")
+    if not number or number[-1:] not in "0123456789.":
+        raise ValueError(f"invalid size: '{text}'")
+    try:
+        amount = float(number)
+    except ValueError:
+        raise ValueError(f"invalid size: '{text}'") from None
+    if amount < 0 or amount != amount or amount == float("inf"):
+        raise ValueError(f"invalid size: '{text}'")
+    suffix = text[len(number) :].strip(" ").lower()
+    unit = suffix[:1]
+    if suffix and (unit not in _UNITS or suffix[1:] not in ("", "b", "ib") or suffix[:2] == "bb"):
+        raise ValueError(f"invalid suffix: '{suffix}'")
+    return int(amount * (1024 ** _UNITS.index(unit) if unit else 1))
+
+
+def read_duration(text: str) -> int:
+    """A duration in nanoseconds: `1h30m`, `1.5s`, `250ms`, `0`."""
+    rest = text.removeprefix("-").removeprefix("+")
+    if rest == "0":
+        return 0
+    total = 0.0
+    if not rest:
+        raise ValueError(f"invalid duration: {text!r}")
+    while rest:
+        number = rest[: len(rest) - len(rest.lstrip("0123456789."))]
+        rest = rest[len(number) :]
+        unit = rest[: len(rest) - len(rest.lstrip("nuµμmsh"))]
+        # "1m30s" has its units apart by digits, "1ms" is one unit.
+        if not number.strip(".") or number.count(".") > 1 or unit not in _DURATIONS:
+            missing = "missing unit in duration" if number.strip(".") and not unit else ""
+            raise ValueError(f"{missing or 'invalid duration'}: {text!r}")
+        rest = rest[len(unit) :]
+        total += float(number) * _DURATIONS[unit]
+    return -int(total) if text.startswith("-") else int(total)
+
+
+def write_duration(nanoseconds: int) -> str:
+    """A text that `read_duration` reads back."""
+    return f"{nanoseconds}ns" if nanoseconds else "0"
+
+
+def split_csv(text: str) -> list[str]:
+    """The fields of one line of comma-separated values; quotes as in RFC 4180."""
+    fields: list[str] = []
+    rest = text
+    while True:
+        if rest.startswith('"'):
+            field, rest = _quoted(rest[1:], text)
+        else:
+            field, comma, after = rest.partition(",")
+            rest = comma + after
+        fields.append(field)
+        if not rest:
+            return fields
+        if rest[0] != ",":
+            raise ValueError(f'extraneous or missing " in quoted-field: {text}')
+        rest = rest[1:]
+
+
+def _quoted(rest: str, text: str) -> tuple[str, str]:
+    """A field after its opening quote, and what follows the closing one."""
+    field = ""
+    while True:
+        part, quote, rest = rest.partition('"')
+        field += part
+        if not quote:
+            raise ValueError(f'extraneous or missing " in quoted-field: {text}')
+        if not rest.startswith('"'):
+            return field, rest
+        field += '"'
+        rest = rest[1:]
+
+
+def is_ip(text: str) -> bool:
+    """Whether `text` is an IPv4 or IPv6 address, without a zone."""
+    for family in (sockets.AF_INET, sockets.AF_INET6):
+        try:
+            sockets.inet_pton(family, text)
+        except (OSError, ValueError):
+            continue
+        return True
+    return False
