@@ -1,0 +1,159 @@
+"""cgroup limits: docker's HostConfig keys as runtime-spec's `linux.resources`."""
+
+from __future__ import annotations
+
+from wherry.container.namespaces import own_section
+from wherry.errors import UsageError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Any
+
+    from wherry.container.bundle import ContainerFacts, HostDevice
+    from wherry.oci.runtime_spec import (
+        LinuxBlockIO,
+        LinuxCPU,
+        LinuxDeviceCgroup,
+        LinuxMemory,
+        LinuxResources,
+    )
+
+_CPU_PERIOD = 100_000
+
+
+def resources(body: Mapping[str, Any], facts: ContainerFacts) -> LinuxResources:
+    """The limits of a container. Raises UsageError."""
+    host: Mapping[str, Any] = body.get("HostConfig") or {}
+    result = limits(host, facts.block_devices)
+    # Device rules are a BPF program that only the host's root may load.
+    if not facts.rootless:
+        result["devices"] = _device_rules(host, facts.devices)
+    if unified := own_section(body).get("CgroupConf"):
+        result["unified"] = dict(unified)
+    return result
+
+
+def limits(host: Mapping[str, Any], block_devices: Mapping[str, tuple[int, int]]) -> LinuxResources:
+    """What `run` and `update` can both say. Raises UsageError."""
+    result: LinuxResources = {}
+    if memory := _memory(host):
+        result["memory"] = memory
+    if cpu := _cpu(host):
+        result["cpu"] = cpu
+    if pids := host.get("PidsLimit"):
+        result["pids"] = {"limit": pids if pids > 0 else -1}
+    if block := _block_io(host, block_devices):
+        result["blockIO"] = block
+    return result
+
+
+def _device_rules(
+    host: Mapping[str, Any], devices: Sequence[HostDevice]
+) -> list[LinuxDeviceCgroup]:
+    if host.get("Privileged"):
+        return [{"allow": True, "access": "rwm"}]
+    return [
+        {"allow": False, "access": "rwm"},
+        *(_device_rule(device) for device in devices),
+        *(parse_device_rule(rule) for rule in host.get("DeviceCgroupRules") or ()),
+    ]
+
+
+def _device_rule(device: HostDevice) -> LinuxDeviceCgroup:
+    node = device.device
+    return {
+        "allow": True,
+        "type": node["type"],
+        "major": node["major"],
+        "minor": node["minor"],
+        "access": device.access,
+    }
+
+
+def parse_device_rule(rule: str) -> LinuxDeviceCgroup:
+    """`c 13:* rwm` as runtime-spec's rule. Raises UsageError."""
+    parts = rule.split()
+    if len(parts) == 3 and parts[0] in ("a", "b", "c") and not set(parts[2]) - set("rwm"):
+        major, colon, minor = parts[1].partition(":")
+        if colon and all(number == "*" or number.isdecimal() for number in (major, minor)):
+            parsed: LinuxDeviceCgroup = {"allow": True, "type": parts[0], "access": parts[2]}
+            if major != "*":
+                parsed["major"] = int(major)
+            if minor != "*":
+                parsed["minor"] = int(minor)
+            return parsed
+    raise UsageError(
+        f"invalid device cgroup format '{rule}'", hint="it reads TYPE MAJOR:MINOR rwm: c 13:* rw"
+    )
+
+
+def _memory(host: Mapping[str, Any]) -> LinuxMemory:
+    memory: LinuxMemory = {}
+    if limit := host.get("Memory"):
+        memory["limit"] = limit
+    if reservation := host.get("MemoryReservation"):
+        memory["reservation"] = reservation
+    swap = host.get("MemorySwap")
+    if swap:
+        memory["swap"] = swap
+    elif limit:
+        # docker: as much swap again as memory.
+        memory["swap"] = 2 * limit
+    swappiness = host.get("MemorySwappiness")
+    if swappiness is not None and swappiness >= 0:
+        memory["swappiness"] = swappiness
+    if host.get("OomKillDisable"):
+        memory["disableOOMKiller"] = True
+    return memory
+
+
+def _cpu(host: Mapping[str, Any]) -> LinuxCPU:
+    cpu: LinuxCPU = {}
+    if shares := host.get("CpuShares"):
+        cpu["shares"] = shares
+    if nano := host.get("NanoCpus"):
+        cpu["period"] = _CPU_PERIOD
+        cpu["quota"] = nano * _CPU_PERIOD // 1_000_000_000
+    if period := host.get("CpuPeriod"):
+        cpu["period"] = period
+    if quota := host.get("CpuQuota"):
+        cpu["quota"] = quota
+    if period := host.get("CpuRealtimePeriod"):
+        cpu["realtimePeriod"] = period
+    if runtime := host.get("CpuRealtimeRuntime"):
+        cpu["realtimeRuntime"] = runtime
+    if cpus := host.get("CpusetCpus"):
+        cpu["cpus"] = cpus
+    if mems := host.get("CpusetMems"):
+        cpu["mems"] = mems
+    return cpu
+
+
+_THROTTLES = (
+    ("BlkioDeviceReadBps", "throttleReadBpsDevice"),
+    ("BlkioDeviceWriteBps", "throttleWriteBpsDevice"),
+    ("BlkioDeviceReadIOps", "throttleReadIOPSDevice"),
+    ("BlkioDeviceWriteIOps", "throttleWriteIOPSDevice"),
+)
+
+
+def _block_io(
+    host: Mapping[str, Any], block_devices: Mapping[str, tuple[int, int]]
+) -> LinuxBlockIO:
+    def limit(entry: Mapping[str, Any], key: str, amount: int) -> Any:
+        try:
+            major, minor = block_devices[entry["Path"]]
+        except KeyError:
+            raise UsageError(f"cannot limit {entry['Path']}: it is not a block device") from None
+        return {"major": major, "minor": minor, key: amount}
+
+    block: dict[str, Any] = {}
+    if weight := host.get("BlkioWeight"):
+        block["weight"] = weight
+    if entries := host.get("BlkioWeightDevice"):
+        block["weightDevice"] = [limit(e, "weight", e["Weight"]) for e in entries]
+    for key, name in _THROTTLES:
+        if entries := host.get(key):
+            block[name] = [limit(e, "rate", e["Rate"]) for e in entries]
+    return block  # type: ignore[return-value]

@@ -1,0 +1,1 @@
+"""Types and digests of the OCI specifications."""
