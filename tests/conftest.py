@@ -1,0 +1,145 @@
+"""Which tests run here, and the fixtures that every test may use.
+
+A test that needs more than Python carries a mark (see pyproject.toml). Where the
+machine has not got it the test is skipped with its reason; for the marks named in
+WHERRY_TEST_REQUIRE that is a failure instead.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+
+from support.requirements import MARKS, cannot_run, need_tool, required_marks
+from support.settings import SETTINGS, Setting
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from support.accounts import Account
+    from support.cli import Cli
+    from support.terminal import Terminal, Tmux
+    from support.world import World
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip what this machine cannot run, or fail where it has to."""
+    marks = [mark for mark in MARKS if item.get_closest_marker(mark)]
+    for mark in marks:
+        reason = cannot_run(mark, rootless="rootless" in marks)
+        if reason and mark in required_marks():
+            pytest.fail(f"{reason} (and WHERRY_TEST_REQUIRE asks for {mark})", pytrace=False)
+        if reason:
+            pytest.skip(reason)
+
+
+@pytest.fixture(params=SETTINGS)
+def setting(request: pytest.FixtureRequest) -> Setting:
+    """The backend and the user; see support/settings.py."""
+    chosen: Setting = request.param
+    return chosen
+
+
+@pytest.fixture
+def account(setting: Setting) -> Account:
+    """Who runs the command under test."""
+    from support import accounts
+
+    makers: dict[str, Callable[[], Account]] = {
+        "root": accounts.current_account,
+        "current": accounts.current_account,
+        "rootless": accounts.rootless_account,
+        "single": accounts.single_uid_account,
+    }
+    return makers[setting.user]()
+
+
+@pytest.fixture
+def world(account: Account, setting: Setting) -> Iterator[World]:
+    """A WHERRY_ROOT, home and runtime directory for this test; nothing may be left of them."""
+    from support.world import World
+
+    world = World(account)
+    world.wherry.environment["WHERRY_BACKEND"] = setting.backend
+    yield world
+    world.close()
+
+
+@pytest.fixture
+def wherry_root(world: World) -> str:
+    """The WHERRY_ROOT of this test."""
+    return world.root
+
+
+@pytest.fixture
+def wherry(world: World) -> Cli:
+    """`wherry("run", "--rm", …)`: the installed command, in the world of this test."""
+    return world.wherry
+
+
+@pytest.fixture
+def host_dir(world: World) -> str:
+    """A directory of the host that belongs to the user of this test; commands start in it."""
+    return world.directory
+
+
+@pytest.fixture(scope="session")
+def _seeds() -> Iterator[dict[str, World]]:
+    """One world per user with busybox loaded, copied into the world of each test."""
+    from support.world import remove_tree
+
+    seeds: dict[str, World] = {}
+    yield seeds
+    for seed in seeds.values():
+        remove_tree(seed.base)
+
+
+@pytest.fixture
+def busybox_image(world: World, _seeds: dict[str, World]) -> str:
+    """An image with busybox, in the store of this test's world; its name."""
+    from support.busybox import busybox_archive
+    from support.world import World
+
+    name = world.account.name
+    if name not in _seeds:
+        seed = World(world.account)
+        seed.wherry("load", input=busybox_archive())
+        _seeds[name] = seed
+    data = f"{_seeds[name].root}/data"
+    subprocess.run(["cp", "-a", "--reflink=auto", data, f"{world.root}/"], check=True)
+    return "busybox"
+
+
+@pytest.fixture
+def terminal(wherry: Cli) -> Iterator[Callable[..., Terminal]]:
+    """`terminal("run", "-it", …, rows=24, columns=80)`: the command on a pty."""
+    from support.terminal import Terminal
+
+    opened: list[Terminal] = []
+
+    def open_terminal(*argv: str, rows: int = 24, columns: int = 80) -> Terminal:
+        opened.append(Terminal(wherry, *argv, rows=rows, columns=columns))
+        return opened[-1]
+
+    yield open_terminal
+    for one in opened:
+        one.close()
+
+
+@pytest.fixture
+def tmux(wherry: Cli) -> Iterator[Callable[..., Tmux]]:
+    """`tmux("run", "-it", …)`: the command inside tmux."""
+    from support.terminal import Tmux
+
+    need_tool("tmux")
+    opened: list[Tmux] = []
+
+    def open_tmux(*argv: str, rows: int = 24, columns: int = 80) -> Tmux:
+        opened.append(Tmux(wherry, *argv, rows=rows, columns=columns))
+        return opened[-1]
+
+    yield open_tmux
+    for one in opened:
+        one.close()

@@ -1,0 +1,1 @@
+"""What the tests share: worlds of their own, users, images, terminals, registries."""

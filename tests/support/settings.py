@@ -1,0 +1,47 @@
+"""Where the containers of an end-to-end test are made, and who asks for them.
+
+A test of the command runs for each of `SETTINGS`. One that is about a single user is
+narrowed with a mark: `@as_root`, `@as_rootless`, or `@as_single_uid` for a user without
+subordinate ids.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Literal
+
+import pytest
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """A backend, and the user who runs the command."""
+
+    backend: Literal["linux", "vm"]
+    user: Literal["root", "rootless", "single", "current"]
+
+
+_ROOT = pytest.param(Setting(backend="linux", user="root"), id="root", marks=pytest.mark.linux)
+_ROOTLESS = pytest.param(
+    Setting(backend="linux", user="rootless"),
+    id="rootless",
+    marks=[pytest.mark.linux, pytest.mark.rootless],
+)
+_SINGLE = pytest.param(
+    Setting(backend="linux", user="single"),
+    id="single-uid",
+    marks=[pytest.mark.linux, pytest.mark.rootless],
+)
+_VM = pytest.param(Setting(backend="vm", user="current"), id="vm", marks=pytest.mark.vm)
+
+_backends = (os.environ.get("WHERRY_TEST_BACKENDS") or "linux").split(",")
+
+SETTINGS = [
+    *([_ROOT, _ROOTLESS] if "linux" in _backends else []),
+    *([_VM] if "vm" in _backends else []),
+]
+
+as_root = pytest.mark.parametrize("setting", [_ROOT], indirect=True)
+as_rootless = pytest.mark.parametrize("setting", [_ROOTLESS], indirect=True)
+as_single_uid = pytest.mark.parametrize("setting", [_SINGLE], indirect=True)

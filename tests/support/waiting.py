@@ -1,0 +1,49 @@
+"""Waiting for what happens elsewhere: always for an event, always with a deadline."""
+
+from __future__ import annotations
+
+import os
+import select
+import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+class Deadline:
+    """A moment after which waiting is over."""
+
+    def __init__(self, seconds: float, what: str) -> None:
+        self._end = time.monotonic() + seconds
+        self._seconds = seconds
+        self._what = what
+
+    def left(self) -> float:
+        """Seconds that are left. Raises TimeoutError when there are none."""
+        left = self._end - time.monotonic()
+        if left <= 0:
+            raise TimeoutError(f"waited {self._seconds:g} s for {self._what}")
+        return left
+
+
+def wait_readable(descriptor: int, deadline: Deadline) -> None:
+    """Wait until `descriptor` has something to read, or has ended."""
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN | select.POLLHUP)
+    while not poll.poll(deadline.left() * 1000):
+        pass
+
+
+def wait_gone(pids: Iterable[int], seconds: float = 10) -> None:
+    """Wait until processes that are not our children have ended."""
+    deadline = Deadline(seconds, "processes to end")
+    for pid in pids:
+        try:
+            descriptor = os.pidfd_open(pid)
+        except ProcessLookupError:
+            continue
+        try:
+            wait_readable(descriptor, deadline)
+        finally:
+            os.close(descriptor)
