@@ -1,0 +1,18 @@
+"""What the guest boots and what containers start from, made out of a distribution's packages.
+
+    sources      where packages come from: options, the environment, the host's apt
+    download     verified downloads, in parallel, kept by digest
+    signature    OpenPGP signatures of an archive
+    archive      Release and Packages: from a signature to each package's digest
+    packages     the index: names, versions, who provides what
+    resolver     which packages are needed for those that were asked for
+    deb          a .deb, read without any tool
+    tree         a root file system as a list of entries, whatever it is written to
+    debian       the tree of a Debian or Ubuntu base system, unpacked
+    configure    the second stage: maintainer scripts, in a container of our own
+    busybox      the tree of a busybox system: one package
+    bootstrap    all of it, into the image store
+
+A base image and the VM's guest are both a `tree` of resolved packages; they differ in
+what is asked for and in what the tree is written to.
+"""

@@ -1,0 +1,93 @@
+"""The second stage: maintainer scripts, run in a container of our own without a network.
+
+The first stage leaves packages unpacked. What is left of an installation is what their
+scripts do: `preinst` of each in the order of what they need, then `dpkg --configure`.
+"""
+
+from __future__ import annotations
+
+import shlex
+from typing import TYPE_CHECKING
+
+from wherry_vmimage.debian import INFO, info_name
+from wherry_vmimage.resolver import Selection
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Sequence
+
+    from wherry_vmimage.deb import Deb
+    from wherry_vmimage.packages import Package
+
+_PRELUDE = f"""\
+set -eu
+umask 022
+preinst() {{
+    DPKG_MAINTSCRIPT_PACKAGE="$1" DPKG_MAINTSCRIPT_ARCH="$2" DPKG_MAINTSCRIPT_NAME=preinst \\
+    DPKG_MAINTSCRIPT_PACKAGE_REFCOUNT=1 DPKG_ADMINDIR=/var/lib/dpkg DPKG_ROOT= \\
+    "/{INFO}/$3.preinst" install </dev/null || {{
+        echo "the preinst script of $1 failed" >&2
+        exit 1
+    }}
+}}
+configure() {{
+    dpkg --force-confold --force-unsafe-io --configure "$@" </dev/null
+}}
+"""
+
+# What tells nothing about the system: logs, caches, and the backups of each tool's last change.
+_EPILOGUE = """\
+apt-get clean 2>/dev/null || true
+for directory in /var/log /var/cache/ldconfig /var/lib/apt/lists /tmp /var/tmp /run; do
+    find "$directory" -xdev -mindepth 1 -type f -delete 2>/dev/null || true
+done
+rm -f /var/lib/dpkg/*-old /var/cache/debconf/*-old /var/cache/apt/*.bin
+rm -f /etc/passwd- /etc/group- /etc/shadow- /etc/gshadow- /etc/subuid- /etc/subgid- /etc/.pwd.lock
+"""
+
+ENVIRONMENT = {
+    "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    "HOME": "/root",
+    "LC_ALL": "C.UTF-8",
+    "DEBIAN_FRONTEND": "noninteractive",
+    "DEBCONF_NONINTERACTIVE_SEEN": "true",
+    # Debconf writes its database in the order of a hash table.
+    "PERL_HASH_SEED": "0",
+    "PYTHONHASHSEED": "0",
+}
+
+
+def configure_script(
+    packages: Sequence[Package], debs: dict[str, Deb], base: Collection[str], architecture: str
+) -> str:
+    """The shell script that configures `packages`, which are in the order of what they need.
+
+    The names in `base` are the system itself: their scripts work when all of them are
+    unpacked. Others may count on their Pre-Depends being configured (policy 7.2).
+    """
+    selection = Selection(architecture, packages)
+    configured: set[str] = set()
+    lines: list[str] = []
+    for package in sorted(packages, key=lambda package: package.name not in base):
+        if "preinst" not in debs[package.name].scripts:
+            continue
+        if package.name not in base:
+            needed = _closure(selection, selection.needs(package.pre_depends))
+            if missing := [name for name in needed if name not in configured]:
+                lines.append(shlex.join(["configure", *missing]))
+                configured.update(missing)
+        lines.append(
+            shlex.join(["preinst", package.name, package.architecture, info_name(package)])
+        )
+    return _PRELUDE + "\n".join(lines) + "\nconfigure -a\n" + _EPILOGUE
+
+
+def _closure(selection: Selection, packages: Iterable[Package]) -> list[str]:
+    """The names of `packages` and of all that they need."""
+    names: dict[str, None] = {}
+    waiting = list(packages)
+    while waiting:
+        package = waiting.pop()
+        if package.name not in names:
+            names[package.name] = None
+            waiting += selection.needs(package.depends)
+    return sorted(names)
