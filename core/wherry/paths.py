@@ -82,6 +82,11 @@ def layers() -> str:
     return os.path.join(data(), "layers")
 
 
+def blob_sources(digest: str) -> str:
+    """The repositories that are known to have a blob: a hint for pushes."""
+    return os.path.join(data(), "blob-sources", digest.replace(":", "-"))
+
+
 def containers() -> str:
     return os.path.join(data(), "containers")
 

@@ -1,0 +1,215 @@
+"""What a pull or a push tells while it works: a line per layer that is drawn again and
+again on a terminal, plain lines elsewhere, always on standard error.
+
+The cursor is never hidden, and after every drawing it stands below what was drawn: so
+there is nothing to restore, however the process ends.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import TextIO
+
+_REDRAW_SECONDS = 0.1
+_MAX_BAR = 50
+_MIN_BAR = 10
+_CLEAR_LINE = "\x1b[2K"
+_CLEAR_BELOW = "\x1b[J"
+
+# Ways that take a while: a terminal shows how far they are, plain lines leave them out.
+_TRANSIENT = frozenset(
+    ("Waiting", "Downloading", "Extracting", "Pushing", "Preparing", "Verifying Checksum")
+)
+
+
+class Progress:
+    """Says nothing: what `--quiet` gets, and the base of the others."""
+
+    def message(self, text: str) -> None:
+        """Say one line."""
+
+    def update(self, name: str, status: str, current: int = 0, total: int = 0) -> None:
+        """Say where `name` is: a status, and how much of how much is done."""
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Draw what is not drawn yet."""
+
+
+class PlainProgress(Progress):
+    """A line per event."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._said: dict[str, str] = {}
+        self._lock = threading.Lock()
+
+    def message(self, text: str) -> None:
+        with self._lock:
+            self._write(f"{text}\n")
+
+    def update(
+        self,
+        name: str,
+        status: str,
+        current: int = 0,  # noqa: ARG002 - a terminal's business
+        total: int = 0,  # noqa: ARG002
+    ) -> None:
+        with self._lock:
+            if status not in _TRANSIENT and self._said.get(name) != status:
+                self._said[name] = status
+                self._write(f"{name}: {status}\n")
+
+    def _write(self, text: str) -> None:
+        try:
+            self._stream.write(text)
+            self._stream.flush()
+        except (OSError, ValueError):
+            # Nobody reads it any more; the work goes on.
+            pass
+
+
+class TerminalProgress(Progress):
+    """One line per layer, drawn in place at most ten times a second."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._lines: dict[str, tuple[str, int, int]] = {}
+        self._height = 0
+        self._drawn_at = 0.0
+        self._is_current = True
+        self._lock = threading.Lock()
+
+    def message(self, text: str) -> None:
+        with self._lock:
+            self._write(f"{self._to_top()}{_CLEAR_BELOW}{text}\n")
+            self._height = 0
+            self._draw()
+
+    def update(self, name: str, status: str, current: int = 0, total: int = 0) -> None:
+        with self._lock:
+            before = self._lines.get(name)
+            self._lines[name] = (status, current, total)
+            self._is_current = False
+            is_same_status = before is not None and before[0] == status
+            if not is_same_status or time.monotonic() - self._drawn_at >= _REDRAW_SECONDS:
+                self._draw()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        with self._lock:
+            if not self._is_current:
+                self._draw()
+            # What follows is written below, and these lines stay as they are.
+            self._lines.clear()
+            self._height = 0
+
+    def _draw(self) -> None:
+        columns, rows = self._size()
+        lines = [
+            progress_line(name, *state, columns - 1) for name, state in self._visible(rows - 1)
+        ]
+        text = "".join(f"{_CLEAR_LINE}{line}\n" for line in lines)
+        rest = _CLEAR_BELOW if len(lines) < self._height else ""
+        self._write(f"{self._to_top()}{text}{rest}")
+        self._height = len(lines)
+        self._drawn_at = time.monotonic()
+        self._is_current = True
+
+    def _visible(self, room: int) -> list[tuple[str, tuple[str, int, int]]]:
+        """The lines to show: all of them, or where they are too many those that still change."""
+        lines = list(self._lines.items())
+        if len(lines) <= room:
+            return lines
+        return [line for line in lines if line[1][0] in _TRANSIENT][: max(room, 1)]
+
+    def _to_top(self) -> str:
+        return f"\r\x1b[{self._height}A" if self._height else ""
+
+    def _size(self) -> os.terminal_size:
+        try:
+            size = os.get_terminal_size(self._stream.fileno())
+        except (OSError, ValueError):
+            return os.terminal_size((80, 24))
+        # A pseudo-terminal that nobody has given a size says 0.
+        return os.terminal_size((size.columns or 80, size.lines or 24))
+
+    def _write(self, text: str) -> None:
+        try:
+            self._stream.write(text)
+            self._stream.flush()
+        except (OSError, ValueError):
+            pass
+
+
+def progress_line(name: str, status: str, current: int, total: int, width: int) -> str:
+    """One layer's line, no wider than `width`."""
+    head = f"{name}: {status}"
+    if not current and not total:
+        return head[:width]
+    numbers = _size_text(current) + (f"/{_size_text(total)}" if total else "")
+    bar_width = min(_MAX_BAR, width - len(head) - len("  [>] ") - len("999.9MB/999.9MB"))
+    if not total or bar_width < _MIN_BAR:
+        return f"{head}  {numbers}"[:width]
+    done = min(bar_width, bar_width * current // total)
+    bar = f"[{'=' * done}>{' ' * (bar_width - done)}]"
+    return f"{head}  {bar} {numbers:>8}"[:width]
+
+
+def open_progress(stream: TextIO | None = None, *, quiet: bool = False) -> Progress:
+    """The progress that suits `stream` (standard error where not given)."""
+    if quiet:
+        return Progress()
+    stream = stream or sys.stderr
+    if stream.isatty() and os.environ.get("TERM") != "dumb" and _speaks_ansi():
+        return TerminalProgress(stream)
+    return PlainProgress(stream)
+
+
+def _size_text(size: float) -> str:
+    """`size` in powers of 1000 with four digits, as docker writes it."""
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if size < 1000 or unit == "TB":
+            break
+        size /= 1000
+    return f"{size:.4g}{unit}"
+
+
+if sys.platform == "win32":
+
+    def _speaks_ansi() -> bool:
+        """Have the console understand escape sequences; older ones must be asked to."""
+        import ctypes
+
+        kernel32 = ctypes.windll.kernel32
+        handle = kernel32.GetStdHandle(-12)
+        mode = ctypes.c_ulong()
+        if not kernel32.GetConsoleMode(handle, ctypes.byref(mode)):
+            return False
+        enable_virtual_terminal_processing = 4
+        return bool(
+            kernel32.SetConsoleMode(handle, mode.value | enable_virtual_terminal_processing)
+        )
+
+else:
+
+    def _speaks_ansi() -> bool:
+        return True

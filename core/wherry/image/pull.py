@@ -1,0 +1,411 @@
+"""From a registry into the image store.
+
+A pull is a straight line: the manifest, the config, three layers at a time, the tag. The
+tag comes last, so that an image that can be found is whole. Every blob goes through
+`ImageStore.ingest`, which lets one process at a time fetch it, keeps what a killed one
+had, and verifies the whole: a pull that is said again goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import json
+import queue
+import threading
+from typing import TYPE_CHECKING
+
+from wherry.errors import (
+    CorruptState,
+    NotFound,
+    RegistryError,
+    Unsupported,
+    UsageError,
+    WherryError,
+)
+from wherry.image.platform import choose_manifest, host_platform, parse_platform, platform_of
+from wherry.image.progress import Progress
+from wherry.image.reference import check_digest
+from wherry.image.registry import INDEXES, Manifest, open_registry, read_manifest
+from wherry.image.sources import remember_source
+from wherry.image.transport import Interrupted
+from wherry.values import value
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+    from typing import Any
+
+    from wherry.image.store import ImageStore, Ingest
+    from wherry.oci.image_spec import Descriptor
+
+    from wherry.image.reference import Reference
+    from wherry.image.registry import BlobStream, Registry
+
+    # Told of every layer that is whole in the store, with its diff id; from any thread.
+    OnLayer = Callable[[Descriptor, str], None]
+
+PARALLEL = 3
+
+_MAX_CONFIG = 8 << 20
+_MAX_NESTING = 4
+_CONFIGS = frozenset(
+    (
+        "application/vnd.oci.image.config.v1+json",
+        "application/vnd.docker.container.image.v1+json",
+    )
+)
+
+
+@value
+class _Layer:
+    """A layer to bring: its descriptor, and the digest of what is in it."""
+
+    descriptor: Descriptor
+    diff_id: str
+
+    @property
+    def digest(self) -> str:
+        digest: str = self.descriptor["digest"]
+        return digest
+
+    @property
+    def short(self) -> str:
+        return self.digest.partition(":")[2][:12]
+
+
+def pull_image(
+    store: ImageStore,
+    reference: Reference,
+    *,
+    platform: str | None = None,
+    progress: Progress | None = None,
+    on_layer: OnLayer | None = None,
+    registry: Registry | None = None,
+    insecure: bool = False,
+) -> Descriptor:
+    """Bring an image into the store and tag it; the descriptor of its manifest or index.
+
+    An index is kept whole, with the manifest and the blobs of one platform.
+    """
+    progress = progress or Progress()
+    registry = registry or connect(reference, progress, insecure=insecure)
+    return _Pull(store, registry, reference, platform, progress, on_layer).run()
+
+
+def pull_all_tags(
+    store: ImageStore,
+    reference: Reference,
+    *,
+    platform: str | None = None,
+    progress: Progress | None = None,
+    on_layer: OnLayer | None = None,
+    insecure: bool = False,
+) -> list[Reference]:
+    """Bring every tag of a repository into the store."""
+    progress = progress or Progress()
+    registry = connect(reference, progress, insecure=insecure)
+    tags = registry.tags(reference)
+    if not tags:
+        raise NotFound(f"{reference.familiar_name} has no tags")
+    pulled = [reference.with_tag(tag) for tag in tags]
+    for tagged in pulled:
+        _Pull(store, registry, tagged, platform, progress, on_layer).run()
+    return pulled
+
+
+def connect(reference: Reference, progress: Progress, *, insecure: bool = False) -> Registry:
+    """The registry of `reference`, its waits and warnings told to `progress`."""
+    return open_registry(
+        reference.domain,
+        reference.path,
+        insecure=insecure,
+        on_pause=lambda seconds, reason: progress.message(
+            f"{reason}; retrying in {seconds:.0f} seconds"
+        ),
+        on_warning=lambda text: progress.message(f"{reference.domain} warns: {text}"),
+    )
+
+
+class _Pull:
+    """One image on its way into the store."""
+
+    def __init__(
+        self,
+        store: ImageStore,
+        registry: Registry,
+        reference: Reference,
+        platform: str | None,
+        progress: Progress,
+        on_layer: OnLayer | None,
+    ) -> None:
+        self._store = store
+        self._registry = registry
+        self._reference = reference
+        self._asked_platform = platform
+        self._platform = parse_platform(platform) if platform else host_platform()
+        self._progress = progress
+        self._on_layer = on_layer
+        self._is_new = False
+        self._cancelled = threading.Event()
+
+    def run(self) -> Descriptor:
+        reference = self._reference
+        label = reference.digest or reference.tag
+        self._progress.message(f"{label}: Pulling from {reference.path}")
+        top = self._manifest(reference)
+        chain = self._choose(top)
+        manifest = chain[-1].document()
+        config = self._config(manifest)
+        self._fetch_layers(_layers(manifest, config, reference))
+        for part in reversed(chain):
+            if not self._store.has_blob(part.digest):
+                self._store.put_blob(part.content)
+        key = reference.with_digest(reference.digest) if reference.digest else reference
+        self._store.tag(key.canonical(), top.descriptor)
+        self._progress.message(f"Digest: {top.digest}")
+        self._progress.message(
+            f"Status: Downloaded newer image for {reference.familiar()}"
+            if self._is_new
+            else f"Status: Image is up to date for {reference.familiar()}"
+        )
+        return top.descriptor
+
+    # --- manifest and config ------------------------------------------------------
+
+    def _manifest(self, reference: Reference) -> Manifest:
+        """A manifest, from the store where it has what the registry's tag stands for.
+
+        Asking with HEAD first spares docker.io's pull limit, which counts GETs.
+        """
+        if reference.digest:
+            if not self._store.has_blob(reference.digest):
+                self._is_new = True
+                return self._registry.manifest(reference)
+            return read_manifest(self._store.read_blob(reference.digest), reference)
+        head = self._registry.head_manifest(reference)
+        if head is not None and self._store.has_blob(head["digest"]):
+            return Manifest(
+                content=self._store.read_blob(head["digest"]),
+                media_type=head["mediaType"],
+                digest=head["digest"],
+            )
+        self._is_new = True
+        return self._registry.manifest(reference)
+
+    def _choose(self, top: Manifest) -> list[Manifest]:
+        """From `top` down to the manifest for our platform: indexes may hold indexes."""
+        chain = [top]
+        while chain[-1].media_type in INDEXES:
+            if len(chain) > _MAX_NESTING:
+                raise Unsupported(f"{self._reference.familiar()}: its indexes are nested too deep")
+            entry = choose_manifest(_entries(chain[-1]), self._platform)
+            if entry is None:
+                raise NotFound(
+                    f"no matching manifest for {self._wanted()} in the manifest list entries",
+                    hint=f"{self._reference.familiar()} is made for {_platforms(chain[-1])}",
+                )
+            chain.append(self._manifest(self._reference.with_digest(str(entry["digest"]))))
+            if len(chain[-1].content) != entry.get("size"):
+                raise CorruptState(f"manifest {entry['digest']} has not the size its index says")
+        return chain
+
+    def _wanted(self) -> str:
+        """The platform in docker's words, which name arm64's only variant."""
+        text = str(self._platform)
+        return f"{text}/v8" if text == "linux/arm64" else text
+
+    def _config(self, manifest: Mapping[str, Any]) -> dict[str, Any]:
+        descriptor = manifest.get("config")
+        _check_descriptor(descriptor, self._reference.familiar())
+        assert isinstance(descriptor, dict)
+        if descriptor.get("mediaType") not in _CONFIGS:
+            raise Unsupported(
+                f"{self._reference.familiar()} is no container image: its config is "
+                f"{descriptor.get('mediaType')!r}"
+            )
+        digest, size = descriptor["digest"], descriptor["size"]
+        if size > _MAX_CONFIG:
+            raise CorruptState(f"config {digest} is larger than {_MAX_CONFIG} bytes")
+        if self._store.has_blob(digest):
+            content = self._store.read_blob(digest)
+        else:
+            self._is_new = True
+            content = self._registry.read_blob(self._reference, digest, size)
+            self._store.put_blob(content)
+        try:
+            config = json.loads(content)
+        except ValueError as error:
+            raise CorruptState(f"config {digest} is not JSON: {error}") from error
+        if not isinstance(config, dict):
+            raise CorruptState(f"config {digest} is not a JSON object")
+        actual = platform_of(config)
+        if self._asked_platform and actual.architecture != self._platform.architecture:
+            raise NotFound(
+                f"image with reference {self._reference.familiar()} was found but does not match "
+                f"the specified platform: wanted {self._platform}, actual: {actual}"
+            )
+        return config
+
+    # --- layers -------------------------------------------------------------------
+
+    def _fetch_layers(self, layers: list[_Layer]) -> None:
+        """Bring what is missing, three at a time; the first error ends them all."""
+        waiting: queue.SimpleQueue[_Layer] = queue.SimpleQueue()
+        results: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
+        seen: set[str] = set()
+        for layer in layers:
+            if layer.digest not in seen:
+                seen.add(layer.digest)
+                waiting.put(layer)
+                is_here = self._store.has_blob(layer.digest)
+                self._progress.update(layer.short, "Waiting" if is_here else "Pulling fs layer")
+
+        def work() -> None:
+            while not self._cancelled.is_set():
+                try:
+                    layer = waiting.get_nowait()
+                except queue.Empty:
+                    return
+                try:
+                    self._fetch(layer)
+                    results.put(None)
+                except BaseException as error:
+                    results.put(error)
+                    return
+
+        # Daemons: a Ctrl-C must not wait for a server that is silent.
+        for _ in range(min(PARALLEL, len(seen))):
+            threading.Thread(target=work, daemon=True).start()
+        try:
+            for _ in seen:
+                error = results.get()
+                if error is not None:
+                    raise error
+        finally:
+            self._cancelled.set()
+
+    def _fetch(self, layer: _Layer) -> None:
+        done = "Already exists"
+        if not self._store.has_blob(layer.digest):
+            self._is_new = True
+            self._progress.update(layer.short, "Waiting")
+            with self._store.ingest(layer.digest, layer.descriptor["size"]) as ingest:
+                if not ingest.complete:
+                    self._download(layer, ingest)
+            remember_source(layer.digest, self._reference)
+            self._progress.update(layer.short, "Download complete")
+            done = "Pull complete"
+        if self._on_layer:
+            self._on_layer(layer.descriptor, layer.diff_id)
+        self._progress.update(layer.short, done)
+
+    def _download(self, layer: _Layer, ingest: Ingest) -> None:
+        # Where the whole is wrong it may be the part from before: once more, from its start.
+        failure: CorruptState | None = None
+        for offset in dict.fromkeys((ingest.offset, 0)):
+            try:
+                self._receive(layer, ingest, offset)
+                self._progress.update(layer.short, "Verifying Checksum")
+                ingest.commit()
+                return
+            except CorruptState as error:
+                ingest.restart()
+                failure = error
+        assert failure
+        raise failure
+
+    def _receive(self, layer: _Layer, ingest: Ingest, offset: int) -> None:
+        """Write the layer's bytes from `offset` on, however often the connection is lost."""
+        size = layer.descriptor["size"]
+        patience = self._registry.transport.patience
+        failures = 0
+        while offset < size:
+            stream = self._open(layer, offset)
+            if stream.offset != offset:
+                ingest.restart()
+                offset = 0
+            started = offset
+            try:
+                for piece in stream:
+                    if self._cancelled.is_set():
+                        raise Interrupted("cancelled")
+                    offset += len(piece)
+                    if offset > size:
+                        raise CorruptState(
+                            f"layer {layer.digest} is corrupt: larger than the {size} bytes that "
+                            "its manifest says"
+                        )
+                    ingest.write(piece)
+                    self._progress.update(layer.short, "Downloading", offset, size)
+            except Interrupted as error:
+                failures = 0 if offset > started else failures + 1
+                if self._cancelled.is_set() or failures >= patience.attempts:
+                    raise
+                self._registry.transport.pause(failures, error.message)
+            else:
+                if offset < size:
+                    raise CorruptState(
+                        f"layer {layer.digest} is corrupt: only {offset} of the {size} bytes that "
+                        "its manifest says"
+                    )
+            finally:
+                stream.close()
+
+    def _open(self, layer: _Layer, offset: int) -> BlobStream:
+        try:
+            return self._registry.open_blob(self._reference, layer.digest, offset)
+        except NotFound:
+            error: WherryError | None = None
+            for url in layer.descriptor.get("urls", ()):
+                try:
+                    return self._registry.open_url(url, offset)
+                except RegistryError as failure:
+                    error = failure
+            raise error or NotFound(
+                f"{self._registry.host} has not the layer {layer.digest} of "
+                f"{self._reference.familiar()}"
+            ) from None
+
+
+def _entries(index: Manifest) -> list[Mapping[str, Any]]:
+    entries = index.document().get("manifests")
+    if not isinstance(entries, list):
+        raise CorruptState(f"index {index.digest} has no list of manifests")
+    for entry in entries:
+        _check_descriptor(entry, f"index {index.digest}")
+    return entries
+
+
+def _platforms(index: Manifest) -> str:
+    """The platforms of an index, to be read by people."""
+    said: Iterable[Any] = (entry.get("platform") for entry in _entries(index))
+    names = {str(platform_of(fields)) for fields in said if fields}
+    return ", ".join(sorted(name for name in names if "unknown" not in name)) or "no platform"
+
+
+def _layers(
+    manifest: Mapping[str, Any], config: Mapping[str, Any], reference: Reference
+) -> list[_Layer]:
+    descriptors = manifest.get("layers") or []
+    diff_ids = (config.get("rootfs") or {}).get("diff_ids") or []
+    if len(descriptors) != len(diff_ids):
+        raise CorruptState(
+            f"{reference.familiar()} is corrupt: {len(descriptors)} layers in its manifest, "
+            f"{len(diff_ids)} in its config"
+        )
+    for descriptor in descriptors:
+        _check_descriptor(descriptor, reference.familiar())
+    return [
+        _Layer(descriptor=descriptor, diff_id=str(diff_id))
+        for descriptor, diff_id in zip(descriptors, diff_ids, strict=True)
+    ]
+
+
+def _check_descriptor(descriptor: object, where: str) -> None:
+    """Raise CorruptState unless `descriptor` has a size and a digest that can be verified."""
+    if isinstance(descriptor, dict) and type(descriptor.get("size")) is int:
+        try:
+            check_digest(str(descriptor.get("digest")))
+        except UsageError as error:
+            raise CorruptState(f"{where} is corrupt: {error.message}") from error
+        if descriptor["size"] >= 0:
+            return
+    raise CorruptState(f"{where} is corrupt: it refers to something without digest or size")

@@ -1,0 +1,628 @@
+"""A client of one registry: the distribution specification, version 1.1.
+
+It moves manifests and blobs, and turns what a registry answers into our errors. What
+an image is made of, and where it is kept, is for `pull` and `push` to know.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+from typing import TYPE_CHECKING
+from urllib.parse import quote, urlencode, urljoin, urlsplit  # noqa: TID253
+
+from wherry.config_file import ConfigFile
+from wherry.errors import AccessDenied, CorruptState, NotFound, RegistryError, Unsupported
+from wherry.image.auth import Authenticator, find_credentials, pull_scope, push_scope
+from wherry.image.reference import DEFAULT_DOMAIN
+from wherry.image.transport import Interrupted, Transport, http_errors
+from wherry.values import value
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import Any, BinaryIO
+
+    from urllib3 import BaseHTTPResponse
+    from wherry.oci.image_spec import Descriptor
+
+    from wherry.image.auth import Credentials
+    from wherry.image.reference import Reference
+
+OCI_INDEX = "application/vnd.oci.image.index.v1+json"
+OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+DOCKER_INDEX = "application/vnd.docker.distribution.manifest.list.v2+json"
+DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
+INDEXES = frozenset((OCI_INDEX, DOCKER_INDEX))
+MANIFESTS = frozenset((OCI_MANIFEST, DOCKER_MANIFEST))
+
+# Asked for by content type too, so that a registry need not convert to what we refuse.
+_ACCEPT = ", ".join((OCI_INDEX, DOCKER_INDEX, OCI_MANIFEST, DOCKER_MANIFEST))
+
+_DOCKER_IO_HOST = "registry-1.docker.io"
+_MAX_MANIFEST = 4 << 20
+_MAX_ERROR = 64 << 10
+_PIECE = 1 << 18
+# Up to here a blob goes in one request; above, in chunks that can be taken up again.
+_MONOLITHIC = 4 << 20
+_CHUNK = 64 << 20
+
+
+@value
+class Manifest:
+    """A manifest or an index, byte for byte as the registry keeps it."""
+
+    content: bytes
+    media_type: str
+    digest: str
+
+    @property
+    def descriptor(self) -> Descriptor:
+        return {
+            "mediaType": self.media_type,
+            "digest": self.digest,
+            "size": len(self.content),
+        }
+
+    def document(self) -> dict[str, Any]:
+        """The manifest read as JSON. Raises CorruptState."""
+        try:
+            document = json.loads(self.content)
+        except ValueError as error:
+            raise CorruptState(f"manifest {self.digest} is not JSON: {error}") from error
+        if not isinstance(document, dict):
+            raise CorruptState(f"manifest {self.digest} is not a JSON object")
+        return document
+
+
+class Registry:
+    """One registry, as one user; safe to use from several threads."""
+
+    def __init__(
+        self,
+        domain: str,
+        *,
+        transport: Transport,
+        credentials: Credentials | None = None,
+        on_warning: Callable[[str], None] | None = None,
+    ) -> None:
+        self.domain = domain
+        self.transport = transport
+        self.host = _DOCKER_IO_HOST if domain == DEFAULT_DOMAIN else domain
+        self.auth = Authenticator(transport, credentials, self.host)
+        self._on_warning = on_warning
+        self._warned: set[str] = set()
+        self._base = ""
+        self._lock = threading.Lock()
+
+    # --- the registry itself ------------------------------------------------------
+
+    def check_access(self) -> None:
+        """Ask for the registry's root with our credentials. Raises AccessDenied."""
+        response = self._call("GET", "/v2/", frozenset())
+        if response.status == 404:
+            response.drain_conn()
+            raise RegistryError(f"{self.host} is not a registry: it knows no /v2/")
+        self._expect(response, (200,), f"cannot log in to {self.domain}")
+        response.drain_conn()
+
+    def _url(self, path: str) -> str:
+        with self._lock:
+            if not self._base:
+                self._base = f"{self._find_scheme()}://{self.host}"
+            return urljoin(self._base, path)
+
+    def _find_scheme(self) -> str:
+        """`https`, or `http` where that is acceptable and all that the registry speaks."""
+        if not self.transport.is_insecure(self.host):
+            return "https"
+        try:
+            self.transport.request("HEAD", f"https://{self.host}/v2/", {}, retry=False).drain_conn()
+        except RegistryError as error:
+            if "certificate" in error.message:
+                raise
+            return "http"
+        return "https"
+
+    # --- manifests ----------------------------------------------------------------
+
+    def head_manifest(self, reference: Reference) -> Descriptor | None:
+        """What a tag stands for now, without its content; None where that cannot be said."""
+        response = self._call(
+            "HEAD", _manifest_path(reference), _pull(reference.path), {"Accept": _ACCEPT}
+        )
+        response.drain_conn()
+        digest = response.headers.get("Docker-Content-Digest", "")
+        size = response.headers.get("Content-Length", "")
+        media_type = response.headers.get("Content-Type", "").partition(";")[0].strip()
+        if response.status != 200 or not digest or not size.isdigit() or not media_type:
+            return None
+        return {"mediaType": media_type, "digest": digest, "size": int(size)}
+
+    def manifest(self, reference: Reference) -> Manifest:
+        """The manifest or index that `reference` names, its digest verified."""
+        response = self._call(
+            "GET", _manifest_path(reference), _pull(reference.path), {"Accept": _ACCEPT}
+        )
+        if response.status == 404:
+            self._raise_not_found(response, reference)
+        self._expect(response, (200,), f"cannot pull {reference.familiar()}", reference)
+        content = self._read(response, _MAX_MANIFEST, f"the manifest of {reference.familiar()}")
+        promised = reference.digest or response.headers.get("Docker-Content-Digest")
+        if promised:
+            verify_digest(content, promised, f"the manifest of {reference.familiar()}")
+        media_type = response.headers.get("Content-Type", "").partition(";")[0].strip()
+        return read_manifest(content, reference, media_type)
+
+    def put_manifest(self, reference: Reference, content: bytes, media_type: str) -> str:
+        """Put a manifest under `reference`'s tag or digest; the digest is returned."""
+        response = self._call(
+            "PUT",
+            _manifest_path(reference),
+            _push(reference.path),
+            {"Content-Type": media_type},
+            content,
+        )
+        self._expect(response, (200, 201, 202), f"cannot push {reference.familiar()}", reference)
+        response.drain_conn()
+        digest = f"sha256:{hashlib.sha256(content).hexdigest()}"
+        kept = response.headers.get("Docker-Content-Digest", digest)
+        if kept.startswith("sha256:") and kept != digest:
+            raise RegistryError(
+                f"cannot push {reference.familiar()}: {self.host} keeps {kept} instead of {digest}"
+            )
+        return digest
+
+    def tags(self, reference: Reference) -> list[str]:
+        """All tags of a repository, however many pages they take."""
+        tags: list[str] = []
+        url = f"/v2/{reference.path}/tags/list?n=1000"
+        seen: set[str] = set()
+        while url not in seen:
+            seen.add(url)
+            response = self._call("GET", url, _pull(reference.path))
+            self._expect(response, (200,), f"cannot list {reference.familiar_name}", reference)
+            content = self._read(response, _MAX_MANIFEST, f"the tags of {reference.familiar_name}")
+            try:
+                tags.extend(map(str, json.loads(content).get("tags") or ()))
+            except (ValueError, AttributeError) as error:
+                raise RegistryError(
+                    f"cannot list {reference.familiar_name}: {self.host} gave no list of tags"
+                ) from error
+            link = response.headers.get("Link", "")
+            if 'rel="next"' not in link and "rel=next" not in link:
+                break
+            target = link[link.find("<") + 1 : link.find(">")]
+            url = urljoin(self._url(url), target)
+        return tags
+
+    # --- blobs --------------------------------------------------------------------
+
+    def open_blob(self, reference: Reference, digest: str, offset: int = 0) -> BlobStream:
+        """The content of a blob from `offset` on, or from its start where that cannot be had.
+
+        `BlobStream.offset` says which.
+        """
+        headers = {"Range": f"bytes={offset}-"} if offset else {}
+        response = self._call(
+            "GET", f"/v2/{reference.path}/blobs/{digest}", _pull(reference.path), headers
+        )
+        if response.status == 416:
+            response.drain_conn()
+            return self.open_blob(reference, digest)
+        self._expect(response, (200, 206), f"cannot pull {digest}", reference)
+        return BlobStream(response, self.host, _range_start(response))
+
+    def open_url(self, url: str, offset: int = 0) -> BlobStream:
+        """The content behind a foreign layer's URL, as `open_blob`; nobody is told who we are."""
+        headers = {"Range": f"bytes={offset}-"} if offset else {}
+        response = self.transport.request("GET", url, headers)
+        host = urlsplit(url).netloc
+        if response.status == 416:
+            response.drain_conn()
+            return self.open_url(url)
+        if response.status not in (200, 206):
+            response.drain_conn()
+            raise RegistryError(f"cannot fetch {url}: {host} answered {response.status}")
+        return BlobStream(response, host, _range_start(response))
+
+    def read_blob(self, reference: Reference, digest: str, size: int) -> bytes:
+        """The content of a small blob, verified."""
+        response = self._call("GET", f"/v2/{reference.path}/blobs/{digest}", _pull(reference.path))
+        self._expect(response, (200,), f"cannot pull {digest}", reference)
+        content = self._read(response, size, f"blob {digest}")
+        verify_digest(content, digest, f"blob {digest}")
+        return content
+
+    def has_blob(self, reference: Reference, digest: str) -> bool:
+        """Whether the repository has a blob."""
+        response = self._call("HEAD", f"/v2/{reference.path}/blobs/{digest}", _push(reference.path))
+        response.drain_conn()
+        if response.status in (401, 403):
+            # A HEAD carries no body to explain itself.
+            raise self._denied("push access denied", reference, "")
+        return response.status == 200
+
+    def upload_blob(
+        self,
+        reference: Reference,
+        digest: str,
+        size: int,
+        open_source: Callable[[], BinaryIO],
+        *,
+        mount_from: str | None = None,
+        on_progress: Callable[[int], None] | None = None,
+    ) -> bool:
+        """Bring a blob into the repository; True where the registry took it from `mount_from`."""
+        location = self._start_upload(reference, digest, mount_from)
+        if location is None:
+            return True
+        session = _Upload(self, reference, digest, size, location)
+        session.send(open_source, on_progress or _say_nothing)
+        return False
+
+    def _start_upload(
+        self, reference: Reference, digest: str, mount_from: str | None
+    ) -> _Location | None:
+        path = f"/v2/{reference.path}/blobs/uploads/"
+        scopes = _push(reference.path)
+        if mount_from:
+            scopes |= _pull(mount_from)
+            path += "?" + urlencode({"mount": digest, "from": mount_from})
+        response = self._call("POST", path, scopes, body=b"")
+        if mount_from and response.status in (401, 403, 404, 405):
+            # The other repository may be none of ours.
+            response.drain_conn()
+            return self._start_upload(reference, digest, None)
+        self._expect(response, (201, 202), f"cannot push to {reference.familiar_name}", reference)
+        response.drain_conn()
+        if response.status == 201 and mount_from:
+            return None
+        return self._location(response, self._url(path))
+
+    def _location(self, response: BaseHTTPResponse, asked: str) -> _Location:
+        target = response.headers.get("Location")
+        if not target:
+            raise RegistryError(f"{self.host} names no place to upload to")
+        least = response.headers.get("OCI-Chunk-Min-Length", "")
+        return _Location(
+            url=urljoin(asked, target), chunk=max(_CHUNK, int(least) if least.isdigit() else 0)
+        )
+
+    # --- asking -------------------------------------------------------------------
+
+    def _call(
+        self,
+        method: str,
+        path: str,
+        scopes: frozenset[str],
+        headers: dict[str, str] | None = None,
+        body: bytes | Callable[[], Iterator[bytes]] | None = None,
+    ) -> BaseHTTPResponse:
+        """One request with our authorization; a body that is not bytes is sent once only."""
+        url = self._url(path)
+        ours = urlsplit(url).netloc == self.host
+        for attempt in range(3):
+            sent = dict(headers or {})
+            authorization = self.auth.header(scopes) if ours else None
+            if authorization:
+                sent["Authorization"] = authorization
+            is_stream = callable(body)
+            response = self.transport.request(
+                method, url, sent, body=body() if callable(body) else body, retry=not is_stream
+            )
+            self._show_warnings(response)
+            challenge = response.headers.get("WWW-Authenticate", "")
+            if response.status != 401 or not ours or attempt == 2:
+                break
+            if not self.auth.answer(challenge, scopes, authorization):
+                break
+            response.drain_conn()
+        return response
+
+    def _show_warnings(self, response: BaseHTTPResponse) -> None:
+        """Pass on what the registry wants its users to read (`Warning: 299 - "…"`)."""
+        for header in response.headers.getlist("Warning"):
+            code, _, rest = header.partition(" ")
+            text = rest.partition(" ")[2].strip()
+            if code == "299" and text and text not in self._warned:
+                self._warned.add(text)
+                if self._on_warning:
+                    self._on_warning(text.strip('"').replace('\\"', '"'))
+
+    def _read(self, response: BaseHTTPResponse, limit: int, what: str) -> bytes:
+        with http_errors(self.host):
+            content = response.read(limit + 1)
+            if len(content) > limit:
+                response.close()
+                raise CorruptState(f"{what} is larger than {limit} bytes")
+            response.release_conn()
+        return content
+
+    # --- what went wrong ----------------------------------------------------------
+
+    def _expect(
+        self,
+        response: BaseHTTPResponse,
+        statuses: tuple[int, ...],
+        action: str,
+        reference: Reference | None = None,
+    ) -> None:
+        """Raise the error that the answer stands for, unless it is one of `statuses`."""
+        if response.status in statuses:
+            return
+        codes, text = self._error(response)
+        if response.status in (401, 403):
+            verb = "push" if action.startswith("cannot push") else "pull"
+            raise self._denied(f"{verb} access denied", reference, text)
+        if response.status == 429 or "TOOMANYREQUESTS" in codes:
+            raise RegistryError(
+                f"{action}: {self.host} says: too many requests{f' ({text})' if text else ''}",
+                hint=f"wherry login {self.domain} may raise the limit",
+            )
+        if response.status == 404 and "NAME_UNKNOWN" in codes and reference:
+            raise self._denied("pull access denied", reference, text)
+        if response.status == 404:
+            raise NotFound(f"{action}: {text or 'not found'}")
+        raise RegistryError(f"{action}: {self.host} answered {response.status}: {text}")
+
+    def _raise_not_found(self, response: BaseHTTPResponse, reference: Reference) -> None:
+        codes, text = self._error(response)
+        if "NAME_UNKNOWN" in codes:
+            raise self._denied("pull access denied", reference, text)
+        raise NotFound(f"manifest for {reference.familiar()} not found: manifest unknown")
+
+    def _denied(self, what: str, reference: Reference | None, text: str) -> AccessDenied:
+        if reference is None:
+            return AccessDenied(f"{self.domain} denied access: {text or 'unauthorized'}")
+        to_domain = "" if self.domain == DEFAULT_DOMAIN else f" {self.domain}"
+        return AccessDenied(
+            f"{what} for {reference.familiar_name}, repository does not exist or may require "
+            f"'wherry login{to_domain}'{f': {text}' if text else ''}"
+        )
+
+    def _error(self, response: BaseHTTPResponse) -> tuple[frozenset[str], str]:
+        """The codes and the words of an error's body."""
+        with http_errors(self.host):
+            content = response.read(_MAX_ERROR)
+            response.drain_conn()
+        try:
+            errors = json.loads(content)["errors"]
+            codes = frozenset(str(error.get("code", "")) for error in errors)
+            words = [str(e.get("message") or e.get("code") or "") for e in errors]
+            return codes, "; ".join(word for word in words if word)
+        except (ValueError, KeyError, TypeError, AttributeError):
+            text = content[:200].decode("utf-8", "replace").strip()
+            return frozenset(), "" if text.startswith("<") else " ".join(text.split())
+
+
+class BlobStream:
+    """The body of an answer, piece by piece."""
+
+    def __init__(self, response: BaseHTTPResponse, host: str, offset: int) -> None:
+        self.offset = offset
+        self._response = response
+        self._host = host
+
+    def __iter__(self) -> Iterator[bytes]:
+        """The pieces. Raises Interrupted where the connection is lost on the way."""
+        with http_errors(self._host):
+            while piece := self._response.read1(_PIECE):
+                yield piece
+
+    def close(self) -> None:
+        """Let go of the connection; one that was read to the end is used again."""
+        if self._response.closed:
+            self._response.release_conn()
+        else:
+            self._response.close()
+
+
+@value
+class _Location:
+    url: str
+    chunk: int
+
+
+class _Upload:
+    """One blob on its way up; what the registry already has is not sent again."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        reference: Reference,
+        digest: str,
+        size: int,
+        location: _Location,
+    ) -> None:
+        self._registry = registry
+        self._reference = reference
+        self._digest = digest
+        self._size = size
+        self._location = location
+        self._scopes = _push(reference.path)
+
+    def send(self, open_source: Callable[[], BinaryIO], on_progress: Callable[[int], None]) -> None:
+        monolithic = self._size <= _MONOLITHIC
+        offset = failures = 0
+        with open_source() as source:
+            while True:
+                try:
+                    if not monolithic and offset < self._size:
+                        offset = self._patch(source, offset, on_progress)
+                        failures = 0
+                        continue
+                    self._close(source if monolithic else None)
+                    on_progress(self._size)
+                    return
+                except Interrupted as error:
+                    failures += 1
+                    if failures >= self._registry.transport.patience.attempts:
+                        raise
+                    self._registry.transport.pause(failures - 1, error.message)
+                    kept = self._status()
+                    if kept is None:
+                        self._restart()
+                        kept = 0
+                    elif monolithic and kept:
+                        # The session holds a part of the one request: begin a clean one.
+                        self._restart()
+                        kept = 0
+                    if kept > offset:
+                        failures = 0
+                    offset = kept
+
+    def _patch(self, source: BinaryIO, offset: int, on_progress: Callable[[int], None]) -> int:
+        length = min(self._location.chunk, self._size - offset)
+        response = self._registry._call(
+            "PATCH",
+            self._location.url,
+            self._scopes,
+            {
+                "Content-Type": "application/octet-stream",
+                "Content-Length": str(length),
+                "Content-Range": f"{offset}-{offset + length - 1}",
+            },
+            lambda: _pieces(source, offset, length, on_progress),
+        )
+        if response.status == 416 or response.status >= 500 or response.status == 429:
+            response.drain_conn()
+            raise Interrupted(f"{self._registry.host} answered {response.status}")
+        self._expect(response, (201, 202, 204))
+        response.drain_conn()
+        self._location = self._registry._location(response, self._location.url)
+        return offset + length
+
+    def _close(self, source: BinaryIO | None) -> None:
+        """End the upload: the registry verifies the digest. `source` is all of it, or None."""
+        length = self._size if source else 0
+        mark = "&" if "?" in self._location.url else "?"
+        response = self._registry._call(
+            "PUT",
+            f"{self._location.url}{mark}digest={quote(self._digest, safe='')}",
+            self._scopes,
+            {"Content-Type": "application/octet-stream", "Content-Length": str(length)},
+            (lambda: _pieces(source, 0, length, _say_nothing)) if source else b"",
+        )
+        if source and (response.status >= 500 or response.status == 429):
+            response.drain_conn()
+            raise Interrupted(f"{self._registry.host} answered {response.status}")
+        self._expect(response, (201, 204))
+        response.drain_conn()
+
+    def _status(self) -> int | None:
+        """How many bytes the registry has; None where the session is gone."""
+        response = self._registry._call("GET", self._location.url, self._scopes)
+        response.drain_conn()
+        if response.status not in (200, 202, 204):
+            return None
+        if response.headers.get("Location"):
+            self._location = self._registry._location(response, self._location.url)
+        first, dash, last = response.headers.get("Range", "").rpartition("=")[2].partition("-")
+        # An empty session says `0-0`, which one of one byte would say as well.
+        has_range = dash and first == "0" and last.isdigit() and int(last) > 0
+        return int(last) + 1 if has_range else 0
+
+    def _restart(self) -> None:
+        location = self._registry._start_upload(self._reference, self._digest, None)
+        assert location
+        self._location = location
+
+    def _expect(self, response: BaseHTTPResponse, statuses: tuple[int, ...]) -> None:
+        self._registry._expect(response, statuses, f"cannot push {self._digest}", self._reference)
+
+
+def _say_nothing(sent: int) -> None:
+    """Where nobody watches an upload."""
+
+
+def _pieces(
+    source: BinaryIO, offset: int, length: int, on_progress: Callable[[int], None]
+) -> Iterator[bytes]:
+    source.seek(offset)
+    end = offset + length
+    while offset < end:
+        piece = source.read(min(_PIECE, end - offset))
+        if not piece:
+            raise CorruptState("a blob became shorter while it was sent")
+        yield piece
+        offset += len(piece)
+        on_progress(offset)
+
+
+def open_registry(
+    domain: str,
+    path: str = "",
+    *,
+    config: ConfigFile | None = None,
+    insecure: bool = False,
+    on_pause: Callable[[float, str], None] | None = None,
+    on_warning: Callable[[str], None] | None = None,
+    transport: Transport | None = None,
+) -> Registry:
+    """The registry of `domain`, with the stored credentials for its repository `path`."""
+    config = config or ConfigFile()
+    names = frozenset(config.insecure_registries()) | ({domain} if insecure else set())
+    return Registry(
+        domain,
+        transport=transport or Transport(insecure=names, on_pause=on_pause),
+        credentials=find_credentials(config, domain, path),
+        on_warning=on_warning,
+    )
+
+
+def verify_digest(content: bytes, digest: str, what: str) -> None:
+    """Raise CorruptState unless `content` has `digest`."""
+    algorithm, _, expected = digest.partition(":")
+    if algorithm not in ("sha256", "sha384", "sha512"):
+        raise Unsupported(f"{what} has a digest that cannot be verified: {digest}")
+    actual = hashlib.new(algorithm, content).hexdigest()
+    if actual != expected:
+        raise CorruptState(f"{what} is corrupt: digest mismatch: it has {algorithm}:{actual}")
+
+
+def read_manifest(content: bytes, reference: Reference, media_type: str = "") -> Manifest:
+    """`content` as a manifest; what it says itself counts where `media_type` is vague."""
+    digest = reference.digest or f"sha256:{hashlib.sha256(content).hexdigest()}"
+    known = INDEXES | MANIFESTS
+    manifest = Manifest(content=content, media_type=media_type, digest=digest)
+    if media_type in known:
+        return manifest
+    document = manifest.document()
+    if document.get("schemaVersion") == 1:
+        raise Unsupported(
+            f"cannot pull {reference.familiar()}: its manifest has the old schema 1",
+            hint="push the image again with a current docker, podman or skopeo",
+        )
+    said = document.get("mediaType")
+    if said is None and document.get("schemaVersion") == 2:
+        said = OCI_INDEX if "manifests" in document else OCI_MANIFEST
+    if said not in known:
+        raise Unsupported(
+            f"cannot pull {reference.familiar()}: unsupported manifest type "
+            f"{said or media_type or 'unknown'}"
+        )
+    return Manifest(content=content, media_type=str(said), digest=digest)
+
+
+def _manifest_path(reference: Reference) -> str:
+    return f"/v2/{reference.path}/manifests/{reference.digest or reference.tag}"
+
+
+def _pull(path: str) -> frozenset[str]:
+    return frozenset((pull_scope(path),))
+
+
+def _push(path: str) -> frozenset[str]:
+    return frozenset((push_scope(path),))
+
+
+def _range_start(response: BaseHTTPResponse) -> int:
+    """Where the body begins: 0 unless it is the part that was asked for."""
+    if response.status != 206:
+        return 0
+    unit, _, rest = response.headers.get("Content-Range", "").partition(" ")
+    start = rest.partition("-")[0]
+    if unit != "bytes" or not start.isdigit():
+        raise RegistryError("a registry answered 206 without saying which part it sends")
+    return int(start)
