@@ -15,7 +15,6 @@ from wherry_vmimage.control import parse_paragraph
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from tarfile import TarFile
 
 _MAGIC = b"!<arch>\n"
 _HEADER = 60
@@ -78,7 +77,7 @@ def read_deb(content: bytes) -> Deb:
             f"its format is {members[0][1].decode(errors='replace').strip()}, not 2.0"
         )
     try:
-        with open_tar(decompress(*members[1])) as tar:
+        with tarfile.open(fileobj=io.BytesIO(decompress(*members[1]))) as tar:
             scripts = {
                 member.name.removeprefix("./"): file.read()
                 for member in tar
@@ -88,12 +87,6 @@ def read_deb(content: bytes) -> Deb:
     except (tarfile.TarError, KeyError, UnicodeDecodeError) as error:
         raise CorruptState(f"its control archive is damaged: {error}") from error
     return Deb(control, scripts, decompress(*members[2]))
-
-
-def open_tar(content: bytes) -> TarFile:
-    import tarfile
-
-    return tarfile.open(fileobj=io.BytesIO(content), mode="r:")
 
 
 def decompress(name: str, content: bytes) -> bytes:

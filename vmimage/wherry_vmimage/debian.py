@@ -9,6 +9,7 @@ sources that apt shall use, and how apt and dpkg behave in a container.
 from __future__ import annotations
 
 import hashlib
+import io
 import re
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
@@ -101,7 +102,7 @@ def unpack_system(
     for package, deb in _read_ahead(packages, read):
         debs[package.name] = deb
         try:
-            listed = tree.unpack(deb.data, before=partial(_merge_usr, tree))
+            listed = tree.unpack(io.BytesIO(deb.data), before=partial(_merge_usr, tree))
         except CorruptState as error:
             raise CorruptState(f"cannot unpack {package}: {error.message}") from error
         records.append(_record(tree, package, deb, listed))

@@ -15,7 +15,6 @@ from dataclasses import dataclass, field, replace
 from typing import IO, TYPE_CHECKING, Literal
 
 from wherry.errors import CorruptState
-from wherry_vmimage.deb import open_tar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -120,51 +119,28 @@ class Tree:
             else:
                 del self._entries[path]
 
-    def unpack(self, data: bytes, *, before: Callable[[str], None] | None = None) -> list[str]:
-        """Add the members of a package's data.tar; their paths, as the package has them.
+    def unpack(self, tar: IO[bytes], *, before: Callable[[str], None] | None = None) -> list[str]:
+        """Add the members of a tar archive; their paths, as they are called there.
 
-        `before` is told of each path before it is added.
-
-        Raises CorruptState where a member is not a path below the root.
+        `before` is told of each path before it is added. Raises CorruptState where a
+        member is not a path below the root.
         """
         import tarfile
 
         listed: list[str] = []
-        base = self._store(data)
         try:
-            with open_tar(data) as tar:
-                for member in tar:
+            with tarfile.open(fileobj=tar, mode="r|") as archive:
+                for member in archive:
                     path = _normal(member.name)
                     listed.append(path)
                     if before:
                         before(path)
                     if path:
-                        self.add(path, self._from_tar(member, base))
+                        content = archive.extractfile(member) if member.isreg() else None
+                        self.add(path, _from_tar(member), content.read() if content else b"")
         except tarfile.TarError as error:
             raise CorruptState(f"its data archive is damaged: {error}") from error
         return listed
-
-    def _from_tar(self, member: TarInfo, base: int) -> Entry:
-        kind = _KINDS.get(member.type)
-        if kind is None:
-            raise CorruptState(f"{member.name} has an unknown type, {member.type!r}")
-        hard, soft = kind == "hardlink", kind == "symlink"
-        return Entry(
-            kind=kind,
-            mode=member.mode & 0o7777,
-            uid=member.uid,
-            gid=member.gid,
-            mtime=int(member.mtime),
-            target=_normal(member.linkname) if hard else member.linkname if soft else "",
-            device=(member.devmajor, member.devminor) if kind in ("char", "block") else (0, 0),
-            size=member.size if kind == "file" else 0,
-            offset=base + member.offset_data if kind == "file" else 0,
-            xattrs={
-                name.removeprefix(_XATTR): value.encode("utf-8", "surrogateescape")
-                for name, value in member.pax_headers.items()
-                if name.startswith(_XATTR)
-            },
-        )
 
     def _store(self, content: bytes) -> int:
         start = self._end
@@ -287,6 +263,27 @@ _TYPES: dict[Kind, bytes] = {
     "file": b"0", "hardlink": b"1", "symlink": b"2",
     "char": b"3", "block": b"4", "directory": b"5", "fifo": b"6",
 }  # fmt: skip
+
+
+def _from_tar(member: TarInfo) -> Entry:
+    kind = _KINDS.get(member.type)
+    if kind is None:
+        raise CorruptState(f"{member.name} has an unknown type, {member.type!r}")
+    hard, soft = kind == "hardlink", kind == "symlink"
+    return Entry(
+        kind=kind,
+        mode=member.mode & 0o7777,
+        uid=member.uid,
+        gid=member.gid,
+        mtime=int(member.mtime),
+        target=_normal(member.linkname) if hard else member.linkname if soft else "",
+        device=(member.devmajor, member.devminor) if kind in ("char", "block") else (0, 0),
+        xattrs={
+            name.removeprefix(_XATTR): value.encode("utf-8", "surrogateescape")
+            for name, value in member.pax_headers.items()
+            if name.startswith(_XATTR)
+        },
+    )
 
 
 def _normal(name: str) -> str:
