@@ -1,12 +1,11 @@
 """Capabilities as the kernel has them: five sets of bits of a thread.
 
-The order matters, and `apply` has to be called in two halves around setuid(2):
+The order matters, around the change of user:
 
-    limit()      drops from the bounding set, which needs CAP_SETPCAP; keeps the
-                 permitted set over the change of user
-    setgroups, setgid, setuid
-    apply()      sets permitted, effective and inheritable, then ambient, which may
-                 only hold what is both permitted and inheritable
+    limit_bounding()          needs CAP_SETPCAP, which setuid(2) makes ineffective
+    PR_SET_KEEPCAPS, setgroups, setgid, setuid
+    apply()                   permitted, effective and inheritable, then ambient, which
+                              may only hold what is both permitted and inheritable
 """
 
 from __future__ import annotations
@@ -23,7 +22,6 @@ from wherry_linux.constants import (
     PR_CAP_AMBIENT_RAISE,
     PR_CAPBSET_DROP,
     PR_CAPBSET_READ,
-    PR_SET_KEEPCAPS,
 )
 from wherry_linux.syscalls import check, libc, prctl
 
@@ -96,19 +94,18 @@ def permitted() -> int:
     return low | high << 32
 
 
-def limit(sets: Capabilities) -> None:
-    """Before the change of user: drop what is not in the bounding set that is asked for."""
+def limit_bounding(sets: Capabilities) -> None:
+    """Before the change of user: drop from the bounding set what is not asked for."""
     keep = mask(sets.get("bounding", ()))
     for number in range(_BITS):
-        if not keep >> number & 1:
-            try:
-                prctl(PR_CAPBSET_DROP, number)
-            except KernelError as error:
-                if error.errno != errno.EINVAL:
-                    raise
-                break
-    # setuid(2) from 0 to another user would empty the permitted set.
-    prctl(PR_SET_KEEPCAPS, 1)
+        if keep >> number & 1:
+            continue
+        try:
+            prctl(PR_CAPBSET_DROP, number)
+        except KernelError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            break
 
 
 def apply(sets: Capabilities) -> None:
@@ -122,7 +119,6 @@ def apply(sets: Capabilities) -> None:
     # More would need CAP_SETPCAP, which the change of user made ineffective.
     inheritable = mask(sets.get("inheritable", ())) & available
     _capset(mask(sets.get("effective", ())) & held, held, inheritable)
-    prctl(PR_SET_KEEPCAPS, 0)
     _set_ambient(ambient & held & inheritable)
 
 

@@ -10,6 +10,8 @@ import pytest
 
 from wherry.container.capabilities import NAMES
 from wherry_linux import capabilities
+from wherry_linux.constants import PR_SET_KEEPCAPS
+from wherry_linux.syscalls import prctl
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,7 +46,8 @@ def sets_of_this_process() -> dict[str, list[str]]:
 
 def set_up(sets: dict[str, list[str]], uid: int) -> Callable[[], dict[str, list[str]]]:
     def in_order() -> dict[str, list[str]]:
-        capabilities.limit(sets)  # type: ignore[arg-type]
+        capabilities.limit_bounding(sets)  # type: ignore[arg-type]
+        prctl(PR_SET_KEEPCAPS, 1)
         os.setgroups([])
         os.setgid(uid)
         os.setuid(uid)
