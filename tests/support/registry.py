@@ -314,7 +314,8 @@ class Asked:
 class FlakyProxy:
     """Passes requests on to a registry, unless `mischief` says otherwise.
 
-    `served` and `received` count the bytes of bodies by path; `requests` has them all.
+    `served` counts the bytes of answers by path, `received` those of whole requests by
+    method; `requests` has every request.
     """
 
     def __init__(
@@ -362,13 +363,12 @@ class FlakyProxy:
         mischief = self.mischief(asked) or Mischief()
         length = int(handler.headers.get("Content-Length") or 0)
         if mischief.swallow_after is not None:
-            content = handler.rfile.read(min(mischief.swallow_after, length))
-            self._forward_part(method, path, handler, content, length)
+            handler.rfile.read(min(mischief.swallow_after, length))
             self._hang_up(handler)
             return
         content = handler.rfile.read(length)
         with self._lock:
-            self.received[path.partition("?")[0]] += length
+            self.received[method] += length
         if mischief.status:
             status, headers, body = mischief.status, mischief.headers, mischief.body or b""
         else:
@@ -390,29 +390,6 @@ class FlakyProxy:
             return response.status, dict(response.getheaders()), response.read()
         finally:
             connection.close()
-
-    def _forward_part(
-        self,
-        method: str,
-        path: str,
-        handler: BaseHTTPRequestHandler,
-        content: bytes,
-        length: int,
-    ) -> None:
-        """Give the registry the beginning of a body, and hang up on it too."""
-        connection = http.client.HTTPConnection(self.backend)
-        connection.putrequest(method, path, skip_host=True, skip_accept_encoding=True)
-        for name, value in handler.headers.items():
-            connection.putheader(name, value)
-        connection.endheaders(content)
-        with self._lock:
-            self.received[path.partition("?")[0]] += len(content)
-        assert connection.sock
-        # Half-closed: the registry answers that the body was too short, having kept it.
-        connection.sock.shutdown(1)
-        while connection.sock.recv(65536):
-            pass
-        connection.close()
 
     def _respond(
         self,

@@ -9,7 +9,6 @@ had, and verifies the whole: a pull that is said again goes on where it stopped.
 from __future__ import annotations
 
 import json
-import queue
 import threading
 from typing import TYPE_CHECKING
 
@@ -21,6 +20,7 @@ from wherry.errors import (
     UsageError,
     WherryError,
 )
+from wherry.image.parallel import in_parallel
 from wherry.image.platform import choose_manifest, host_platform, parse_platform, platform_of
 from wherry.image.progress import Progress
 from wherry.image.reference import check_digest
@@ -41,8 +41,6 @@ if TYPE_CHECKING:
 
     # Told of every layer that is whole in the store, with its diff id; from any thread.
     OnLayer = Callable[[Descriptor, str], None]
-
-PARALLEL = 3
 
 _MAX_CONFIG = 8 << 20
 _MAX_NESTING = 4
@@ -247,40 +245,13 @@ class _Pull:
     # --- layers -------------------------------------------------------------------
 
     def _fetch_layers(self, layers: list[_Layer]) -> None:
-        """Bring what is missing, three at a time; the first error ends them all."""
-        waiting: queue.SimpleQueue[_Layer] = queue.SimpleQueue()
-        results: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
-        seen: set[str] = set()
-        for layer in layers:
-            if layer.digest not in seen:
-                seen.add(layer.digest)
-                waiting.put(layer)
-                is_here = self._store.has_blob(layer.digest)
-                self._progress.update(layer.short, "Waiting" if is_here else "Pulling fs layer")
-
-        def work() -> None:
-            while not self._cancelled.is_set():
-                try:
-                    layer = waiting.get_nowait()
-                except queue.Empty:
-                    return
-                try:
-                    self._fetch(layer)
-                    results.put(None)
-                except BaseException as error:
-                    results.put(error)
-                    return
-
-        # Daemons: a Ctrl-C must not wait for a server that is silent.
-        for _ in range(min(PARALLEL, len(seen))):
-            threading.Thread(target=work, daemon=True).start()
-        try:
-            for _ in seen:
-                error = results.get()
-                if error is not None:
-                    raise error
-        finally:
-            self._cancelled.set()
+        """Bring what is missing, three at a time."""
+        # An image may have the same layer twice.
+        different = list({layer.digest: layer for layer in layers}.values())
+        for layer in different:
+            is_here = self._store.has_blob(layer.digest)
+            self._progress.update(layer.short, "Waiting" if is_here else "Pulling fs layer")
+        in_parallel(self._fetch, different, self._cancelled)
 
     def _fetch(self, layer: _Layer) -> None:
         done = "Already exists"

@@ -44,8 +44,7 @@ _MAX_MANIFEST = 4 << 20
 _MAX_ERROR = 64 << 10
 _PIECE = 1 << 18
 # Up to here a blob goes in one request; above, in chunks that can be taken up again.
-_MONOLITHIC = 4 << 20
-_CHUNK = 64 << 20
+_MONOLITHIC = 1 << 20
 
 
 @value
@@ -85,8 +84,11 @@ class Registry:
         transport: Transport,
         credentials: Credentials | None = None,
         on_warning: Callable[[str], None] | None = None,
+        chunk_size: int = 64 << 20,
     ) -> None:
+        """A blob larger than `chunk_size` is sent in several requests."""
         self.domain = domain
+        self.chunk_size = chunk_size
         self.transport = transport
         self.host = _DOCKER_IO_HOST if domain == DEFAULT_DOMAIN else domain
         self.auth = Authenticator(transport, credentials, self.host)
@@ -286,7 +288,8 @@ class Registry:
             raise RegistryError(f"{self.host} names no place to upload to")
         least = response.headers.get("OCI-Chunk-Min-Length", "")
         return _Location(
-            url=urljoin(asked, target), chunk=max(_CHUNK, int(least) if least.isdigit() else 0)
+            url=urljoin(asked, target),
+            chunk=max(self.chunk_size, int(least) if least.isdigit() else 0),
         )
 
     # --- asking -------------------------------------------------------------------
