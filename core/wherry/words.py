@@ -34,6 +34,17 @@ def read_bool(text: str) -> bool:
     return _BOOLEANS[text]
 
 
+def read_integer(text: str) -> int:
+    """A whole number as docker reads one: decimal, or with 0x, 0o, 0b. Raises ValueError."""
+    try:
+        return int(text, 0)
+    except ValueError:
+        digits = text.lstrip("+-")
+        if digits.isdigit() and digits.isascii():
+            return int(text)  # 007: not Python's, but a number to everybody else
+    raise ValueError(f"must be a whole number: {text!r}")
+
+
 def read_bytes(text: str) -> int:
     """A size in bytes: `64m`, `1.5GiB`, `512` (go-units' RAMInBytes: units of 1024)."""
     number = text.rstrip("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ ")
@@ -57,7 +68,7 @@ def read_duration(text: str) -> int:
     rest = text.removeprefix("-").removeprefix("+")
     if rest == "0":
         return 0
-    total = 0.0
+    total = 0
     if not rest:
         raise ValueError(f"invalid duration: {text!r}")
     while rest:
@@ -69,8 +80,10 @@ def read_duration(text: str) -> int:
             missing = "missing unit in duration" if number.strip(".") and not unit else ""
             raise ValueError(f"{missing or 'invalid duration'}: {text!r}")
         rest = rest[len(unit) :]
-        total += float(number) * _DURATIONS[unit]
-    return -int(total) if text.startswith("-") else int(total)
+        whole, _, fraction = number.partition(".")
+        total += int(whole or "0") * _DURATIONS[unit]
+        total += int(fraction or "0") * _DURATIONS[unit] // 10 ** len(fraction)
+    return -total if text.startswith("-") else total
 
 
 def write_duration(nanoseconds: int) -> str:

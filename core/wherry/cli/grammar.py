@@ -64,7 +64,7 @@ import os
 import sys
 
 from wherry.errors import UsageError
-from wherry.words import read_bool
+from wherry.words import read_bool, read_integer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -189,17 +189,6 @@ class Argument:
 
 option = Option
 argument = Argument
-
-
-def read_integer(text: str) -> int:
-    """A whole number as docker reads one: decimal, or with 0x, 0o, 0b. Raises ValueError."""
-    try:
-        return int(text, 0)
-    except ValueError:
-        digits = text.lstrip("+-")
-        if digits.isdigit() and digits.isascii():
-            return int(text)  # 007: not Python's, but a number to everybody else
-    raise ValueError(f"must be a whole number: {text!r}")
 
 
 class Declaration:
