@@ -9,7 +9,8 @@ Imported only when a template is given.
 
 from __future__ import annotations
 
-from wherry.cli.template.documents import Struct, typed
+from wherry.cli.template.documents import Row, Struct, typed
+from wherry.cli.template.encode import encode
 from wherry.cli.template.errors import TemplateError
 from wherry.cli.template.evaluator import evaluate
 from wherry.cli.template.functions import FUNCTIONS, HEADER_FUNCTIONS
@@ -20,7 +21,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from wherry.cli.template.parser import Body
 
-__all__ = ["Struct", "Template", "TemplateError", "parse_template", "typed"]
+__all__ = ["Row", "Struct", "Template", "TemplateError", "encode", "parse_template", "typed"]
 
 
 @value
@@ -33,9 +34,12 @@ class Template:
         """What the template prints of `data`. Raises TemplateError."""
         return evaluate(self.name, self.text, self.templates, FUNCTIONS, data)
 
-    def render_header(self, titles: dict[str, str]) -> str:
-        """The heading of a table whose rows this template makes."""
-        return evaluate(self.name, self.text, self.templates, HEADER_FUNCTIONS, titles)
+    def render_heading(self, titles: dict[str, object]) -> str:
+        """The heading of a table whose rows this template makes; "" if titles cannot tell."""
+        try:
+            return evaluate(self.name, self.text, self.templates, HEADER_FUNCTIONS, titles)
+        except TemplateError:
+            return ""
 
 
 def parse_template(text: str, name: str = "") -> Template:

@@ -1,8 +1,9 @@
 """Go's types for documents that Python holds as dicts and lists.
 
 docker's templates run on structs, where a wrong field is an error, and on maps such as
-labels, where an absent key is nothing. JSON does not tell one from the other and writes
-`null` for an empty map or list; the names of docker's fields do tell.
+labels, where an absent key is nothing. JSON does not tell one from the other, writes
+`null` for an empty map or list, and leaves out fields that are empty; the names of
+docker's fields do tell.
 """
 
 from __future__ import annotations
@@ -14,6 +15,38 @@ if TYPE_CHECKING:
 
 class Struct(dict[str, "Any"]):
     """A Go struct: a fixed set of fields, in an order that means something."""
+
+    def may_lack(self, name: str) -> bool:  # noqa: ARG002
+        """Whether the struct has a field `name` that is not among the keys."""
+        return False
+
+    def zero(self, name: str) -> Any:
+        """The value of such a field."""
+        raise KeyError(name)
+
+
+class Row(Struct):
+    """A row of a table: its callables are `Label`, a method, and values that take time."""
+
+    def plain(self) -> dict[str, Any]:
+        """The values of all fields."""
+        return {
+            name: content() if callable(content) else content
+            for name, content in self.items()
+            if name != "Label"
+        }
+
+
+class Document(Struct):
+    """A struct of docker's API, whose empty fields its JSON leaves out."""
+
+    def may_lack(self, name: str) -> bool:
+        return name in _POINTERS or name in _TEXTS or name in _SLICES or name in _ALL_MAPS
+
+    def zero(self, name: str) -> Any:
+        if name in _POINTERS:
+            return None
+        return "" if name in _TEXTS else _empty(name)
 
 
 class StringMap(dict[str, "Any"]):
@@ -28,49 +61,66 @@ class Slice(list["Any"]):
     null = False
 
 
-# Fields of docker's documents that are maps of anything else than strings.
-_MAPS = frozenset(
+def _names(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+# Maps of anything else than strings.
+_MAPS = _names(
     """
-    Containers ExposedPorts Networks PortBindings Ports Runtimes Volumes Endpoints
-    DeviceRequests AuxiliaryAddresses IndexConfigs
-    """.split()  # noqa: SIM905
-)
-_STRING_MAPS = frozenset(
+    AuxiliaryAddresses Containers Endpoints ExposedPorts IndexConfigs Networks PortBindings Ports
+    Runtimes Status Volumes
     """
-    Annotations AuxAddress Config.Config Data Details DriverOpts Labels LogConfig.Config Options
-    Storage StorageOpt Sysctls Tmpfs UsernsMappings
-    """.split()  # noqa: SIM905
 )
-_SLICES = frozenset(
+_STRING_MAPS = _names(
+    """
+    Annotations Data Details DriverOpts Labels LogConfig.Config Options StorageOpt Sysctls Tmpfs
+    """
+)
+_ALL_MAPS = _MAPS | _STRING_MAPS
+_SLICES = _names(
     """
     Aliases Args Binds BlkioDeviceReadBps BlkioDeviceReadIOps BlkioDeviceWriteBps
-    BlkioDeviceWriteIOps BlkioWeightDevice CapAdd CapDrop Cmd ConsoleSize DNSNames
-    DeviceCgroupRules Devices Dns DnsOptions DnsSearch Entrypoint Env ExecIDs ExtraHosts GroupAdd
-    IPAMConfigs Layers Links MaskedPaths Mounts OnBuild ReadonlyPaths RepoDigests RepoTags
-    SecurityOpt SecurityOptions Shell Ulimits VolumesFrom Warnings
-    """.split()  # noqa: SIM905
+    BlkioDeviceWriteIOps BlkioWeightDevice CDISpecDirs CapAdd CapDrop Cmd Components DNSNames
+    DeviceCgroupRules DeviceRequests Devices Dns DnsOptions DnsSearch Entrypoint Env ExecIDs
+    ExtraHosts GroupAdd Layers LinkLocalIPs Links Manifests MaskedPaths Mounts OnBuild
+    ReadonlyPaths RepoDigests RepoTags SecurityOpt SecurityOptions Shell Ulimits VolumesFrom
+    Warnings
+    """
+)
+_POINTERS = _names(
+    """
+    ArgsEscaped BindOptions Health Healthcheck ImageManifestDescriptor IPAMConfig Init
+    NetworkDisabled OomKillDisable PidsLimit Server SizeRootFs SizeRw StopTimeout TmpfsOptions
+    UsageData VolumeOptions
+    """
+)
+_TEXTS = _names(
+    """
+    Author BuildTime Comment Container Created CreatedAt DockerVersion Driver Experimental Gateway
+    GlobalIPv6Address IPAddress IPRange IPv6Gateway IsolationMode MacAddress Name NetworkID
+    OsVersion Runtime Source StopSignal Subnet Variant
+    """
 )
 
 
 def typed(document: Any, field: str = "", parent: str = "") -> Any:
     """`document`, with structs, maps and lists told apart by the names of their fields."""
-    if isinstance(document, Struct | StringMap | Slice):
-        return document
     if isinstance(document, dict):
         if field in _STRING_MAPS or f"{parent}.{field}" in _STRING_MAPS:
             return StringMap(document)
-        fields = {key: typed(value, key, field) for key, value in document.items()}
-        # The keys of a map are no fields: they say nothing about their values' types.
-        return fields if field in _MAPS else Struct(fields)
+        if field in _MAPS:
+            # The keys of a map are no fields: they say nothing about the types of values.
+            return {key: typed(content) for key, content in document.items()}
+        return Document({key: typed(content, key, field) for key, content in document.items()})
     if isinstance(document, list):
         return [typed(item) for item in document]
-    if document is None and field in _SLICES:
-        return _null(Slice())
-    if document is None and (field in _STRING_MAPS or field in _MAPS):
-        return _null(StringMap())
+    if document is None and (field in _SLICES or field in _ALL_MAPS):
+        return _empty(field)
     return document
 
 
-def _null(collection: Any) -> Any:
-    collection.null = True
-    return collection
+def _empty(field: str) -> Slice | StringMap:
+    empty: Slice | StringMap = Slice() if field in _SLICES else StringMap()
+    empty.null = True
+    return empty

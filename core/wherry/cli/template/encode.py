@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from wherry.cli.template.documents import Slice, StringMap, Struct
+from wherry.cli.template.documents import Row, Slice, StringMap, Struct
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,13 +39,11 @@ def encode(value: Any) -> str:
             return f'"{value.translate(_TABLE)}"'
         case StringMap() | Slice() if value.null:
             return "null"
+        case Row():
+            return encode(value.plain())
         case dict():
             names = value if isinstance(value, Struct) else sorted(value)
-            pairs = (
-                f"{encode(name)}:{encode(value[name])}"
-                for name in names
-                if not callable(value[name])
-            )
+            pairs = (f"{encode(name)}:{encode(value[name])}" for name in names)
             return f"{{{','.join(pairs)}}}"
         case list() | tuple():
             return f"[{','.join(map(encode, value))}]"

@@ -19,7 +19,13 @@ def parsing_error(name: str, text: str, offset: int, reason: str) -> TemplateErr
 
 
 def execution_error(
-    name: str, running: str, text: str, offset: int, source: str, reason: str
+    name: str,
+    running: str,
+    text: str,
+    offset: int,
+    source: str,
+    reason: str,
+    hint: str | None,
 ) -> TemplateError:
     """The error of a template that stopped at `source`, which begins at `offset`."""
     column = len(text[text.rfind("\n", 0, offset) + 1 : offset].encode())
@@ -27,7 +33,8 @@ def execution_error(
         source = f"{source[:20]}..."
     return TemplateError(
         f"template parsing error: template: {name}:{_line(text, offset)}:{column}: "
-        f'executing "{running}" at <{source}>: {reason}'
+        f'executing "{running}" at <{source}>: {reason}',
+        hint=hint,
     )
 
 

@@ -80,8 +80,10 @@ class _Evaluator:
         self.running = name
         self.variables: list[tuple[str, Any]] = []
 
-    def error(self, node: Node, reason: str) -> TemplateError:
-        return execution_error(self.name, self.running, self.text, node.offset, node.source, reason)
+    def error(self, node: Node, reason: str, hint: str | None = None) -> TemplateError:
+        return execution_error(
+            self.name, self.running, self.text, node.offset, node.source, reason, hint
+        )
 
     def run(self, name: str, data: object) -> None:
         """Print the template `name`, in which no variable of another one is known."""
@@ -273,16 +275,21 @@ class _Evaluator:
         return value
 
     def member(self, node: Node, receiver: Any, name: str) -> Any:
+        hint = None
         if isinstance(receiver, dict):
             if name in receiver:
                 return receiver[name]
             if not isinstance(receiver, Struct):
                 return _ABSENT
+            if receiver.may_lack(name):
+                return receiver.zero(name)
+            hint = f"there are {', '.join(sorted(receiver))}"
         elif not isinstance(receiver, str | int | float | list | tuple) and name[0] != "_":
             value = getattr(receiver, name, _ABSENT)
             if value is not _ABSENT:
                 return value
-        raise self.error(node, f"can't evaluate field {name} in type {type_name(receiver)}")
+        reason = f"can't evaluate field {name} in type {type_name(receiver)}"
+        raise self.error(node, reason, hint)
 
     # Functions
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from wherry.cli.template.documents import Struct
+from wherry.human import quote
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,16 +20,6 @@ _DIRECTIVE = re.compile(
     re.DOTALL,
 )
 _TOO_WIDE = 1_000_000
-_ESCAPES = {
-    "\a": r"\a",
-    "\b": r"\b",
-    "\f": r"\f",
-    "\n": r"\n",
-    "\r": r"\r",
-    "\t": r"\t",
-    "\v": r"\v",
-    "\\": r"\\",
-}
 _BASES = {"b": 2, "o": 8, "O": 8, "d": 10, "v": 10, "x": 16, "X": 16}
 _PREFIXES = {"b": "0b", "o": "0", "O": "0o", "x": "0x", "X": "0X"}
 _NOTHING = object()
@@ -341,21 +332,3 @@ def _shortest(value: float) -> str:
 def _character(point: int) -> str:
     valid = 0 <= point <= 0x10FFFF and not 0xD800 <= point <= 0xDFFF
     return chr(point) if valid else "\ufffd"
-
-
-def quote(text: str, mark: str = '"', *, ascii_only: bool = False) -> str:
-    """`text` as a Go constant."""
-    return mark + "".join(_escape(character, mark, ascii_only) for character in text) + mark
-
-
-def _escape(character: str, mark: str, ascii_only: bool) -> str:
-    if character == mark:
-        return f"\\{mark}"
-    if character in _ESCAPES:
-        return _ESCAPES[character]
-    if character.isprintable() and (character.isascii() or not ascii_only):
-        return character
-    point = ord(character)
-    if point < 0x80:
-        return f"\\x{point:02x}"
-    return f"\\u{point:04x}" if point < 0x10000 else f"\\U{point:08x}"

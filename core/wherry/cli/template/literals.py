@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from wherry.cli.template.fmt import quote
+from wherry.human import quote
 
 _ESCAPE = re.compile(
     r"\\(?:x(?P<byte>[0-9a-fA-F]{2})|u(?P<short>[0-9a-fA-F]{4})|U(?P<long>[0-9a-fA-F]{8})"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from wherry.cli.template import literals
 from wherry.cli.template.errors import TemplateError, parsing_error
-from wherry.cli.template.fmt import quote
 from wherry.cli.template.lexer import KEYWORDS, Token, tokens
 from wherry.cli.template.nodes import (
     Action,
@@ -25,6 +24,7 @@ from wherry.cli.template.nodes import (
     Text,
     Variable,
 )
+from wherry.human import quote
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
