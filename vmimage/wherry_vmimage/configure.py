@@ -6,17 +6,22 @@ scripts do: `preinst` of each in the order of what they need, then `dpkg --confi
 
 from __future__ import annotations
 
+import re
 import shlex
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Protocol
 
 from wherry_vmimage.debian import INFO, info_name
 from wherry_vmimage.resolver import Selection
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from contextlib import AbstractContextManager
+
+    from wherry.oci.image_spec import Descriptor
 
     from wherry_vmimage.deb import Deb
     from wherry_vmimage.packages import Package
+    from wherry_vmimage.tree import Tree
 
 _PRELUDE = f"""\
 set -eu
@@ -44,7 +49,7 @@ rm -f /var/lib/dpkg/*-old /var/cache/debconf/*-old /var/cache/apt/*.bin
 rm -f /etc/passwd- /etc/group- /etc/shadow- /etc/gshadow- /etc/subuid- /etc/subgid- /etc/.pwd.lock
 """
 
-ENVIRONMENT = {
+_ENVIRONMENT = {
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
     "HOME": "/root",
     "LC_ALL": "C.UTF-8",
@@ -54,6 +59,39 @@ ENVIRONMENT = {
     "PERL_HASH_SEED": "0",
     "PYTHONHASHSEED": "0",
 }
+
+
+class RunScript(Protocol):
+    """Runs a shell script as root in a container of an image, without a network.
+
+    The result is that container's whole file system afterwards, as a tar archive; what
+    the script says goes to whoever watches. Raises WherryError where the script fails.
+    """
+
+    def __call__(
+        self, image: Descriptor, script: str, environment: Mapping[str, str]
+    ) -> AbstractContextManager[IO[bytes]]: ...
+
+
+def configure(
+    tree: Tree, unpacked: Descriptor, script: str, epoch: int, run_script: RunScript
+) -> None:
+    """Run `script` in a container of the image `unpacked`; what comes of it is added to `tree`.
+
+    What the container got from its runtime is not part of it, and what the script made
+    is as old as `epoch`, whenever it ran.
+    """
+    environment = {**_ENVIRONMENT, "SOURCE_DATE_EPOCH": str(epoch)}
+    with run_script(unpacked, script, environment) as tar:
+        tree.unpack(tar)
+    tree.remove(_is_of_runtime)
+
+
+_RUNTIME_FILES = re.compile(r"\.dockerenv|(?:dev|proc|sys)/.+|etc/(?:hosts|hostname|resolv\.conf)")
+
+
+def _is_of_runtime(path: str) -> bool:
+    return _RUNTIME_FILES.fullmatch(path) is not None
 
 
 def configure_script(

@@ -39,6 +39,7 @@ class Source:
     check_valid_until: bool = True
     by_hash: bool | None = None  # None: as the Release file says
     from_host: bool = False
+    optional: bool = False  # done without, where the mirror has no such suite
 
     @property
     def public_uri(self) -> str:
@@ -112,15 +113,26 @@ class AptConfig:
 
 
 def sources_from_mirror(
-    mirror: str, suite: str, components: Sequence[str], *, security: str = ""
+    mirror: str,
+    suites: Sequence[str],
+    components: Sequence[str],
+    *,
+    security: str = "",
+    guess_pockets: Sequence[str] = (),
 ) -> list[Source]:
-    """The suites of a mirror that the user named; `security` is the mirror of security updates."""
-    mirror = _checked(mirror)
-    sources = [Source(uri=mirror, suite=suite, components=tuple(components))]
+    """The suites of a mirror that the user named; `security` is the mirror of security updates.
+
+    The first suite's pockets in `guess_pockets` are used where the mirror has them.
+    """
+    mirror, components = _checked(mirror), tuple(components)
+    sources = [Source(uri=mirror, suite=suite, components=components) for suite in suites]
+    sources += [
+        Source(uri=mirror, suite=f"{suites[0]}{pocket}", components=components, optional=True)
+        for pocket in guess_pockets
+    ]
     if security:
-        sources.append(
-            Source(uri=_checked(security), suite=f"{suite}-security", components=tuple(components))
-        )
+        suite = f"{suites[0]}-security"
+        sources.append(Source(uri=_checked(security), suite=suite, components=components))
     return sources
 
 
@@ -182,6 +194,8 @@ def sources_from_host(
             components=tuple(components) or source.components,
             check_valid_until=source.check_valid_until and check,
             from_host=True,
+            # Another release than the host's need not have what the host's has.
+            optional=known != suite and source.suite != known,
         )
         for source in found
     ]

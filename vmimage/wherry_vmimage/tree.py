@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from tarfile import TarInfo
 
+    from _typeshed import SupportsWrite
+
 Kind = Literal["file", "directory", "symlink", "hardlink", "char", "block", "fifo"]
 
 # More links than this on the way to a file are a loop (the kernel's own limit).
@@ -45,8 +47,12 @@ class Entry:
 class Tree:
     """The entries of a root file system, by path; their contents lie in a temporary file."""
 
-    def __init__(self, directory: str | None = None) -> None:
-        """`directory` is where the temporary file is made."""
+    def __init__(self, directory: str | None = None, *, mtime: int = 0) -> None:
+        """`directory` is where the temporary file is made.
+
+        `mtime` is the time of what is made here and does not come out of an archive.
+        """
+        self.mtime = mtime
         self._entries: dict[str, Entry] = {"": Entry(kind="directory", mode=0o755)}
         self._spool: IO[bytes] = tempfile.TemporaryFile(prefix="wherry-tree-", dir=directory)  # noqa: SIM115
         self._end = 0
@@ -68,17 +74,19 @@ class Tree:
 
     # Adding
 
-    def directory(self, path: str, mode: int = 0o755, *, mtime: int = 0) -> None:
-        self.add(path, Entry(kind="directory", mode=mode, mtime=mtime))
+    def directory(self, path: str, mode: int = 0o755) -> None:
+        self.add(path, Entry(kind="directory", mode=mode, mtime=self.mtime))
 
-    def symlink(self, path: str, target: str, *, mtime: int = 0) -> None:
-        self.add(path, Entry(kind="symlink", mode=0o777, target=target, mtime=mtime))
+    def symlink(self, path: str, target: str) -> None:
+        self.add(path, Entry(kind="symlink", mode=0o777, target=target, mtime=self.mtime))
 
-    def file(
-        self, path: str, content: bytes | str, mode: int = 0o644, *, mtime: int = 0, gid: int = 0
-    ) -> None:
+    def hardlink(self, path: str, target: str) -> None:
+        """A further name of the file at `target`, a path of the tree."""
+        self.add(path, Entry(kind="hardlink", mode=0, target=target, mtime=self.mtime))
+
+    def file(self, path: str, content: bytes | str, mode: int = 0o644) -> None:
         content = content.encode() if isinstance(content, str) else content
-        entry = Entry(kind="file", mode=mode, gid=gid, mtime=mtime, size=len(content))
+        entry = Entry(kind="file", mode=mode, mtime=self.mtime, size=len(content))
         self.add(path, entry, content)
 
     def add(self, path: str, entry: Entry, content: bytes = b"") -> None:
@@ -100,7 +108,7 @@ class Tree:
             )
         parent = posixpath.dirname(path)
         if parent not in self._entries:
-            self.directory(parent, mtime=entry.mtime)
+            self.directory(parent)
         if self._entries[parent].kind != "directory":
             raise CorruptState(f"/{parent} is not a directory, but /{path} lies in it")
         if entry.kind == "hardlink":
@@ -221,7 +229,7 @@ class Tree:
             path = entry.target
         raise CorruptState(f"/{path} is a hard link to nothing")
 
-    def write_tar(self, output: IO[bytes], *, newest: int | None = None) -> str:
+    def write_tar(self, output: SupportsWrite[bytes], *, newest: int | None = None) -> str:
         """Write a layer to `output`; its SHA-256. No time in it is later than `newest`."""
         import tarfile
 

@@ -1,0 +1,373 @@
+"""A base image out of a package mirror: from what was asked for to a tag in the image store."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal, get_args
+
+from wherry import __version__, paths
+from wherry.errors import NotFound, Unsupported, UsageError
+from wherry.files import make_dir
+from wherry.image.platform import host_platform, parse_platform
+from wherry.image.reference import parse_reference
+from wherry.image.transport import Transport
+from wherry_vmimage import busybox
+from wherry_vmimage.archive import fetch_release, load_indices, read_verified
+from wherry_vmimage.configure import configure, configure_script
+from wherry_vmimage.deb import read_deb
+from wherry_vmimage.debian import prepare_container, unpack_system
+from wherry_vmimage.download import Download, Downloader
+from wherry_vmimage.image import ARCHITECTURES, ImageFacts, store_image
+from wherry_vmimage.packages import PackageIndex
+from wherry_vmimage.resolver import resolve
+from wherry_vmimage.sources import (
+    AptConfig,
+    host_distribution,
+    sources_from_host,
+    sources_from_mirror,
+)
+from wherry_vmimage.tree import Tree
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from wherry.image.store import ImageStore
+    from wherry.oci.image_spec import Descriptor
+
+    from wherry.image.progress import Progress
+    from wherry_vmimage.archive import Release
+    from wherry_vmimage.configure import RunScript
+    from wherry_vmimage.packages import Package
+    from wherry_vmimage.sources import Source
+
+Variant = Literal["essential", "apt", "minbase", "important", "standard"]
+VARIANTS: tuple[Variant, ...] = get_args(Variant)
+
+DISTRIBUTIONS = ("debian", "ubuntu")
+_SLIM = "-slim"
+# Where to look on a mirror for what came after a release. Debian's security updates are
+# in an archive of their own.
+_POCKETS = {"debian": ("-updates",), "ubuntu": ("-updates", "-security")}
+# What "latest" of a distribution is, where the archive has a word for it.
+_LATEST = {"debian": "stable"}
+_LABEL = "org.opencontainers.image."
+_INPUTS_LABEL = "org.wherry.bootstrap.inputs"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What is to be made, out of what."""
+
+    name: str  # "debian:bookworm", "ubuntu:noble", "busybox"
+    tags: tuple[str, ...] = ()
+    mirror: str = ""
+    security_mirror: str = ""
+    suites: tuple[str, ...] = ()
+    components: tuple[str, ...] = ()
+    include: tuple[str, ...] = ()
+    variant: Variant = "minbase"
+    architecture: str = ""  # Debian's word or an image's; "" for this machine's
+    keyring: str = ""
+    check_signature: bool = True
+    check_valid_until: bool = True
+    configure: bool = True
+    cache: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Target:
+    """A request with everything filled in."""
+
+    distribution: str
+    suite: str
+    is_busybox: bool
+    slim: bool
+    architecture: str
+    references: tuple[str, ...]
+
+
+def bootstrap(
+    request: Request, store: ImageStore, run_script: RunScript, progress: Progress
+) -> str:
+    """Make the image of `request` and tag it in `store`; the first of its names."""
+    target = _target(request)
+    if request.configure and not target.is_busybox:
+        _require_runnable(target.architecture)
+    config = AptConfig.of_host() if sys.platform == "linux" else AptConfig()
+    sources = _sources(request, target, config)
+    transport = Transport(
+        proxy=config.proxy,
+        authorities=config.authorities,
+        on_pause=lambda seconds, reason: progress.message(f"{reason}: again in {seconds:.0f} s"),
+    )
+    downloader = Downloader(transport)
+    builder = _Builder(request, target, store, run_script, downloader, progress)
+    descriptor = builder.build(sources)
+    for reference in target.references:
+        store.tag(reference, descriptor)
+    return target.references[0]
+
+
+class _Builder:
+    def __init__(
+        self,
+        request: Request,
+        target: _Target,
+        store: ImageStore,
+        run_script: RunScript,
+        downloader: Downloader,
+        progress: Progress,
+    ) -> None:
+        self._request = request
+        self._target = target
+        self._store = store
+        self._run_script = run_script
+        self._downloader = downloader
+        self._progress = progress
+        self._releases: list[Release] = []
+
+    def build(self, sources: Sequence[Source]) -> Descriptor:
+        index = self._read_archive(sources)
+        base = [] if self._target.is_busybox else self._base(index)
+        packages = resolve(index, base, self._included())
+        facts = self._facts(packages)
+        if self._request.cache and (made := self._made_before(facts)):
+            self._progress.message(f"Up to date: {len(packages)} packages, none of them newer")
+            return made
+        self._fetch(packages)
+        if self._target.is_busybox:
+            return self._build_busybox(packages[0], facts)
+        return self._build_system(packages, {p.name for p in resolve(index, base)}, facts)
+
+    def _read_archive(self, sources: Sequence[Source]) -> PackageIndex:
+        index = PackageIndex(self._target.architecture)
+        for source in sources:
+            release = self._release(source)
+            if release is None:
+                continue
+            self._progress.message(
+                f"{source}: {release.fields.get('Description') or release.origin}"
+                f" ({release.fields.get('Date', 'no date')})"
+            )
+            load_indices(self._downloader, release, index)
+            self._releases.append(release)
+        return index
+
+    def _release(self, source: Source) -> Release | None:
+        if not self._request.check_signature and not source.trusted:
+            self._progress.message(f"{source}: its signature is not checked")
+        try:
+            return fetch_release(
+                self._downloader,
+                source,
+                self._target.distribution,
+                keyring=self._request.keyring,
+                check_signature=self._request.check_signature,
+            )
+        except NotFound:
+            if not source.optional:
+                raise
+            self._progress.message(f"{source}: not there, and done without")
+            return None
+
+    def _base(self, index: PackageIndex) -> list[Package]:
+        """The packages that the variant stands for."""
+        variant = self._request.variant
+        priority = {"essential": None, "apt": None, "minbase": "required"}.get(variant, variant)
+        base = index.base(priority)
+        # With a merged /usr, which is what is made here; without it, a package that
+        # merges it would be chosen.
+        names = ["usr-is-merged"]
+        names += ["apt"] if variant != "essential" else []
+        return base + [package for name in names if (package := index.candidate(name))]
+
+    def _included(self) -> list[str]:
+        if self._target.is_busybox:
+            return [busybox.PACKAGE]
+        names = list(self._request.include)
+        if any(release.source.uri.startswith("https:") for release in self._releases):
+            # Without them the image's own apt could not reach its mirror.
+            names.append("ca-certificates")
+        return names
+
+    def _facts(self, packages: Sequence[Package]) -> ImageFacts:
+        main = self._releases[0]
+        is_busybox = self._target.is_busybox
+        version = packages[0].version if is_busybox else main.version
+        listed = "".join(f"{p.name} {p.version} {p.sha256}\n" for p in packages)
+        how = f"{__version__} {self._target.slim} {self._request.configure}\n"
+        apt = "".join(f"{release.source!r}\n" for release in self._releases)
+        inputs = hashlib.sha256(f"{how}{apt}{self._releases_text()}{listed}".encode())
+        labels = {
+            f"{_LABEL}title": "busybox" if is_busybox else self._target.distribution,
+            f"{_LABEL}version": version,
+            f"{_LABEL}source": main.source.public_uri,
+            f"{_LABEL}revision": self._releases_text().strip().replace("\n", ", "),
+            _INPUTS_LABEL: inputs.hexdigest(),
+        }
+        return ImageFacts(
+            architecture=self._target.architecture,
+            created=max(release.date for release in self._releases),
+            command=("sh",) if is_busybox else ("bash",),
+            labels={name: text for name, text in labels.items() if text},
+            created_by=f"wherry bootstrap {self._request.name}",
+        )
+
+    def _releases_text(self) -> str:
+        """The suites that the packages are from, and of when they are."""
+        return "".join(
+            f"{release.source.suite} {release.fields.get('Date', '')}\n".replace(" \n", "\n")
+            for release in self._releases
+        )
+
+    def _made_before(self, facts: ImageFacts) -> Descriptor | None:
+        """The image of the same inputs that one of our names stands for already."""
+        for reference in self._target.references:
+            try:
+                image = self._store.find(reference)
+            except NotFound:
+                continue
+            labels = image.config.get("config", {}).get("Labels") or {}
+            if labels.get(_INPUTS_LABEL) == facts.labels[_INPUTS_LABEL]:
+                return image.descriptor
+        return None
+
+    def _fetch(self, packages: Sequence[Package]) -> None:
+        total = sum(package.size for package in packages)
+        done = 0
+
+        def arrived(download: Download) -> None:
+            nonlocal done
+            done += download.size
+            self._progress.update("packages", "Downloading", done, total)
+
+        self._downloader.fetch(map(_download, packages), arrived)
+        self._progress.update("packages", f"{len(packages)} verified")
+
+    def _read(self, package: Package) -> bytes:
+        return read_verified(self._downloader, _download(package))
+
+    def _build_busybox(self, package: Package, facts: ImageFacts) -> Descriptor:
+        with Tree(make_dir(paths.cache())) as tree:
+            busybox.unpack_busybox(tree, read_deb(self._read(package)))
+            return store_image(self._store, tree, facts)
+
+    def _build_system(
+        self, packages: Sequence[Package], base: set[str], facts: ImageFacts
+    ) -> Descriptor:
+        with Tree(make_dir(paths.cache()), mtime=facts.created) as tree:
+            debs = unpack_system(
+                tree,
+                packages,
+                self._read,
+                slim=self._target.slim,
+                progress=lambda _: self._progress.update("packages", "Extracting"),
+            )
+            prepare_container(tree, self._releases, self._target.distribution)
+            self._progress.update("packages", f"{len(packages)} unpacked")
+            if not self._request.configure:
+                return store_image(self._store, tree, facts)
+            first = store_image(self._store, tree, facts, compress=False)
+        script = configure_script(packages, debs, base, self._target.architecture)
+        with Tree(paths.cache()) as tree:
+            configure(tree, first, script, facts.created, self._run_script)
+            self._progress.update("packages", f"{len(packages)} configured")
+            return store_image(self._store, tree, facts)
+
+
+def _download(package: Package) -> Download:
+    return Download(package.sha256, package.size, (package.uri,))
+
+
+def _target(request: Request) -> _Target:
+    reference = parse_reference(request.name)
+    name, tag = reference.path.removeprefix("library/"), reference.tag or "latest"
+    if name not in (*DISTRIBUTIONS, "busybox") or reference.digest:
+        raise UsageError(
+            f"do not know how to make {request.name!r}",
+            hint=f"{', '.join(DISTRIBUTIONS)} (with a release, as debian:bookworm) and busybox can "
+            "be made; -t gives it another name",
+        )
+    host, release = host_distribution()
+    is_busybox = name == "busybox"
+    distribution = (host if host in DISTRIBUTIONS else "debian") if is_busybox else name
+    slim = tag.endswith(_SLIM) and not is_busybox
+    word = "latest" if is_busybox else tag.removesuffix(_SLIM)
+    suite = request.suites[0] if request.suites else word
+    if suite == "latest":
+        suite = release if is_busybox and host == distribution else _LATEST.get(distribution, "")
+    if not suite or suite[0].isdigit():
+        raise UsageError(
+            f"which release of {distribution}?",
+            hint=f"say its code name, as in `wherry bootstrap {distribution}:NAME`",
+        )
+    tags = request.tags or (request.name,)
+    return _Target(
+        distribution=distribution,
+        suite=suite,
+        is_busybox=is_busybox,
+        slim=slim,
+        architecture=_architecture(request.architecture),
+        references=tuple(parse_reference(tag).canonical() for tag in tags),
+    )
+
+
+def _architecture(asked: str) -> str:
+    """Debian's word for an architecture that is called by Debian's word or by an image's."""
+    if asked in ARCHITECTURES:
+        return asked
+    platform = parse_platform(asked) if asked else host_platform()
+    for word, (architecture, variant) in ARCHITECTURES.items():
+        if platform.architecture == architecture and platform.variant in ("", variant):
+            return word
+    raise Unsupported(f"no Debian architecture is known for {platform}")
+
+
+def _require_runnable(architecture: str) -> None:
+    """Raise Unsupported where this kernel cannot run programs of `architecture`."""
+    own = _architecture("")
+    if architecture == own or (own, architecture) in (("amd64", "i386"), ("arm64", "armhf")):
+        return
+    interpreter = {"arm64": "aarch64", "armel": "arm", "armhf": "arm", "ppc64el": "ppc64le"}.get(
+        architecture, architecture
+    )
+    try:
+        with open(f"/proc/sys/fs/binfmt_misc/qemu-{interpreter}", encoding="ascii") as file:
+            lines = file.read().splitlines()
+    except OSError:
+        lines = []
+    # The flag F: the interpreter was opened when it was registered, so containers have it too.
+    if "enabled" not in lines or not any(
+        line.startswith("flags:") and "F" in line for line in lines
+    ):
+        raise Unsupported(
+            f"this machine cannot run the programs of {architecture}, "
+            "which its packages' scripts need",
+            hint="install qemu-user-static and binfmt-support, or leave the packages unpacked with "
+            "--no-configure",
+        )
+
+
+def _sources(request: Request, target: _Target, config: AptConfig) -> list[Source]:
+    mirror = request.mirror or os.environ.get("WHERRY_DEBIAN_MIRROR", "")
+    suites = request.suites or (target.suite,)
+    if mirror:
+        sources = sources_from_mirror(
+            mirror,
+            suites,
+            request.components or ("main",),
+            security=request.security_mirror,
+            guess_pockets=_POCKETS[target.distribution] if not request.suites else (),
+        )
+    else:
+        sources = sources_from_host(
+            target.distribution, target.suite, request.components, config=config
+        )
+        if request.suites:
+            sources = [source for source in sources if source.suite in suites]
+    if not request.check_valid_until:
+        sources = [replace(source, check_valid_until=False) for source in sources]
+    return sources
