@@ -113,6 +113,10 @@ class Lock:
             raise Conflict(f"{self._path} is in use by another wherry process") from None
         return self
 
+    def fileno(self) -> int:
+        """The descriptor that holds the lock; a forked child holds it too."""
+        return self._descriptor
+
     def __exit__(
         self,
         kind: type[BaseException] | None,

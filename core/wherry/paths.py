@@ -126,3 +126,8 @@ def run_container(container_id: str) -> str:
 def oci_root() -> str:
     """Where `wherry oci` keeps the state of containers that others manage."""
     return os.path.join(run(), "oci")
+
+
+def runtime() -> str:
+    """The OCI runtime's state of our own containers."""
+    return os.path.join(run(), "runtime")

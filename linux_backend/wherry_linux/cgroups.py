@@ -37,23 +37,23 @@ def own_path() -> str:
     return "/"
 
 
-def place_for(container_id: str) -> str | None:
+def place_for(container_id: str, parent: str = "") -> str | None:
     """The path (below the mount point) of a new container's group; None where we may make none.
 
-    Root's containers live below /wherry; another user's below the group that the
-    service manager delegated to the session.
+    Root's containers live below `parent` (/wherry); another user's below the group that
+    the service manager delegated to the session.
     """
     base = mount_point()
     if base is None:
         return None
     if os.geteuid() == 0:
-        return f"/wherry/{container_id}"
+        return f"/{parent.strip('/') or 'wherry'}/{container_id}"
     path = own_path()
     while path != "/":
         directory = base + path
         # Delegated: the directory is ours, not only a file in it (cgroup-v2.rst, "Delegation").
         if os.access(f"{directory}/cgroup.procs", os.W_OK) and os.access(directory, os.W_OK):
-            return f"{path}/wherry/{container_id}"
+            return f"{path}/{parent.strip('/') or 'wherry'}/{container_id}"
         path = os.path.dirname(path)
     return None
 

@@ -8,10 +8,10 @@ from wherry.errors import AccessDenied, KernelError, WherryError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from wherry.oci.runtime_spec import IdMapping
+    from wherry.oci.runtime_spec import IDMapping
 
 # Every id there is: a map that changes no owner, in a namespace that has no power outside.
-IDENTITY: list[IdMapping] = [{"containerID": 0, "hostID": 0, "size": 4294967295}]
+IDENTITY: list[IDMapping] = [{"containerID": 0, "hostID": 0, "size": 4294967295}]
 
 
 def subordinate_ids(path: str, uid: int) -> list[tuple[int, int]]:
@@ -40,7 +40,7 @@ def subordinate_ids(path: str, uid: int) -> list[tuple[int, int]]:
     return ranges
 
 
-def rootless_maps(uid: int, gid: int) -> tuple[list[IdMapping], list[IdMapping]]:
+def rootless_maps(uid: int, gid: int) -> tuple[list[IDMapping], list[IDMapping]]:
     """Root inside is the caller outside, followed by the caller's subordinate ids.
 
     With no subordinate ids, or without newuidmap(1), only root exists inside.
@@ -52,8 +52,8 @@ def rootless_maps(uid: int, gid: int) -> tuple[list[IdMapping], list[IdMapping]]
     return _stack(uid, uids), _stack(gid, gids)
 
 
-def _stack(own: int, ranges: list[tuple[int, int]]) -> list[IdMapping]:
-    maps: list[IdMapping] = [{"containerID": 0, "hostID": own, "size": 1}]
+def _stack(own: int, ranges: list[tuple[int, int]]) -> list[IDMapping]:
+    maps: list[IDMapping] = [{"containerID": 0, "hostID": own, "size": 1}]
     following = 1
     for first, count in ranges:
         maps.append({"containerID": following, "hostID": first, "size": count})
@@ -61,9 +61,9 @@ def _stack(own: int, ranges: list[tuple[int, int]]) -> list[IdMapping]:
     return maps
 
 
-def keep_id(maps: list[IdMapping], own: int, inside: int) -> list[IdMapping]:
+def keep_id(maps: list[IDMapping], own: int, inside: int) -> list[IDMapping]:
     """`maps` changed so that host id `own` is `inside` within (podman's --userns keep-id)."""
-    kept: list[IdMapping] = [{"containerID": inside, "hostID": own, "size": 1}]
+    kept: list[IDMapping] = [{"containerID": inside, "hostID": own, "size": 1}]
     following = 0
     for entry in maps:
         if entry["hostID"] == own and entry["size"] == 1:
@@ -78,12 +78,26 @@ def keep_id(maps: list[IdMapping], own: int, inside: int) -> list[IdMapping]:
     return kept
 
 
-def mapped_size(maps: list[IdMapping]) -> int:
+def without(maps: list[IDMapping], own: int) -> list[IDMapping]:
+    """`maps` with host id `own` not mapped (podman's --userns nomap). Raises WherryError."""
+    ranges = [
+        (entry["hostID"], entry["size"])
+        for entry in maps
+        if not (entry["hostID"] == own and entry["size"] == 1)
+    ]
+    if not ranges:
+        raise WherryError(
+            "--userns nomap needs subordinate ids", hint="`wherry doctor` shows how to get them"
+        )
+    return _stack(ranges[0][0], [(ranges[0][0] + 1, ranges[0][1] - 1), *ranges[1:]])
+
+
+def mapped_size(maps: list[IDMapping]) -> int:
     """The first id above all that `maps` holds."""
     return max(entry["containerID"] + entry["size"] for entry in maps)
 
 
-def to_host(maps: list[IdMapping], inside: int) -> int | None:
+def to_host(maps: list[IDMapping], inside: int) -> int | None:
     """The host's id of `inside`; None where it is not mapped."""
     for entry in maps:
         if 0 <= inside - entry["containerID"] < entry["size"]:
@@ -100,7 +114,7 @@ def find_program(name: str) -> str | None:
     return None
 
 
-def write_maps(pid: int, uid_maps: list[IdMapping], gid_maps: list[IdMapping]) -> None:
+def write_maps(pid: int, uid_maps: list[IDMapping], gid_maps: list[IDMapping]) -> None:
     """Write the maps of the user namespace that process `pid` has just made.
 
     Root writes them itself; others may map their own id alone, and ask newuidmap(1)
@@ -120,11 +134,11 @@ def write_maps(pid: int, uid_maps: list[IdMapping], gid_maps: list[IdMapping]) -
     _ask_helper("newuidmap", pid, uid_maps)
 
 
-def _is_own(maps: list[IdMapping], own: int) -> bool:
+def _is_own(maps: list[IDMapping], own: int) -> bool:
     return len(maps) == 1 and maps[0]["size"] == 1 and maps[0]["hostID"] == own
 
 
-def _write(pid: int, name: str, maps: list[IdMapping]) -> None:
+def _write(pid: int, name: str, maps: list[IDMapping]) -> None:
     lines = (f"{entry['containerID']} {entry['hostID']} {entry['size']}\n" for entry in maps)
     _write_file(f"/proc/{pid}/{name}", "".join(lines))
 
@@ -144,7 +158,7 @@ def _write_file(path: str, content: str) -> None:
         ) from error
 
 
-def _ask_helper(name: str, pid: int, maps: list[IdMapping]) -> None:
+def _ask_helper(name: str, pid: int, maps: list[IDMapping]) -> None:
     program = find_program(name)
     if program is None:
         raise WherryError(f"{name} is not installed", hint="install the package uidmap")

@@ -6,6 +6,7 @@ import os
 import select
 
 from wherry.errors import KernelError
+from wherry.lean import signals
 
 
 def start_time(pid: int) -> int | None:
@@ -43,23 +44,11 @@ def signal(pid: int, started: int, number: int) -> bool:
     try:
         if not is_alive(pid, started):
             return False
-        import ctypes
-
-        from wherry_linux.constants import SYS_pidfd_send_signal
-        from wherry_linux.syscalls import syscall
-
-        syscall(
-            SYS_pidfd_send_signal,
-            descriptor,
-            number,
-            ctypes.c_void_p(None),
-            0,
-            action=f"signal process {pid}",
-        )
-    except KernelError as error:
-        if error.errno == 3:  # ESRCH
-            return False
-        raise
+        signals.pidfd_send_signal(descriptor, number)
+    except ProcessLookupError:
+        return False
+    except OSError as error:
+        raise KernelError(f"cannot signal process {pid}: {error.strerror}", error.errno or 0) from error
     finally:
         os.close(descriptor)
     return True
@@ -79,3 +68,20 @@ def wait_gone(pid: int, started: int, seconds: float) -> bool:
         return bool(poll.poll(max(0, int(seconds * 1000))))
     finally:
         os.close(descriptor)
+
+
+def in_same_pid_namespace(pid: int) -> list[int]:
+    """Every process, on the host, in the pid namespace of `pid`."""
+    try:
+        wanted = os.readlink(f"/proc/{pid}/ns/pid")
+    except OSError:
+        return []
+    found = []
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            try:
+                if os.readlink(f"/proc/{name}/ns/pid") == wanted:
+                    found.append(int(name))
+            except OSError:
+                pass
+    return found

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from wherry.oci.runtime_spec import IdMapping
+    from wherry.oci.runtime_spec import IDMapping
 
 
 def run_unshared(function: Callable[[], Any], *, mounts: bool = False) -> Any:
@@ -42,7 +42,7 @@ def run_unshared(function: Callable[[], Any], *, mounts: bool = False) -> Any:
 def in_child(
     function: Callable[[], Any],
     flags: int,
-    maps: tuple[list[IdMapping], list[IdMapping]] | None,
+    maps: tuple[list[IDMapping], list[IDMapping]] | None,
 ) -> Any:
     """`function()` in a forked child with new namespaces; `maps` for a new user namespace."""
     result_read, result_write = os.pipe2(os.O_CLOEXEC)

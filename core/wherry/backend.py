@@ -1,0 +1,61 @@
+"""Where a command is carried out: the seam between the command line and a Linux kernel."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from wherry.errors import Unsupported, UsageError
+from wherry.values import value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Protocol
+
+    from wherry.engine import Engine
+
+    class Backend(Protocol):
+        """Something that can carry out commands."""
+
+        def execute(self, command: Command) -> int:
+            """Carry out `command`; its exit code."""
+
+
+@value
+class Command:
+    """A parsed command: how it is said to another wherry, and how it is done here.
+
+    `argv` is written from parsed values, never copied from what was typed, so that
+    nothing in it depends on this host.
+    """
+
+    argv: tuple[str, ...]
+    action: Callable[[Engine], int]
+
+
+# The only place where core names the packages that build on it.
+_BACKENDS = {"linux": "wherry_linux.backend"}
+
+
+def load_backend(name: str | None = None) -> Backend:
+    """The backend called `name`, or that of WHERRY_BACKEND, or this system's own."""
+    chosen = name or os.environ.get("WHERRY_BACKEND") or default_backend()
+    module = _BACKENDS.get(chosen)
+    if module is None:
+        if chosen == "vm":
+            raise Unsupported("this release of wherry has no VM backend yet")
+        raise UsageError(f"unknown backend {chosen!r}", hint="WHERRY_BACKEND is linux or vm")
+    __import__(module)
+    backend: Backend = sys.modules[module].load()
+    return backend
+
+
+def default_backend() -> str:
+    """What serves on this system when nothing is asked for."""
+    return "linux" if sys.platform == "linux" else "vm"
+
+
+def execute(command: Command) -> int:
+    """Carry out `command` on the backend in force; its exit code."""
+    return load_backend().execute(command)

@@ -1,0 +1,193 @@
+"""The containers there are, as files.
+
+    DATA/containers/<id>/container.json   what it is: docker's create body, image, mounts
+    DATA/containers/<id>/state.json       what it is doing
+    DATA/containers/<id>/{upper,work,root}  its writable layer, and where the root is mounted
+    DATA/names/<name> -> <id>             who has a name: a link is made by one process only
+
+A directory without container.json is a `create` or a `rm` that was cut short, and goes
+with the next `clean`. `container.json` is written last when a container is made, and
+removed first when it is removed, so that what is listed is whole.
+
+While a monitor lives, it alone writes state.json; otherwise who holds the lock of the
+container's directory does.
+"""
+
+from __future__ import annotations
+
+import os
+
+from wherry import paths
+from wherry.errors import Conflict, CorruptState, NotFound, UsageError
+from wherry.files import Lock, make_dir, read_json, remove_file, write_json
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+_HEX = frozenset("0123456789abcdef")
+
+
+class Container:
+    """One container: its record and its state, read when they are first asked for."""
+
+    def __init__(self, container_id: str, record: dict[str, Any]) -> None:
+        self.id = container_id
+        self.record = record
+        self.directory = paths.container(container_id)
+        self.run_directory = paths.run_container(container_id)
+        self._state: dict[str, Any] | None = None
+
+    @property
+    def name(self) -> str:
+        return str(self.record["Name"])
+
+    @property
+    def body(self) -> dict[str, Any]:
+        """The create body, merged with the image's config."""
+        body: dict[str, Any] = self.record["Body"]
+        return body
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """The State object of docker's inspect, with keys of our own beside."""
+        if self._state is None:
+            try:
+                self._state = read_json(os.path.join(self.directory, "state.json"))
+            except (FileNotFoundError, CorruptState):
+                # A record without a state is a container that never ran, or whose disk
+                # was full: it can be started, and it can be removed.
+                self._state = initial_state()
+        return self._state
+
+    def reload(self) -> dict[str, Any]:
+        """The state as it is on disk now."""
+        self._state = None
+        return self.state
+
+    def write_state(self, **changes: Any) -> None:
+        """Change the state, here and on disk."""
+        self.state.update(changes)
+        write_json(os.path.join(self.directory, "state.json"), self.state)
+
+    def write_record(self, *, sync: bool = False) -> None:
+        """Put the record on disk."""
+        write_json(os.path.join(self.directory, "container.json"), self.record, sync=sync)
+
+    def path(self, *parts: str) -> str:
+        """A path in the container's directory."""
+        return os.path.join(self.directory, *parts)
+
+    def lock(self, *, wait: bool = True) -> Lock:
+        """The lock of this container."""
+        return Lock(self.directory, wait=wait)
+
+
+def initial_state() -> dict[str, Any]:
+    """The state of a container that has never run."""
+    return {
+        "Status": "created",
+        "Pid": 0,
+        "ExitCode": 0,
+        "Error": "",
+        "OOMKilled": False,
+        "StartedAt": "0001-01-01T00:00:00Z",
+        "FinishedAt": "0001-01-01T00:00:00Z",
+        "RestartCount": 0,
+    }
+
+
+class ContainerStore:
+    """All containers."""
+
+    def ids(self) -> list[str]:
+        """The ids of all containers, in no order."""
+        try:
+            return os.listdir(paths.containers())
+        except FileNotFoundError:
+            return []
+
+    def load(self, container_id: str) -> Container:
+        """The container with this full id. Raises NotFound or CorruptState."""
+        path = os.path.join(paths.container(container_id), "container.json")
+        try:
+            return Container(container_id, read_json(path))
+        except (FileNotFoundError, NotADirectoryError):
+            raise NotFound(f"No such container: {container_id}") from None
+
+    def all(self) -> list[Container]:
+        """Every whole container, the newest first."""
+        found = []
+        for container_id in self.ids():
+            try:
+                found.append(self.load(container_id))
+            except (NotFound, CorruptState):
+                continue
+        found.sort(key=lambda container: str(container.record["Created"]), reverse=True)
+        return found
+
+    def find(self, name: str) -> Container:
+        """By name, full id or unique prefix of an id. Raises NotFound, UsageError."""
+        bare = name.removeprefix("/")
+        if not bare or "/" in bare or bare in (".", ".."):
+            raise NotFound(f"No such container: {name}")
+        try:
+            return self.load(os.readlink(os.path.join(paths.container_names(), bare)))
+        except (OSError, NotFound):
+            pass
+        if not _HEX.issuperset(bare):
+            raise NotFound(f"No such container: {name}")
+        if len(bare) == 64:
+            return self.load(bare)
+        matching = [one for one in self.ids() if one.startswith(bare) and self._is_whole(one)]
+        if not matching:
+            raise NotFound(f"No such container: {name}")
+        if len(matching) > 1:
+            raise UsageError(f"Multiple IDs found with provided prefix: {name}")
+        return self.load(matching[0])
+
+    def _is_whole(self, container_id: str) -> bool:
+        return os.path.exists(os.path.join(paths.container(container_id), "container.json"))
+
+    def reserve_name(self, name: str, container_id: str) -> None:
+        """Give `name` to a container. Raises Conflict where another has it."""
+        names = make_dir(paths.container_names())
+        link = os.path.join(names, name)
+        while True:
+            try:
+                os.symlink(container_id, link)
+                return
+            except FileExistsError:
+                pass
+            try:
+                holder = os.readlink(link)
+            except FileNotFoundError:
+                continue
+            if holder == container_id:
+                return
+            if os.path.isdir(paths.container(holder)):
+                raise Conflict(
+                    f'Conflict. The container name "/{name}" is already in use by container'
+                    f' "{holder}". You have to remove (or rename) that container to be able to'
+                    " reuse that name.",
+                )
+            self.release_name(name, holder)
+
+    def release_name(self, name: str, container_id: str) -> None:
+        """Take `name` from a container, if it has it."""
+        link = os.path.join(paths.container_names(), name)
+        try:
+            if os.readlink(link) == container_id:
+                os.unlink(link)
+        except OSError:
+            pass
+
+    def make(self, container_id: str) -> str:
+        """The directory of a new container, locked by nobody yet."""
+        make_dir(paths.containers(), 0o711)
+        return make_dir(paths.container(container_id), 0o711)
+
+    def remove_record(self, container: Container) -> None:
+        """Make the container one that is no longer there: what is left is rubbish."""
+        remove_file(container.path("container.json"))
+        self.release_name(container.name, container.id)

@@ -1,0 +1,414 @@
+"""What is done to containers: the verbs of `wherry container`."""
+
+from __future__ import annotations
+
+import os
+
+from wherry import names
+from wherry.container.bundle import merge_image_config
+from wherry.container.store import Container, ContainerStore, initial_state
+from wherry.container.wire import Connection
+from wherry.engine import removal, settle
+from wherry.engine.launch import ContainerKeeper
+from wherry.errors import Conflict, NotFound, UsageError, WherryError
+from wherry.files import Lock, make_dir, write_atomic
+from wherry.lean import signals
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from wherry.container.request import PullOptions, RunRequest
+    from wherry.container.spec import CreateBody
+    from wherry.engine import Engine
+    from wherry.image.store import Image
+
+DEFAULT_STOP_TIMEOUT = 10
+
+
+class Containers:
+    """All containers of this user."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.runtime = engine.runtime
+        self.store = ContainerStore()
+        self.keeper = ContainerKeeper(self.store, self.runtime)
+
+    # ---- finding ----
+
+    def find(self, name: str) -> Container:
+        """A container by name or id, put right if a crash left it wrong."""
+        container = self.store.find(name)
+        settle.settle(container, self.store, self.runtime)
+        return container
+
+    def all(self) -> list[Container]:
+        """Every container, newest first, each put right."""
+        found = []
+        for container in self.store.all():
+            if settle.settle(container, self.store, self.runtime):
+                found.append(container)
+        settle.sweep(self.store, self.runtime)
+        return found
+
+    # ---- making ----
+
+    def create(self, body: CreateBody, request: RunRequest) -> str:
+        """Make a container; its id. Raises, and leaves nothing, where it cannot be."""
+        return self._create(body, request).id
+
+    def _create(self, body: Any, request: RunRequest) -> Container:
+        name = names.check_name(request.name) if request.name else ""
+        if name and request.replace:
+            self._replace(name)
+        image = self._image(body, request.pull)
+        merged = merge_image_config(body, image.config if image else None)
+        _check(merged)
+        container_id = names.new_id()
+        directory = self.store.make(container_id)
+        with Lock(directory):
+            try:
+                return self._fill(container_id, name, merged, image, request)
+            except BaseException:
+                for link in (name, *([] if name else [self._given_name])):
+                    if link:
+                        self.store.release_name(link, container_id)
+                removal.discard_directory(directory, self.runtime)
+                raise
+
+    _given_name = ""
+
+    def _fill(
+        self,
+        container_id: str,
+        name: str,
+        body: dict[str, Any],
+        image: Image | None,
+        request: RunRequest,
+    ) -> Container:
+        """Everything in a new container's directory, its record last."""
+        from wherry.engine import mounts
+        from wherry.image.layers import missing_layers
+        from wherry.timestamps import now
+
+        name = self._given_name = self._reserve(name, container_id)
+        record: dict[str, Any] = {
+            "Id": container_id,
+            "Name": name,
+            "Created": now(),
+            "Image": image.id if image else "",
+            "ImageName": body.get("Image") or "",
+            "Layers": list(image.diff_ids) if image else [],
+            "Body": body,
+            "Mounts": [],
+        }
+        container = Container(container_id, record)
+        if image is not None:
+            if missing_layers(image):
+                self.engine.images.unpack(image)
+            make_dir(container.path("upper"), 0o755)
+            make_dir(container.path("work"), 0o700)
+        make_dir(container.path("root"), 0o755)
+        record["Mounts"] = mounts.create_mounts(
+            container, image, self.runtime, self.store, secrets=request.secrets
+        )
+        container._state = initial_state()
+        container.write_state()
+        container.write_record()
+        if request.cid_file:
+            write_atomic(request.cid_file, container_id.encode(), mode=0o644)
+        self._event(container, "create")
+        return container
+
+    def _reserve(self, name: str, container_id: str) -> str:
+        if name:
+            self.store.reserve_name(name, container_id)
+            return name
+        for attempt in range(100):
+            made_up = names.random_name(attempt)
+            try:
+                self.store.reserve_name(made_up, container_id)
+            except Conflict:
+                continue
+            return made_up
+        raise Conflict("no name is left for a new container")
+
+    def _replace(self, name: str) -> None:
+        try:
+            old = self.find(name)
+        except NotFound:
+            return
+        self._remove(old, force=True, volumes=True)
+
+    def _image(self, body: Any, pull: PullOptions) -> Image | None:
+        name = body.get("Image") or ""
+        if (body.get("Wherry") or {}).get("Rootfs"):
+            return None
+        if not name:
+            raise UsageError("no image was named")
+        store = self.engine.image_store
+        if pull.policy != "always":
+            try:
+                return store.find(name, pull.platform or None)
+            except NotFound:
+                if pull.policy == "never":
+                    raise
+        return self.engine.images.obtain(name, pull)
+
+    # ---- running ----
+
+    def run(self, body: CreateBody, request: RunRequest) -> int:
+        """`wherry run`: create, start, and stay with it unless detached; the exit code."""
+        container = self._create(body, request)
+        if request.detach:
+            try:
+                self._start(container).close()
+            except BaseException:
+                self._clean_up_failed(container)
+                raise
+            print(container.id)
+            return 0
+        from wherry.engine.session import Session
+
+        config = container.body
+        session = Session(
+            container,
+            stdin=bool(config.get("AttachStdin")),
+            stdout=bool(config.get("AttachStdout")),
+            stderr=bool(config.get("AttachStderr")),
+            detach_keys=request.detach_keys,
+            sig_proxy=request.sig_proxy,
+        )
+        try:
+            return session.run(lambda options: self._start(container, options))
+        except WherryError:
+            self._clean_up_failed(container)
+            raise
+
+    def _clean_up_failed(self, container: Container) -> None:
+        """A `--rm` container that could not start is gone before its error is shown."""
+        if container.body["HostConfig"].get("AutoRemove"):
+            try:
+                with container.lock():
+                    removal.remove(container, self.store, self.runtime, volumes=True)
+            except (OSError, WherryError):
+                pass
+
+    def start(self, name: str) -> None:
+        """Start a container that does not run; nothing happens to one that does."""
+        container = self.find(name)
+        if container.state["Status"] in ("running", "restarting"):
+            return
+        self._start(container).close()
+
+    def _start(self, container: Container, attach: dict[str, Any] | None = None) -> Connection:
+        """Start, and a connection to the monitor; `attach` says which streams it carries."""
+        with container.lock() as lock:
+            status = container.reload()["Status"]
+            if status == "paused":
+                raise Conflict(
+                    f"cannot start a paused container, try unpause instead: {container.name}"
+                )
+            if status in ("running", "restarting"):
+                raise Conflict(f"container {container.name} is running already")
+            if not os.path.exists(container.path("container.json")):
+                raise NotFound(f"No such container: {container.name}")
+            spec = self.keeper.prepare(container)
+            return self.runtime.launch(container, spec, self.keeper, lock, attach)
+
+    # ---- ending ----
+
+    def stop(self, name: str, timeout: int | None = None, signal: str = "") -> None:
+        """Ask a container to end, and make it end after `timeout` seconds (-1: never)."""
+        container = self.find(name)
+        status = container.state["Status"]
+        if status not in ("running", "paused", "restarting"):
+            return
+        body = container.body
+        if timeout is None:
+            given = body.get("StopTimeout")
+            timeout = DEFAULT_STOP_TIMEOUT if given is None else given
+        number = signal_number(signal or body.get("StopSignal") or "SIGTERM")
+        self._ask(container, {"op": "stop", "signal": number, "timeout": timeout})
+
+    def restart(self, name: str, timeout: int | None = None, signal: str = "") -> None:
+        """Stop and start again. A `--rm` container stays."""
+        container = self.find(name)
+        if container.state["Status"] in ("running", "paused", "restarting"):
+            body = container.body
+            if timeout is None:
+                given = body.get("StopTimeout")
+                timeout = DEFAULT_STOP_TIMEOUT if given is None else given
+            number = signal_number(signal or body.get("StopSignal") or "SIGTERM")
+            self._ask(
+                container, {"op": "stop", "signal": number, "timeout": timeout, "keep": True}
+            )
+            self.runtime.wait_for_monitor(container, 10)
+        self._start(container).close()
+        self._event(container, "restart")
+
+    def kill(self, name: str, signal: str = "KILL") -> None:
+        """Send a signal to a container's first process."""
+        number = signal_number(signal)
+        container = self.find(name)
+        if container.state["Status"] not in ("running", "paused"):
+            raise Conflict(
+                f"cannot kill container: {name}: container {container.id[:12]} is not running"
+            )
+        final = number == signals.SIGKILL or number == signal_number(
+            container.body.get("StopSignal") or "SIGTERM"
+        )
+        self._ask(container, {"op": "kill", "signal": number, "final": final})
+
+    def pause(self, name: str) -> None:
+        """Freeze every process of a container."""
+        container = self.find(name)
+        status = container.state["Status"]
+        if status == "paused":
+            raise Conflict(f"container {name} is already paused")
+        if status != "running":
+            raise Conflict(f"container {name} is not running")
+        self._ask(container, {"op": "pause"})
+
+    def unpause(self, name: str) -> None:
+        """Let a paused container go on."""
+        container = self.find(name)
+        if container.state["Status"] != "paused":
+            raise Conflict(f"container {name} is not paused")
+        self._ask(container, {"op": "unpause"})
+
+    def wait(self, name: str) -> int:
+        """Wait until a container is not running; its exit code."""
+        container = self.find(name)
+        if container.state["Status"] in ("running", "paused", "restarting"):
+            try:
+                connection = Connection.open(container.id)
+            except Conflict:
+                pass  # it ended just now
+            else:
+                try:
+                    return int(connection.expect("exit")["code"])
+                except WherryError:
+                    pass  # its monitor was killed: what it leaves is settled below
+                finally:
+                    connection.close()
+            container.reload()
+            if not settle.settle(container, self.store, self.runtime):
+                return 137
+        return int(container.state["ExitCode"])
+
+    def _ask(self, container: Container, message: dict[str, Any]) -> None:
+        """Have the monitor do something; a container that ends meanwhile is a Conflict."""
+        connection = Connection.open(container.id)
+        try:
+            connection.request(message)
+        finally:
+            connection.close()
+
+    # ---- removing and renaming ----
+
+    def remove(self, name: str, *, force: bool = False, volumes: bool = False) -> None:
+        """Remove a container; `force` ends one that runs, and takes a missing one for removed."""
+        self._remove(self.find(name), force=force, volumes=volumes)
+
+    def _remove(self, container: Container, *, force: bool, volumes: bool) -> None:
+        status = container.state["Status"]
+        if status in ("running", "paused", "restarting"):
+            if not force:
+                raise Conflict(
+                    f"cannot remove container {container.name!r}: container is {status}:"
+                    " stop the container before removing or force remove"
+                )
+            try:
+                self._ask(
+                    container,
+                    {"op": "stop", "signal": int(signals.SIGKILL), "timeout": 10, "keep": True},
+                )
+            except Conflict:
+                pass  # it ended just now
+            self.runtime.wait_for_monitor(container, 10)
+        with container.lock():
+            if not os.path.exists(container.path("container.json")):
+                return  # somebody else did it
+            removal.remove(container, self.store, self.runtime, volumes=volumes)
+
+    def rename(self, name: str, new: str) -> None:
+        """Give a container another name."""
+        container = self.find(name)
+        bare = names.check_name(new)
+        if bare == container.name:
+            raise UsageError(
+                "Renaming a container with the same name as its current name"
+            )
+        with container.lock():
+            self.store.reserve_name(bare, container.id)
+            old = container.name
+            container.record["Name"] = bare
+            container.write_record()
+            self.store.release_name(old, container.id)
+        self._event(container, "rename", oldName=f"/{old}")
+
+    # ---- for others ----
+
+    def image_users(self) -> list[tuple[str, str, bool]]:
+        """(container id, image id, whether it runs) of every container, for `rmi`."""
+        return [
+            (one.id, one.record["Image"], one.state["Status"] in ("running", "paused"))
+            for one in self.all()
+        ]
+
+    def volume_users(self) -> dict[str, list[str]]:
+        """The ids of the containers that use each volume."""
+        users: dict[str, list[str]] = {}
+        for container in self.store.all():
+            for point in container.record.get("Mounts") or ():
+                if point.get("Type") == "volume":
+                    users.setdefault(point["Name"], []).append(container.id)
+        return users
+
+    def _event(self, container: Container, action: str, **attributes: str) -> None:
+        from wherry import events
+
+        events.record(
+            "container",
+            action,
+            container.id,
+            {
+                **(container.body.get("Labels") or {}),
+                "image": container.record["ImageName"],
+                "name": container.name,
+                **attributes,
+            },
+        )
+
+
+def signal_number(text: str) -> int:
+    """The number of a signal given as `9`, `KILL` or `SIGKILL`. Raises UsageError."""
+    if text.isdigit():
+        if 0 < int(text) < signals.NSIG:
+            return int(text)
+    else:
+        bare = text.upper().removeprefix("SIG")
+        base, plus, offset = bare.partition("+")
+        if base == "RTMIN" and (not plus or offset.isdigit()):
+            return int(signals.SIGRTMIN) + int(offset or 0)
+        base, minus, offset = bare.partition("-")
+        if base == "RTMAX" and (not minus or offset.isdigit()):
+            return int(signals.SIGRTMAX) - int(offset or 0)
+        number = getattr(signals, f"SIG{bare}", None)
+        if number is not None and bare.isalnum():
+            return int(number)
+    raise UsageError(f"invalid signal: {text}")
+
+
+def _check(body: dict[str, Any]) -> None:
+    """What can be refused as soon as body and image are one."""
+    if not (body.get("Entrypoint") or body.get("Cmd")):
+        raise UsageError(
+            "no command specified",
+            hint="the image has neither an entry point nor a command: say one after its name",
+        )
+    if body.get("StopSignal"):
+        signal_number(body["StopSignal"])
+

@@ -1,0 +1,192 @@
+"""From a container's record to the config.json of its next run, and back when it is over."""
+
+from __future__ import annotations
+
+import os
+
+from wherry import paths
+from wherry.container.bundle import ContainerFacts, runtime_spec
+from wherry.container.namespaces import mode
+from wherry.engine import mounts, removal
+from wherry.errors import Conflict, UsageError
+from wherry.files import make_dir
+from wherry.image.layers import layer_path
+from wherry.volume.store import VolumeStore
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    from wherry.container.store import Container, ContainerStore
+    from wherry.oci.runtime_spec import IDMapping, Mount, Spec
+    from wherry.runtime import Runtime
+
+# Where the body says `container:ID`, and the namespace that it is about.
+_JOINABLE = {
+    "network": "NetworkMode",
+    "pid": "PidMode",
+    "ipc": "IpcMode",
+    "uts": "UTSMode",
+    "cgroup": "CgroupnsMode",
+    "user": "UsernsMode",
+}
+
+# Capabilities that the kernel honours only in the first user namespace.
+_HOST_CAPABILITIES = frozenset(
+    (
+        "ALL AUDIT_CONTROL AUDIT_READ BLOCK_SUSPEND BPF LINUX_IMMUTABLE MAC_ADMIN MAC_OVERRIDE"
+        " PERFMON SYSLOG SYS_MODULE SYS_NICE SYS_RAWIO SYS_RESOURCE SYS_TIME WAKE_ALARM"
+    ).split()
+)
+
+
+class ContainerKeeper:
+    """The engine's part in a container's life; see wherry.runtime.Keeper."""
+
+    def __init__(self, store: ContainerStore, runtime: Runtime) -> None:
+        self._store = store
+        self._runtime = runtime
+
+    def prepare(self, container: Container) -> Spec:
+        """The config.json of the container's next run."""
+        body = container.body
+        host = body["HostConfig"]
+        runtime = self._runtime
+        joined = self._joined(body)
+        maps = None if "user" in joined else self._id_maps(body)
+        own = body.get("Wherry") or {}
+        # For where we only know that the container's network is not there yet.
+        make_dir(container.path("root"), 0o755)
+        resolved = mounts.start_mounts(container, runtime, VolumeStore(), self._store)
+        facts = ContainerFacts(
+            id=container.id,
+            rootfs=own.get("Rootfs") or container.path("root"),
+            machine_hostname=os.uname().nodename,
+            rootless=runtime.is_rootless(),
+            uid_maps=None if maps is None else maps[0],
+            gid_maps=None if maps is None else maps[1],
+            mounts=resolved,
+            namespace_paths=joined,
+            namespaces=runtime.namespaces(),
+            cgroup_path=runtime.cgroup_path(container.id, host.get("CgroupParent") or ""),
+            shm_path=self._shared_memory(body),
+            capabilities=runtime.capabilities() if maps is None and "user" not in joined else None,
+            devices=self._devices(host),
+            cpus=os.cpu_count() or 1,
+            seccomp=runtime.resolve_seccomp,
+        )
+        spec = runtime_spec(body, None, facts)
+        if not own.get("Rootfs"):
+            spec["mounts"] = [root_overlay(container), *spec["mounts"]]
+        return spec
+
+    def _joined(self, body: Mapping[str, Any]) -> dict[str, str]:
+        """The namespaces of other containers that this one joins, by type."""
+        host = body["HostConfig"]
+        joined: dict[str, str] = {}
+        other = None
+        for kind, key in _JOINABLE.items():
+            asked = host.get(key) or ""
+            if not asked.startswith("container:"):
+                continue
+            other = self._running(asked.removeprefix("container:"))
+            joined[kind] = f"/proc/{other.state['Pid']}/ns/{kind.replace('network', 'net')}"
+        if other is not None and "user" not in joined and other.state.get("HasUserNamespace"):
+            # Its namespaces belong to its user namespace: nobody else may join them.
+            joined["user"] = f"/proc/{other.state['Pid']}/ns/user"
+        return joined
+
+    def _running(self, name: str) -> Container:
+        other = self._store.find(name)
+        if other.state["Status"] not in ("running", "paused"):
+            raise Conflict(
+                f"cannot join the namespaces of container {name}: it is not running",
+                hint=f"start it first: wherry start {name}",
+            )
+        return other
+
+    def _id_maps(
+        self, body: Mapping[str, Any]
+    ) -> tuple[list[IDMapping], list[IDMapping]] | None:
+        if not self._runtime.is_rootless() and why_no_user_namespace(body):
+            return None
+        return self._runtime.id_maps(body["HostConfig"].get("UsernsMode") or "")
+
+    def _shared_memory(self, body: Mapping[str, Any]) -> str | None:
+        asked = mode(body, "ipc")
+        if not asked.startswith("container:"):
+            return None
+        other = self._running(asked.removeprefix("container:"))
+        return f"/proc/{other.state['Pid']}/root/dev/shm"
+
+    def _devices(self, host: Mapping[str, Any]) -> list[Any]:
+        devices = list(self._runtime.all_devices()) if host.get("Privileged") else []
+        for entry in host.get("Devices") or ():
+            devices += self._runtime.device(
+                entry["PathOnHost"], entry["PathInContainer"], entry["CgroupPermissions"]
+            )
+        return devices
+
+    def connect(self, container: Container, pid: int) -> None:
+        """Give the created container its network."""
+        from wherry.engine.networking import connect
+
+        connect(container, pid, self._runtime)
+
+    def ended(self, container: Container) -> None:
+        """Take back what one run had."""
+        removal.forget_run(container)
+
+    def remove(self, container: Container) -> None:
+        """Remove the container and its anonymous volumes."""
+        removal.remove(container, self._store, self._runtime, volumes=True)
+
+
+def why_no_user_namespace(body: Mapping[str, Any]) -> str:
+    """What keeps root's container from a user namespace of its own; "" for nothing.
+
+    Capabilities over what is shared with the host exist only in the host's user
+    namespace: whoever asks for the host's network as root wants to use it as root.
+    """
+    host = body["HostConfig"]
+    if host.get("Privileged"):
+        return "--privileged"
+    if host.get("UsernsMode") == "host":
+        return "--userns host"
+    for kind in ("network", "pid", "ipc"):
+        if mode(body, kind) == "host":
+            return f"--{kind} host"
+    for name in host.get("CapAdd") or ():
+        bare = name.upper().removeprefix("CAP_")
+        if bare in _HOST_CAPABILITIES:
+            return f"--cap-add {bare}"
+    return ""
+
+
+def root_overlay(container: Container) -> Mount:
+    """The container's layers, as the mount that becomes its root."""
+    lower = [layer_path(diff_id) for diff_id in reversed(container.record["Layers"])]
+    if not lower:
+        lower = [make_dir(os.path.join(paths.layers(), "empty"), 0o755)]
+    return {
+        "destination": "/",
+        "type": "overlay",
+        "source": "overlay",
+        "options": [
+            f"lowerdir={':'.join(escape(path) for path in lower)}",
+            f"upperdir={escape(container.path('upper'))}",
+            f"workdir={escape(container.path('work'))}",
+            "userxattr",
+        ],
+    }
+
+
+def escape(path: str) -> str:
+    """A path as an option of overlayfs, where commas and colons separate."""
+    if "," in path:
+        raise UsageError(
+            f"a comma in {path} cannot be said to overlayfs",
+            hint="put wherry's data elsewhere with WHERRY_ROOT",
+        )
+    return path.replace("\\", "\\\\").replace(":", "\\:")

@@ -1,0 +1,326 @@
+"""A command that stays with a container: its streams, its terminal, its signals.
+
+Serves `run`, `start -a` and `attach`, which differ only in how the connection to the
+monitor comes about.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+
+from wherry.container.wire import CONTROL, STDERR, STDIN, STDOUT, Connection, control, frame
+from wherry.errors import Conflict, WherryError, from_json
+from wherry.lean import load_json, signals
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from wherry.container.store import Container
+
+DEFAULT_DETACH_KEYS = "ctrl-p,ctrl-q"
+
+# docker's CLI passes on whatever else can be caught.
+_NOT_PROXIED = ("SIGCHLD", "SIGPIPE", "SIGURG", "SIGKILL", "SIGSTOP", "SIGWINCH", "SIGTTIN",
+                "SIGTTOU", "SIGTSTP", "SIGCONT", "SIGSEGV", "SIGBUS", "SIGFPE", "SIGILL",
+                "SIGABRT", "SIGXFSZ", "SIGXCPU", "SIGPROF", "SIGVTALRM", "SIGIO")  # fmt: skip
+
+
+class Detached(Exception):
+    """The user typed the detach keys."""
+
+
+class Session:
+    """One foreground stay with one container."""
+
+    def __init__(
+        self,
+        container: Container,
+        *,
+        stdin: bool,
+        stdout: bool,
+        stderr: bool,
+        detach_keys: str = "",
+        sig_proxy: bool = True,
+    ) -> None:
+        self.container = container
+        self.has_terminal = bool(container.body.get("Tty"))
+        self.streams = {"stdin": stdin, "stdout": stdout, "stderr": stderr and not self.has_terminal}
+        self.sig_proxy = sig_proxy
+        self.keys = DetachKeys(parse_keys(detach_keys or DEFAULT_DETACH_KEYS))
+        self.connection: Connection | None = None
+        self.exit: dict[str, Any] | None = None
+        self.interrupts = 0
+        self._to_send = bytearray()
+        self._stdin_open = stdin
+        self._wakeup = -1
+
+    def attach_options(self) -> dict[str, Any]:
+        """What the monitor is asked for."""
+        return {name: True for name, wanted in self.streams.items() if wanted}
+
+    def run(self, connect: Callable[[dict[str, Any]], Connection]) -> int:
+        """Stay with the container until it ends or the user detaches; the exit code.
+
+        `connect(options)` starts the container or joins it, and gives the connection.
+        """
+        with _Signals(self) as wakeup:
+            self._wakeup = wakeup
+            self.connection = connect(self.attach_options())
+            try:
+                return self._stay()
+            finally:
+                self.connection.close()
+
+    def _stay(self) -> int:
+        raw = self.has_terminal and self.streams["stdin"] and os.isatty(0)
+        if raw:
+            from wherry.terminal import RawMode
+
+            with RawMode(0):
+                self._resize()
+                code = self._loop()
+        else:
+            if self.has_terminal and os.isatty(1):
+                self._resize()
+            code = self._loop()
+        return code
+
+    def _loop(self) -> int:
+        assert self.connection is not None
+        poll = select.poll()
+        poll.register(self.connection.fileno(), select.POLLIN)
+        poll.register(self._wakeup, select.POLLIN)
+        if self._stdin_open:
+            self._watch_stdin(poll)
+        os.set_blocking(self.connection.fileno(), True)
+        try:
+            while self.exit is None:
+                for descriptor, mask in poll.poll():
+                    if descriptor == self._wakeup:
+                        self._handle_signals()
+                    elif descriptor == self.connection.fileno():
+                        self._handle_connection(mask, poll)
+                    elif self._stdin_open:
+                        self._read_stdin(poll)
+                self._update(poll)
+        except Detached:
+            return 0
+        if "error" in self.exit:
+            raise from_json(self.exit["error"])
+        return int(self.exit["code"])
+
+    def _watch_stdin(self, poll: Any) -> None:
+        try:
+            poll.register(0, select.POLLIN)
+        except PermissionError:
+            # A regular file is always ready, and epoll would refuse it; poll does not.
+            self._read_stdin(poll)
+
+    def _update(self, poll: Any) -> None:
+        """Read no more from stdin than the container takes."""
+        assert self.connection is not None
+        poll.modify(
+            self.connection.fileno(),
+            select.POLLIN | (select.POLLOUT if self._to_send else 0),
+        )
+        if self._stdin_open:
+            poll.modify(0, 0 if self._to_send else select.POLLIN)
+
+    def _handle_connection(self, mask: int, poll: Any) -> None:
+        assert self.connection is not None
+        if mask & select.POLLOUT and self._to_send:
+            sent = self.connection.send_some(self._to_send)
+            del self._to_send[:sent]
+        if not mask & (select.POLLIN | select.POLLHUP | select.POLLERR):
+            return
+        while True:
+            received = self.connection.receive()
+            if received is None:
+                self.exit = self.exit or self._ended_without_word()
+                return
+            kind, payload = received
+            if kind == STDOUT:
+                write_all(1, payload)
+            elif kind == STDERR:
+                write_all(2, payload)
+            elif kind == CONTROL:
+                message = load_json(payload)
+                if message.get("event") == "exit" or "error" in message:
+                    self.exit = message
+                    return
+            if not self.connection.pending():
+                return
+
+    def _ended_without_word(self) -> dict[str, Any]:
+        """The monitor is gone: whoever killed it has ended the container too."""
+        return {"event": "exit", "code": 137}
+
+    def _read_stdin(self, poll: Any) -> None:
+        try:
+            data = os.read(0, 1 << 16)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self._stdin_open = False
+            poll.unregister(0)
+            self._to_send += control({"op": "eof"})
+            return
+        if self.has_terminal:
+            data = self.keys.filter(data)
+            if self.keys.typed:
+                if data:
+                    self._to_send += frame(STDIN, data)
+                self._send_rest()
+                raise Detached
+        if data:
+            self._to_send += frame(STDIN, data)
+
+    def _send_rest(self) -> None:
+        assert self.connection is not None
+        self.connection.send(bytes(self._to_send))
+        self._to_send.clear()
+
+    def _handle_signals(self) -> None:
+        for number in os.read(self._wakeup, 512):
+            if number == signals.SIGWINCH:
+                self._resize()
+            elif self.sig_proxy:
+                self._pass_on(number)
+            elif number in (signals.SIGINT, signals.SIGTERM, signals.SIGHUP, signals.SIGQUIT):
+                raise KeyboardInterrupt
+
+    def _pass_on(self, number: int) -> None:
+        if number in (signals.SIGINT, signals.SIGTERM):
+            self.interrupts += 1
+            if self.interrupts >= 3:
+                raise WherryError(
+                    f"got {self.interrupts} SIGTERM/SIGINTs, forcefully exiting",
+                    hint=f"the container goes on: wherry kill {self.container.name}",
+                )
+        try:
+            connection = Connection.open(self.container.id)
+        except Conflict:
+            return  # it is ending already
+        connection.send(control({"op": "kill", "signal": number}))
+        connection.close()
+
+    def _resize(self) -> None:
+        """Give the container's terminal the size of ours."""
+        if not self.has_terminal or self.connection is None:
+            return
+        for descriptor in (1, 0, 2):
+            try:
+                columns, rows = os.get_terminal_size(descriptor)
+            except OSError:
+                continue
+            self._to_send += control({"op": "resize", "rows": rows, "columns": columns})
+            return
+
+
+class _Signals:
+    """Signals as bytes in a pipe while a session lasts."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._old: dict[int, Any] = {}
+
+    def __enter__(self) -> int:
+        read, write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self._pipe = (read, write)
+        self._old_wakeup = signals.set_wakeup_fd(write, warn_on_full_buffer=False)
+        left_alone = {getattr(signals, name, None) for name in _NOT_PROXIED}
+        for number in range(1, signals.NSIG):
+            if number in left_alone and number != signals.SIGWINCH:
+                continue
+            if not self._session.sig_proxy and number not in (
+                signals.SIGWINCH, signals.SIGINT, signals.SIGTERM, signals.SIGHUP, signals.SIGQUIT,
+            ):  # fmt: skip
+                continue
+            try:
+                if signals.getsignal(number) == signals.SIG_IGN:
+                    continue  # nohup
+                self._old[number] = signals.signal(number, _ignore)
+            except (OSError, ValueError):
+                continue
+        return read
+
+    def __exit__(self, *_: object) -> None:
+        signals.set_wakeup_fd(self._old_wakeup)
+        for number, handler in self._old.items():
+            signals.signal(number, handler if handler is not None else signals.SIG_DFL)
+        for descriptor in self._pipe:
+            os.close(descriptor)
+
+
+def _ignore(number: int, where: object) -> None:
+    """Only so that the wakeup pipe hears of the signal."""
+
+
+class DetachKeys:
+    """Finds a sequence of keys in what is typed, and keeps it from the container.
+
+    A beginning of the sequence is held back until the next key tells whether it is one.
+    """
+
+    def __init__(self, sequence: bytes) -> None:
+        self.sequence = sequence
+        self.typed = False
+        self._held = 0
+
+    def filter(self, data: bytes) -> bytes:
+        """What of `data` goes to the container; sets `typed` at the end of the sequence."""
+        if not self.sequence:
+            return data
+        passed = bytearray()
+        for byte in data:
+            if byte == self.sequence[self._held]:
+                self._held += 1
+                if self._held == len(self.sequence):
+                    self.typed = True
+                    return bytes(passed)
+                continue
+            if self._held:
+                passed += self.sequence[: self._held]
+                self._held = 1 if byte == self.sequence[0] else 0
+                if self._held:
+                    continue
+            passed.append(byte)
+        return bytes(passed)
+
+
+def parse_keys(text: str) -> bytes:
+    """docker's `--detach-keys`: characters and `ctrl-X`, comma-separated. Raises UsageError."""
+    from wherry.errors import UsageError
+
+    sequence = bytearray()
+    for key in text.split(","):
+        if len(key) == 1:
+            sequence += key.encode()
+        elif key.startswith("ctrl-") and len(key) == 6:
+            letter = key[5].lower()
+            if letter.isalpha() or letter in "@[\\]^_":
+                sequence.append(ord(letter.upper()) & 0x1F)
+                continue
+            raise UsageError(f"unknown character: '{key}' in --detach-keys")
+        else:
+            raise UsageError(
+                f"unknown key {key!r} in --detach-keys", hint="write it as in ctrl-p,ctrl-q"
+            )
+    return bytes(sequence)
+
+
+def write_all(descriptor: int, data: bytes) -> None:
+    """Write everything, waiting for a slow reader even where writes do not block."""
+    view = memoryview(data)
+    while view:
+        try:
+            view = view[os.write(descriptor, view) :]
+        except BlockingIOError:
+            poll = select.poll()
+            poll.register(descriptor, select.POLLOUT)
+            poll.poll()

@@ -1,0 +1,116 @@
+"""Putting right what a kill, a crash or a reboot left, by whoever looks next."""
+
+from __future__ import annotations
+
+import os
+
+from wherry import paths
+from wherry.engine import removal
+from wherry.errors import Conflict, CorruptState, WherryError
+from wherry.files import Lock
+from wherry.timestamps import now
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from wherry.container.store import Container, ContainerStore
+    from wherry.runtime import Runtime
+
+_LIVELY = ("running", "paused", "restarting")
+
+
+def settle(container: Container, store: ContainerStore, runtime: Runtime) -> bool:
+    """Make a container's state true; False if it is a `--rm` container that is gone now.
+
+    A state that tells of a running container is believed if the monitor it names is
+    alive. Otherwise the container is ended with it, as if by SIGKILL.
+    """
+    if container.state["Status"] not in _LIVELY:
+        # `--rm` of a container that has run, whose monitor was killed on its way out.
+        if _is_left_over(container) and not runtime.is_supervised(container):
+            return _bury(container, store, runtime)
+        return True
+    if runtime.is_supervised(container):
+        return True
+    return _bury(container, store, runtime)
+
+
+def _is_left_over(container: Container) -> bool:
+    return bool(
+        container.body["HostConfig"].get("AutoRemove")
+        and container.state["Status"] == "exited"
+        and not container.state.get("Kept")
+    )
+
+
+def _bury(container: Container, store: ContainerStore, runtime: Runtime) -> bool:
+    try:
+        lock = container.lock(wait=False)
+        lock.__enter__()
+    except (Conflict, FileNotFoundError):
+        return True  # somebody is at it, or it is gone
+    try:
+        if not os.path.exists(container.path("container.json")):
+            return False
+        status = container.reload()["Status"]
+        if status in _LIVELY and runtime.is_supervised(container):
+            return True
+        runtime.discard(container)
+        removal.forget_run(container)
+        if status in _LIVELY:
+            container.write_state(
+                Status="exited",
+                Pid=0,
+                ExitCode=137 if status != "restarting" else container.state["ExitCode"],
+                FinishedAt=now(),
+                Error="the container's monitor ended before it",
+            )
+        if container.body["HostConfig"].get("AutoRemove"):
+            removal.remove(container, store, runtime, volumes=True)
+            return False
+        return True
+    finally:
+        lock.__exit__(None, None, None)
+
+
+def sweep(store: ContainerStore, runtime: Runtime) -> None:
+    """Remove what is in no record: a `create` or `rm` that was cut short."""
+    for container_id in store.ids():
+        directory = paths.container(container_id)
+        if os.path.exists(os.path.join(directory, "container.json")):
+            continue
+        try:
+            with Lock(directory, wait=False):
+                if os.path.exists(os.path.join(directory, "container.json")):
+                    continue
+                _clear(container_id, directory, store, runtime)
+        except (Conflict, OSError):
+            continue
+    for container_id in _names_in(paths.run_container("")):
+        if not os.path.isdir(paths.container(container_id)):
+            removal.remove_tree(paths.run_container(container_id))
+
+
+def _clear(container_id: str, directory: str, store: ContainerStore, runtime: Runtime) -> None:
+    removal.discard_directory(directory, runtime)
+    for name in _names_in(paths.container_names()):
+        store.release_name(name, container_id)
+
+
+def _names_in(directory: str) -> list[str]:
+    try:
+        return os.listdir(directory)
+    except FileNotFoundError:
+        return []
+
+
+def problems(store: ContainerStore) -> list[str]:
+    """Records that cannot be read, for `system check`."""
+    found = []
+    for container_id in store.ids():
+        try:
+            store.load(container_id)
+        except CorruptState as error:
+            found.append(error.message)
+        except WherryError:
+            pass
+    return found

@@ -1,0 +1,53 @@
+"""Ids and names of containers."""
+
+from __future__ import annotations
+
+import os
+
+from wherry.errors import UsageError
+
+_ADJECTIVES = (
+    "able agile amber ample aqua bold brave breezy bright brisk calm candid clever cosy crisp curious"
+    " daring deft eager early earnest fair fast fine fleet fond frank free fresh gentle glad golden"
+    " grand happy hardy hearty honest humble jolly keen kind lively loyal lucid lucky mellow merry"
+    " mighty modest neat nimble noble patient placid plucky polite prompt proud quick quiet ready"
+    " rosy sharp shy silver sincere sleek snug solid spry steady still stout sunny swift tidy trim"
+    " trusty upbeat vivid warm wise witty young zesty"
+).split()
+_SURNAMES = (
+    "anning babbage bell boole bose braille brahe cantor carson cerf chandra codd cori curie dalton"
+    " darwin dijkstra dirac ekeblad euclid euler faraday fermat fermi feynman galois gauss germain"
+    " goeppert goldberg hamilton heisenberg herschel hertz hodgkin hopper hypatia johnson joule"
+    " kalman kepler khayyam knuth kovalevsky lamarr lamport leavitt lovelace maxwell mayer mcclintock"
+    " meitner mendel mirzakhani morse napier nash newton nobel noether ohm pascal pasteur perlman"
+    " planck poincare ramanujan ride ritchie rubin sagan shannon snyder somerville tesla thompson"
+    " torvalds turing volta wescoff wiles wing wu yalow yonath"
+).split()
+
+_ALLOWED = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-")
+
+
+def new_id() -> str:
+    """A container's id: 64 hexadecimal digits, never all decimal in its short form."""
+    while True:
+        container_id = os.urandom(32).hex()
+        # A short id that reads as a number would be taken for one in `--user` and templates.
+        if not container_id[:12].isdigit():
+            return container_id
+
+
+def random_name(attempt: int = 0) -> str:
+    """A name such as `brisk_noether`; with a number once the plain ones are taken."""
+    number = int.from_bytes(os.urandom(4), "little")
+    name = f"{_ADJECTIVES[number % len(_ADJECTIVES)]}_{_SURNAMES[(number >> 12) % len(_SURNAMES)]}"
+    return f"{name}{number % 1000}" if attempt >= 3 else name
+
+
+def check_name(name: str) -> str:
+    """`name` without docker's optional leading slash. Raises UsageError."""
+    bare = name.removeprefix("/")
+    if len(bare) < 2 or not _ALLOWED.issuperset(bare) or not bare[0].isalnum():
+        raise UsageError(
+            f"Invalid container name ({name}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed"
+        )
+    return bare

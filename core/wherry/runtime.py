@@ -1,0 +1,116 @@
+"""What core asks of the system that carries containers: the seam below the engine."""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from typing import Any, Protocol
+
+    from wherry.container.bundle import HostDevice
+    from wherry.container.store import Container
+    from wherry.container.wire import Connection
+    from wherry.files import Lock
+    from wherry.oci.runtime_spec import IDMapping, LinuxSeccomp, Process, Spec
+
+    class Keeper(Protocol):
+        """What a container's monitor leaves to the engine."""
+
+        def prepare(self, container: Container) -> Spec:
+            """The config.json of the container's next run."""
+
+        def connect(self, container: Container, pid: int) -> None:
+            """Give the created container its network."""
+
+        def ended(self, container: Container) -> None:
+            """Take back what `prepare` and `connect` gave. Safe to call twice."""
+
+        def remove(self, container: Container) -> None:
+            """Remove the container, and the anonymous volumes that are its own."""
+
+    class Runtime(Protocol):
+        """A Linux that runs containers."""
+
+        # ---- what there is ----
+
+        def is_rootless(self) -> bool:
+            """Whether containers are made without root's privileges."""
+
+        def namespaces(self) -> Sequence[str]:
+            """The kinds of namespaces that the kernel has."""
+
+        def namespace_numbers(self, pid: int | None = None) -> dict[str, str]:
+            """The namespaces of a process, or of the host, by their inode numbers."""
+
+        def id_maps(self, mode: str) -> tuple[list[IDMapping], list[IDMapping]] | None:
+            """The maps for `--userns MODE`; None for no user namespace."""
+
+        def cgroup_path(self, container_id: str, parent: str) -> str | None:
+            """The control group for a new container; None where none can be made."""
+
+        def capabilities(self) -> Sequence[str] | None:
+            """What we may give to a container without a user namespace; None for all."""
+
+        def resolve_seccomp(
+            self, profile: Mapping[str, Any] | None, capabilities: Sequence[str]
+        ) -> LinuxSeccomp:
+            """A profile in docker's format, or the default one, in runtime-spec's form."""
+
+        def device(self, path: str, inside: str, access: str) -> list[HostDevice]:
+            """The device, or the devices below a directory. Raises NotFound."""
+
+        def all_devices(self) -> list[HostDevice]:
+            """What `--privileged` gives."""
+
+        # ---- work on files ----
+
+        def unshared(self, function: Callable[[], Any], *, mounts: bool = False) -> Any:
+            """`function()` where container ids are our own; its result crosses as JSON.
+
+            `mounts` gives it a mount namespace that ends with it.
+            """
+
+        def mount_overlay(self, lower: Sequence[str], upper: str, work: str, target: str) -> None:
+            """Mount an overlay; only within `unshared(mounts=True)`."""
+
+        # ---- containers ----
+
+        def launch(
+            self,
+            container: Container,
+            spec: Spec,
+            keeper: Keeper,
+            lock: Lock,
+            attach: Mapping[str, Any] | None = None,
+        ) -> Connection:
+            """Start a container under a monitor of its own; `attach` names its streams to carry.
+
+            Returns once it runs, connected to its monitor; raises what kept it from running.
+            """
+
+        def is_supervised(self, container: Container) -> bool:
+            """Whether the monitor that the container's state names is alive."""
+
+        def wait_for_monitor(self, container: Container, seconds: float) -> bool:
+            """Wait until its monitor is gone; False if it still lives after `seconds`."""
+
+        def discard(self, container: Container) -> None:
+            """End and remove what is left in the kernel of a container without a monitor."""
+
+        def execute(
+            self,
+            container: Container,
+            process: Process,
+            *,
+            detach: bool,
+            terminal: bool,
+            stdin: bool,
+            on_terminal: Callable[[int], int] | None = None,
+        ) -> int:
+            """Run one more process in a running container; its exit code, 0 if detached."""
+
+        def processes(self, container: Container) -> list[int]:
+            """The pids, on the host, of a running container's processes."""
+
+        def watch(self, paths: Sequence[str]) -> Callable[[float], bool]:
+            """A function that waits (seconds, -1 for ever) until one of the files changes."""

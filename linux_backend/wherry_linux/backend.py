@@ -1,0 +1,215 @@
+"""This kernel as wherry's Runtime (wherry.runtime): the backend that runs commands here."""
+
+from __future__ import annotations
+
+import os
+
+from wherry import paths
+from wherry.container.wire import Connection
+from wherry.errors import WherryError
+from wherry.lean import sockets
+from wherry_linux import idmap, namespaces
+from wherry_linux.cgroups import Cgroup, place_for
+from wherry_linux.processes import boot_id, is_alive, wait_gone
+from wherry_linux.runtime import Runtime
+from wherry_linux.userns import run_unshared
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from typing import Any
+
+    from wherry.backend import Command
+    from wherry.container.bundle import HostDevice
+    from wherry.container.store import Container
+    from wherry.files import Lock
+    from wherry.oci.runtime_spec import IDMapping, LinuxSeccomp, Process, Spec
+    from wherry.runtime import Keeper
+
+
+class LinuxBackend:
+    """Carries commands out in this process."""
+
+    def execute(self, command: Command) -> int:
+        from wherry.engine import Engine
+
+        return command.action(Engine(LinuxRuntime()))
+
+
+def load() -> LinuxBackend:
+    """The backend, for wherry.backend."""
+    return LinuxBackend()
+
+
+class LinuxRuntime:
+    """This kernel, for an Engine."""
+
+    def __init__(self) -> None:
+        self.oci = Runtime(paths.runtime())
+
+    # ---- what there is ----
+
+    def is_rootless(self) -> bool:
+        return os.geteuid() != 0
+
+    def namespaces(self) -> Sequence[str]:
+        return [kind for kind in namespaces.KINDS if namespaces.is_supported(kind)]
+
+    def namespace_numbers(self, pid: int | None = None) -> dict[str, str]:
+        return namespaces.numbers("self" if pid is None else pid)
+
+    def id_maps(self, mode: str) -> tuple[list[IDMapping], list[IDMapping]] | None:
+        uid, gid = os.geteuid(), os.getegid()
+        if uid == 0:
+            return (idmap.IDENTITY, idmap.IDENTITY)
+        uid_maps, gid_maps = idmap.rootless_maps(uid, gid)
+        if mode.startswith("keep-id"):
+            inside_uid, inside_gid = _kept_ids(mode, uid, gid)
+            return (
+                idmap.keep_id(uid_maps, uid, inside_uid),
+                idmap.keep_id(gid_maps, gid, inside_gid),
+            )
+        if mode == "nomap":
+            return idmap.without(uid_maps, uid), idmap.without(gid_maps, gid)
+        return uid_maps, gid_maps
+
+    def cgroup_path(self, container_id: str, parent: str) -> str | None:
+        return place_for(container_id, parent)
+
+    def capabilities(self) -> Sequence[str] | None:
+        from wherry_linux.capabilities import names_of, permitted
+
+        return names_of(permitted())
+
+    def resolve_seccomp(
+        self, profile: Mapping[str, Any] | None, capabilities: Sequence[str]
+    ) -> LinuxSeccomp:
+        from wherry_linux.seccomp import resolve
+
+        return resolve(profile, capabilities)
+
+    def device(self, path: str, inside: str, access: str) -> list[HostDevice]:
+        from wherry_linux.devices import find
+
+        return find(path, inside, access)
+
+    def all_devices(self) -> list[HostDevice]:
+        from wherry_linux.devices import everything
+
+        return everything(openable=self.is_rootless())
+
+    # ---- work on files ----
+
+    def unshared(self, function: Callable[[], Any], *, mounts: bool = False) -> Any:
+        return run_unshared(function, mounts=mounts)
+
+    def mount_overlay(self, lower: Sequence[str], upper: str, work: str, target: str) -> None:
+        from wherry_linux.rootfs import mount_overlay
+
+        options = [f"lowerdir={':'.join(lower)}", "userxattr"]
+        if upper:
+            options += [f"upperdir={upper}", f"workdir={work}"]
+        mount_overlay({"destination": "/", "type": "overlay", "options": options}, target)
+
+    # ---- containers ----
+
+    def launch(
+        self,
+        container: Container,
+        spec: Spec,
+        keeper: Keeper,
+        lock: Lock,
+        attach: Mapping[str, Any] | None = None,
+    ) -> Connection:
+        ours, theirs = sockets.socketpair(sockets.AF_UNIX, sockets.SOCK_STREAM)
+        monitor = os.fork()
+        if monitor == 0:
+            try:
+                ours.close()
+                from wherry_linux.monitor import Monitor
+
+                Monitor(container, self.oci, keeper).run(
+                    theirs, spec, lock.fileno(), attach or {}
+                )
+            except BaseException:
+                if os.environ.get("WHERRY_DEBUG"):
+                    import traceback
+
+                    with open(container.path("monitor.log"), "a") as file:
+                        traceback.print_exc(file=file)
+                os._exit(1)
+            os._exit(0)
+        theirs.close()
+        connection = Connection(ours)
+        try:
+            connection.expect("started")
+        except BaseException:
+            connection.close()
+            os.waitpid(monitor, 0)
+            raise
+        return connection
+
+    def is_supervised(self, container: Container) -> bool:
+        state = container.state
+        return (
+            bool(state.get("MonitorPid"))
+            and state.get("BootId") == boot_id()
+            and is_alive(state["MonitorPid"], state["MonitorStart"])
+        )
+
+    def wait_for_monitor(self, container: Container, seconds: float) -> bool:
+        state = container.state
+        if not self.is_supervised(container):
+            return True
+        return wait_gone(state["MonitorPid"], state["MonitorStart"], seconds)
+
+    def discard(self, container: Container) -> None:
+        self.oci.delete(container.id, force=True)
+
+    def execute(
+        self,
+        container: Container,
+        process: Process,
+        *,
+        detach: bool,
+        terminal: bool,
+        stdin: bool,
+        on_terminal: Callable[[int], int] | None = None,
+    ) -> int:
+        from wherry_linux.joining import execute
+
+        return execute(
+            self.oci,
+            container.id,
+            process,
+            detach=detach,
+            stdin=stdin,
+            on_terminal=on_terminal if terminal else None,
+        )
+
+    def processes(self, container: Container) -> list[int]:
+        record = self.oci.record(container.id)
+        if record["cgroup"]:
+            return Cgroup(record["cgroup"]).processes()
+        from wherry_linux.processes import in_same_pid_namespace
+
+        return in_same_pid_namespace(record["pid"])
+
+    def watch(self, paths: Sequence[str]) -> Callable[[float], bool]:
+        from wherry_linux.inotify import watch
+
+        return watch(paths)
+
+
+def _kept_ids(mode: str, uid: int, gid: int) -> tuple[int, int]:
+    """The ids of `keep-id` or `keep-id:uid=N,gid=N`."""
+    _, _, options = mode.partition(":")
+    kept = {"uid": uid, "gid": gid}
+    for option in filter(None, options.split(",")):
+        name, _, number = option.partition("=")
+        if name not in kept or not number.isdigit():
+            raise WherryError(
+                f'invalid --userns "{mode}"', hint="write keep-id or keep-id:uid=1000,gid=1000"
+            )
+        kept[name] = int(number)
+    return kept["uid"], kept["gid"]

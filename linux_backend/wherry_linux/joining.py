@@ -1,0 +1,223 @@
+"""One more process in a running container: `exec`, `wherry oci exec`, health checks."""
+
+from __future__ import annotations
+
+import os
+
+from wherry.errors import Conflict
+from wherry.lean import dump_json, signals
+from wherry_linux import console
+from wherry_linux import constants as c
+from wherry_linux.cgroups import Cgroup
+from wherry_linux.channel import Channel
+from wherry_linux.namespaces import KINDS, open_namespace
+from wherry_linux.process import (
+    become,
+    enter_directory,
+    environment,
+    execute as execute_program,
+    find_executable,
+    resolve_identity,
+    set_limits,
+    set_personality,
+)
+from wherry_linux.runtime import load_spec
+from wherry_linux.syscalls import libc, prctl, setns
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from wherry.oci.runtime_spec import Process, Spec
+    from wherry_linux.runtime import Runtime
+
+
+def execute(
+    runtime: Runtime,
+    container_id: str,
+    process: Process,
+    *,
+    detach: bool = False,
+    stdin: bool = True,
+    stdio: tuple[int, int, int] | None = None,
+    on_terminal: Callable[[int], int] | None = None,
+    on_started: Callable[[int], None] | None = None,
+    preserve: int = 0,
+) -> int:
+    """Run `process` in a container; its exit code, or 0 at once with `detach`.
+
+    With `process["terminal"]` the process gets a new terminal of the container, and
+    `on_terminal` its master side, to relay until it returns; `on_started` gets the pid.
+    Raises what kept the program from running.
+    """
+    record = runtime.record(container_id)
+    status = runtime.status(record)
+    if status == "paused":
+        raise Conflict(
+            f"container {container_id[:12]} is paused", hint="unpause it before exec"
+        )
+    if status != "running":
+        raise Conflict(f"container {container_id[:12]} is not running")
+    spec = load_spec(record["bundle"])
+    ours, theirs = Channel.pair()
+    opened = _open_namespaces(record["pid"], spec)
+    child = os.fork()
+    if child == 0:
+        ours.close()
+        try:
+            if detach:
+                os.setsid()
+                if os.fork():
+                    os._exit(0)
+            _join(runtime, record, spec, process, opened, theirs, stdin, stdio, preserve)
+        except BaseException as error:
+            if os.environ.get("WHERRY_DEBUG"):
+                import traceback
+
+                traceback.print_exc()
+            theirs.send_error(error)
+        os._exit(255)
+    theirs.close()
+    for _, descriptor in opened:
+        os.close(descriptor)
+    terminal = -1
+    try:
+        if process.get("terminal"):
+            _, terminal = ours.expect("console")
+        message, _ = ours.receive()
+        if on_started is not None:
+            on_started(message.get("pid", child))
+        ours.receive()  # the end of the file: the program runs
+    except BaseException:
+        os.waitpid(child, 0)
+        raise
+    finally:
+        ours.close()
+    if detach:
+        os.waitpid(child, 0)
+        if terminal >= 0:
+            os.close(terminal)
+        return 0
+    if terminal >= 0 and on_terminal is not None:
+        on_terminal(terminal)
+        os.close(terminal)
+    return _exit_code(child)
+
+
+def _exit_code(child: int) -> int:
+    while True:
+        try:
+            code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+            break
+        except InterruptedError:
+            continue
+    return 128 - code if code < 0 else code
+
+
+def _open_namespaces(pid: int, spec: Spec) -> list[tuple[str, int]]:
+    """The container's namespaces other than ours, the user namespace first."""
+    kinds = {namespace["type"] for namespace in spec["linux"].get("namespaces") or []}
+    kinds.add("mount")
+    opened = []
+    for kind, (_, name) in KINDS.items():
+        if kind not in kinds:
+            continue
+        opened.append((kind, open_namespace(f"/proc/{pid}/ns/{name}")))
+    return opened
+
+
+def _join(
+    runtime: Runtime,
+    record: dict[str, Any],
+    spec: Spec,
+    process: Process,
+    opened: list[tuple[str, int]],
+    channel: Channel,
+    stdin: bool,
+    stdio: tuple[int, int, int] | None,
+    preserve: int,
+) -> None:
+    """In a forked child: enter the container and run the program in a child of that."""
+    set_limits(process)
+    if record["cgroup"]:
+        Cgroup(record["cgroup"]).add(os.getpid())
+    # What runs in the container already must not look into us on our way in
+    # (ptrace(2), "Ptrace access mode checking").
+    prctl(c.PR_SET_DUMPABLE, 0)
+    for kind, descriptor in opened:
+        setns(descriptor, KINDS[kind][0])
+        os.close(descriptor)
+        if kind == "user":
+            libc.setgroups(0, None)
+            os.setresgid(0, 0, 0)
+            os.setresuid(0, 0, 0)
+    # A pid namespace is entered by children alone.
+    pid = os.fork()
+    if pid:
+        channel.send({"pid": pid})
+        channel.close()
+        _stand_in_for(pid)
+    os.setsid()
+    os.chdir("/")
+    slave = _open_terminal(process, channel) if process.get("terminal") else -1
+    set_personality(spec["linux"].get("personality"))
+    identity = resolve_identity(process, spec.get("annotations") or {})
+    variables = environment(process, identity.home)
+    executable = find_executable(process["args"], variables, process["cwd"])
+    if slave >= 0:
+        console.take(slave)
+    else:
+        _take_streams(stdin, stdio)
+    try:
+        os.chdir(process["cwd"])
+    except PermissionError:
+        pass
+    state = {"ociVersion": record["ociVersion"], "id": record["id"], "status": "running"}
+    become(
+        process,
+        identity,
+        spec["linux"].get("seccomp"),
+        dump_json({**state, "pid": record["pid"], "bundle": record["bundle"]}),
+    )
+    enter_directory(process["cwd"])
+    execute_program(executable, process["args"], variables, preserve)
+
+
+def _stand_in_for(pid: int) -> None:
+    """Wait for the process in the container and end as it ends; pass signals on to it."""
+    for number in range(1, signals.NSIG):
+        if number not in (signals.SIGKILL, signals.SIGSTOP, signals.SIGCHLD):
+            try:
+                signals.signal(number, lambda received, _: _pass_on(pid, received))
+            except (OSError, ValueError):
+                pass
+    os._exit(_exit_code(pid))
+
+
+def _pass_on(pid: int, number: int) -> None:
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        pass
+
+
+def _open_terminal(process: Process, channel: Channel) -> int:
+    """A new terminal of the container's devpts, its master sent through `channel`."""
+    master = os.open("/dev/ptmx", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
+    number = console.open_pair(master)
+    size = process.get("consoleSize") or {}
+    console.set_size(master, size.get("height", 0), size.get("width", 0))
+    slave = os.open(f"/dev/pts/{number}", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
+    channel.send({"console": True}, master)
+    os.close(master)
+    return slave
+
+
+def _take_streams(stdin: bool, stdio: tuple[int, int, int] | None) -> None:
+    for target, source in enumerate(stdio or ()):
+        os.dup2(source, target)
+    if not stdin:
+        null = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+        os.dup2(null, 0)
+        os.close(null)
