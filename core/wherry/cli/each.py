@@ -2,32 +2,102 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
-from wherry.errors import WherryError
+from wherry.errors import WherryError, from_json, to_json
+from wherry.lean import dump_json, load_json
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
+
+# As many as docker stops at a time.
+_AT_ONCE = 50
 
 
 def complain(message: str, hint: str | None = None) -> None:
     """Print one line of complaint, and what to try on the next."""
-    if sys.stdout is not None:
-        sys.stdout.flush()
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError:
+        pass  # what is the matter with the output is told when the command ends
     print(f"wherry: {message}", *([hint] if hint else ()), sep="\n", file=sys.stderr)
 
 
-def for_each(names: Iterable[str], act: Callable[[str], object], *, echo: bool = True) -> int:
-    """Do `act` to each name; the exit code. A success prints the name as it was given."""
+def for_each(
+    names: Iterable[str],
+    act: Callable[[str], object],
+    *,
+    echo: bool = True,
+    together: bool = False,
+) -> int:
+    """Do `act` to each name; the exit code. A success prints the name as it was given.
+
+    `together` is for what waits: many are done at once, each in a process of its own, and
+    reported in the order of their names.
+    """
+    names = tuple(names)
+    run = _run_together if together and len(names) > 1 and hasattr(os, "fork") else _run_in_turn
     code = 0
+    for name, error in run(names, act):
+        if error is not None:
+            complain(error.message, error.hint)
+            code = 1
+        elif echo:
+            print(name)
+    return code
+
+
+def _run_in_turn(
+    names: Sequence[str], act: Callable[[str], object]
+) -> Iterable[tuple[str, WherryError | None]]:
     for name in names:
         try:
             act(name)
         except WherryError as error:
-            complain(error.message, error.hint)
-            code = 1
+            yield name, error
         else:
-            if echo:
-                print(name)
-    return code
+            yield name, None
+
+
+def _run_together(
+    names: Sequence[str], act: Callable[[str], object]
+) -> Iterable[tuple[str, WherryError | None]]:
+    sys.stdout.flush()
+    for start in range(0, len(names), _AT_ONCE):
+        started = [(name, _fork(act, name)) for name in names[start : start + _AT_ONCE]]
+        for name, descriptor in started:
+            yield name, _result(descriptor)
+
+
+def _fork(act: Callable[[str], object], name: str) -> tuple[int, int]:
+    """A child that does `act` to `name`: its pid, and where it tells what came of it."""
+    reading, writing = os.pipe()
+    pid = os.fork()
+    if pid:
+        os.close(writing)
+        return pid, reading
+    error: WherryError | None = None
+    try:
+        act(name)
+    except WherryError as raised:
+        error = raised
+    except BaseException as raised:  # a child must not go on as its parent
+        error = WherryError(f"{type(raised).__name__}: {raised}")
+    finally:
+        if error is not None:
+            os.write(writing, dump_json(to_json(error)).encode())
+        sys.stdout.flush()
+        os._exit(0)
+
+
+def _result(child: tuple[int, int]) -> WherryError | None:
+    pid, reading = child
+    with open(reading, "rb") as pipe:
+        told = pipe.read()
+    _, status = os.waitpid(pid, 0)
+    if told:
+        return from_json(load_json(told))
+    return WherryError(f"a helper process ended with status {status}") if status else None

@@ -23,7 +23,7 @@ def check_body(body: CreateBody) -> None:
     _check_config(body)
     _check_lifetime(body, host)
     _check_modes(body, host)
-    _check_resources(host)
+    check_resources(host)
     _check_security(host)
     mounts_of(body)
 
@@ -148,7 +148,8 @@ def _check_joined_network(body: CreateBody, host: HostConfig, mode: str) -> None
             raise UsageError(f"conflicting options: {what}")
 
 
-def _check_resources(host: HostConfig) -> None:
+def check_resources(host: HostConfig) -> None:
+    """Raise UsageError where limits make no sense, alone or together."""
     memory = host.get("Memory") or 0
     swap = host.get("MemorySwap") or 0
     reservation = host.get("MemoryReservation") or 0

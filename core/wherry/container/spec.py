@@ -303,3 +303,18 @@ class CreateBody(ContainerConfig, total=False):
     HostConfig: HostConfig
     NetworkingConfig: NetworkingConfig
     Wherry: WherryConfig
+
+
+class ExecConfig(TypedDict, total=False):
+    """POST /containers/{id}/exec."""
+
+    AttachStdin: bool
+    AttachStdout: bool
+    AttachStderr: bool
+    Tty: bool
+    Cmd: list[str]
+    Env: list[str]
+    Privileged: bool
+    User: str
+    WorkingDir: str
+    ConsoleSize: list[int]

@@ -1,0 +1,177 @@
+"""Commands that look into a container: logs, top, port, diff."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from wherry.backend import Command, execute
+from wherry.cli.grammar import argument, command, option
+from wherry.container.ports import port_key
+from wherry.errors import UsageError, WherryError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from wherry.engine import Engine
+
+
+def _tail(text: str) -> int:
+    """A number of lines; -1 for all of them, which docker takes any other word for."""
+    return int(text) if text.isascii() and text.isdigit() else -1
+
+
+# ---- logs ----
+
+
+@command(
+    option("--details", type=bool, help="Show extra details provided to logs"),
+    option("-f", "--follow", type=bool, help="Follow log output"),
+    option("--since",
+           help='Show logs since timestamp (e.g. "2013-01-02T13:23:37Z") or relative '
+                '(e.g. "42m" for 42 minutes)'),
+    option("-n", "--tail", default="all",
+           help="Number of lines to show from the end of the logs"),
+    option("-t", "--timestamps", type=bool, help="Show timestamps"),
+    option("--until",
+           help='Show logs before a timestamp (e.g. "2013-01-02T13:23:37Z") or relative '
+                '(e.g. "42m" for 42 minutes)'),
+    argument("container"),
+)  # fmt: skip
+def logs(
+    container: str,
+    details: bool,
+    follow: bool,
+    since: str,
+    tail: str,
+    timestamps: bool,
+    until: str,
+) -> int:
+    """Fetch the logs of a container"""
+    from wherry.times import parse_timestamp
+
+    # Relative times are fixed here: the guest of a machine reads the command a little later.
+    first, last = (parse_timestamp(text) if text else 0 for text in (since, until))
+
+    def action(engine: Engine) -> int:
+        records = engine.containers.logs(
+            container, follow=follow, since=first, until=last, tail=_tail(tail)
+        )
+        for record in records:
+            _print_record(record, details=details, timestamps=timestamps)
+        return 0
+
+    argv = logs.argv(
+        container=container,
+        details=details,
+        follow=follow,
+        since=_moment(first),
+        tail=tail,
+        timestamps=timestamps,
+        until=_moment(last),
+    )
+    return execute(Command(argv=argv, action=action))
+
+
+def _moment(nanoseconds: int) -> str:
+    if not nanoseconds:
+        return ""
+    return f"{nanoseconds // 1_000_000_000}.{nanoseconds % 1_000_000_000:09d}"
+
+
+def _print_record(record: dict[str, Any], *, details: bool, timestamps: bool) -> None:
+    """Write one record of a log to the stream that it came from."""
+    text = str(record["log"])
+    if details:
+        attributes = record.get("attrs") or {}
+        shown = ",".join(f"{name}={content}" for name, content in sorted(attributes.items()))
+        text = f"{shown} {text}"
+    if timestamps:
+        text = f"{record['time']} {text}"
+    data = memoryview(text.encode(errors="surrogateescape"))
+    descriptor = 2 if record["stream"] == "stderr" else 1
+    try:
+        while data:
+            data = data[os.write(descriptor, data) :]
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise WherryError(f"cannot write the log: {error.strerror}") from error
+
+
+# ---- top ----
+
+
+@command(
+    argument("container"),
+    argument("ps_options", nargs=-1, required=False, metavar="ps OPTIONS"),
+    usage="CONTAINER [ps OPTIONS]",
+    interspersed=False,
+)
+def top(container: str, ps_options: tuple[str, ...]) -> int:
+    """Display the running processes of a container"""
+
+    def action(engine: Engine) -> int:
+        from wherry.cli.tables import align
+
+        titles, rows = engine.containers.top(container, ps_options)
+        sys.stdout.write(align([titles, *rows]))
+        return 0
+
+    argv = top.argv(container=container, ps_options=ps_options)
+    return execute(Command(argv=argv, action=action))
+
+
+# ---- port ----
+
+
+@command(
+    argument("container"),
+    argument("private_port", required=False, metavar="PRIVATE_PORT[/PROTO]"),
+)
+def port(container: str, private_port: str) -> int:
+    """List port mappings or a specific mapping for the container"""
+    wanted = ""
+    if private_port:
+        number, protocol = port_key(private_port)
+        wanted = f"{number}/{protocol}"
+
+    def action(engine: Engine) -> int:
+        settings = engine.containers.inspect(container)["NetworkSettings"]
+        ports: dict[str, Any] = settings.get("Ports") or {}
+        if wanted:
+            if not ports.get(wanted):
+                raise UsageError(f"no public port '{wanted}' published for {container}")
+            print("\n".join(_addresses(ports[wanted])))
+            return 0
+        for key in sorted(ports, key=port_key):
+            for address in _addresses(ports[key] or ()):
+                print(f"{key} -> {address}")
+        return 0
+
+    return execute(Command(argv=port.argv(container=container, private_port=wanted), action=action))
+
+
+def _addresses(bindings: Any) -> list[str]:
+    return [
+        f"[{each['HostIp']}]:{each['HostPort']}"
+        if ":" in each["HostIp"]
+        else f"{each['HostIp'] or '0.0.0.0'}:{each['HostPort']}"
+        for each in bindings
+    ]
+
+
+# ---- diff ----
+
+
+@command(argument("container"))
+def diff(container: str) -> int:
+    """Inspect changes to files or directories on a container's filesystem"""
+
+    def action(engine: Engine) -> int:
+        for kind, path in engine.containers.changes(container):
+            print("CAD"[kind], path)
+        return 0
+
+    return execute(Command(argv=diff.argv(container=container), action=action))
