@@ -24,8 +24,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
 
+import pytest
+
+from support.requirements import need_tool
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from types import TracebackType
 
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
@@ -517,3 +521,18 @@ class TokenServer:
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()
+
+
+@pytest.fixture
+def registry() -> Iterator[RegistryServer]:
+    """An empty registry on loopback, with neither users nor a certificate."""
+    need_tool("docker-registry")
+    with RegistryServer() as server:
+        yield server
+
+
+@pytest.fixture
+def flaky(registry: RegistryServer) -> Iterator[FlakyProxy]:
+    """A proxy in front of `registry` that does what its `mischief` says."""
+    with FlakyProxy(registry.host) as proxy:
+        yield proxy

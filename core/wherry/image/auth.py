@@ -271,11 +271,17 @@ class Authenticator:
     """Answers one registry's challenges; remembers them, and the tokens, for its threads."""
 
     def __init__(
-        self, transport: Transport, credentials: Credentials | None, registry: str
+        self,
+        transport: Transport,
+        credentials: Credentials | None,
+        registry: str,
+        *,
+        keep_identity: bool = False,
     ) -> None:
         self.credentials = credentials
-        # What a token server gave in exchange for a password, to be kept by `login`.
+        # What a token server gave in exchange for the password, with `keep_identity`.
         self.identity_token = ""
+        self._keep_identity = keep_identity
         self._transport = transport
         self._registry = registry
         self._challenge: Challenge | None = None
@@ -343,6 +349,8 @@ class Authenticator:
         headers = {}
         if self.credentials and self.credentials.username:
             query.append(("account", self.credentials.username))
+            if self._keep_identity:
+                query += [("client_id", _CLIENT_ID), ("offline_token", "true")]
             headers["Authorization"] = self.credentials.basic()
         url = f"{realm}{'&' if '?' in realm else '?'}{urlencode(query)}"
         return self._ask(realm, "GET", url, headers, None)

@@ -13,6 +13,8 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
+from wherry.human import human_size
+
 if TYPE_CHECKING:
     from types import TracebackType
     from typing import TextIO
@@ -165,7 +167,7 @@ def progress_line(name: str, status: str, current: int, total: int, width: int) 
     head = f"{name}: {status}"
     if not current and not total:
         return head[:width]
-    numbers = _size_text(current) + (f"/{_size_text(total)}" if total else "")
+    numbers = human_size(current) + (f"/{human_size(total)}" if total else "")
     bar_width = min(_MAX_BAR, width - len(head) - len("  [>] ") - len("999.9MB/999.9MB"))
     if not total or bar_width < _MIN_BAR:
         return f"{head}  {numbers}"[:width]
@@ -182,15 +184,6 @@ def open_progress(stream: TextIO | None = None, *, quiet: bool = False) -> Progr
     if stream.isatty() and os.environ.get("TERM") != "dumb" and _speaks_ansi():
         return TerminalProgress(stream)
     return PlainProgress(stream)
-
-
-def _size_text(size: float) -> str:
-    """`size` in powers of 1000 with four digits, as docker writes it."""
-    for unit in ("B", "kB", "MB", "GB", "TB"):
-        if size < 1000 or unit == "TB":
-            break
-        size /= 1000
-    return f"{size:.4g}{unit}"
 
 
 if sys.platform == "win32":

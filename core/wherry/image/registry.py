@@ -85,13 +85,17 @@ class Registry:
         credentials: Credentials | None = None,
         on_warning: Callable[[str], None] | None = None,
         chunk_size: int = 64 << 20,
+        keep_identity: bool = False,
     ) -> None:
-        """A blob larger than `chunk_size` is sent in several requests."""
+        """A blob larger than `chunk_size` is sent in several requests.
+
+        `keep_identity` asks token servers for a token to be kept in the password's place.
+        """
         self.domain = domain
         self.chunk_size = chunk_size
         self.transport = transport
         self.host = _DOCKER_IO_HOST if domain == DEFAULT_DOMAIN else domain
-        self.auth = Authenticator(transport, credentials, self.host)
+        self.auth = Authenticator(transport, credentials, self.host, keep_identity=keep_identity)
         self._on_warning = on_warning
         self._warned: set[str] = set()
         self._base = ""
@@ -108,7 +112,13 @@ class Registry:
         self._expect(response, (200,), f"cannot log in to {self.domain}")
         response.drain_conn()
 
+    def get(self, path: str, scope: str = "") -> BaseHTTPResponse:
+        """The answer to a GET of what is not in the specification."""
+        return self._call("GET", path, frozenset((scope,)) if scope else frozenset())
+
     def _url(self, path: str) -> str:
+        if "://" in path:
+            return path
         with self._lock:
             if not self._base:
                 self._base = f"{self._find_scheme()}://{self.host}"
@@ -377,7 +387,8 @@ class Registry:
 
     def _denied(self, what: str, reference: Reference | None, text: str) -> AccessDenied:
         if reference is None:
-            return AccessDenied(f"{self.domain} denied access: {text or 'unauthorized'}")
+            why = "incorrect username or password" if self.auth.credentials else text
+            return AccessDenied(f"{self.domain} denied access: {why or 'unauthorized'}")
         to_domain = "" if self.domain == DEFAULT_DOMAIN else f" {self.domain}"
         return AccessDenied(
             f"{what} for {reference.familiar_name}, repository does not exist or may require "
@@ -558,19 +569,21 @@ def open_registry(
     path: str = "",
     *,
     config: ConfigFile | None = None,
+    credentials: Credentials | None = None,
     insecure: bool = False,
+    keep_identity: bool = False,
     on_pause: Callable[[float, str], None] | None = None,
     on_warning: Callable[[str], None] | None = None,
-    transport: Transport | None = None,
 ) -> Registry:
-    """The registry of `domain`, with the stored credentials for its repository `path`."""
+    """The registry of `domain`, with `credentials`, or those stored for its repository `path`."""
     config = config or ConfigFile()
     names = frozenset(config.insecure_registries()) | ({domain} if insecure else set())
     return Registry(
         domain,
-        transport=transport or Transport(insecure=names, on_pause=on_pause),
-        credentials=find_credentials(config, domain, path),
+        transport=Transport(insecure=names, on_pause=on_pause),
+        credentials=credentials or find_credentials(config, domain, path),
         on_warning=on_warning,
+        keep_identity=keep_identity,
     )
 
 

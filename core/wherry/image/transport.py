@@ -229,10 +229,10 @@ def http_errors(host: str) -> Iterator[None]:
         ) from error
     except exceptions.NameResolutionError as error:
         raise Interrupted(f"cannot reach {host}: no such host") from error
-    except exceptions.ConnectTimeoutError as error:
-        raise Interrupted(f"cannot reach {host}: connection timed out") from error
     except exceptions.NewConnectionError as error:
         raise Interrupted(f"cannot reach {host}: {_reason(error)}") from error
+    except exceptions.ConnectTimeoutError as error:
+        raise Interrupted(f"cannot reach {host}: connection timed out") from error
     except exceptions.ReadTimeoutError as error:
         raise Interrupted(f"{host} stopped answering") from error
     except (exceptions.HTTPError, ConnectionError, TimeoutError) as error:

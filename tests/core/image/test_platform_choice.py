@@ -1,0 +1,83 @@
+"""Of an index the manifest that runs here is taken, or what comes nearest."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from wherry.errors import UsageError
+from wherry.image.platform import choose_manifest, parse_platform, platform_of
+
+
+def entry(platform: str) -> dict[str, Any]:
+    system, architecture, *variant = platform.split("/")
+    fields = {"os": system, "architecture": architecture}
+    return {"digest": platform, "platform": fields | ({"variant": variant[0]} if variant else {})}
+
+
+@pytest.mark.parametrize(
+    ("text", "platform"),
+    [
+        ("linux/amd64", "linux/amd64"),
+        ("linux/x86_64", "linux/amd64"),
+        ("Linux/AMD64", "linux/amd64"),
+        ("arm64", "linux/arm64"),
+        ("aarch64", "linux/arm64"),
+        ("linux/arm64/v8", "linux/arm64"),
+        ("linux/arm", "linux/arm/v7"),
+        ("linux/armhf", "linux/arm/v7"),
+        ("linux/armel", "linux/arm/v6"),
+        ("linux/arm/6", "linux/arm/v6"),
+        ("linux/amd64/v1", "linux/amd64"),
+        ("linux/amd64/v3", "linux/amd64/v3"),
+        ("linux/i386", "linux/386"),
+        ("riscv64", "linux/riscv64"),
+    ],
+)
+def test_platform_is_normalized(text: str, platform: str) -> None:
+    assert str(parse_platform(text)) == platform
+
+
+@pytest.mark.parametrize("text", ["", "linux/", "/amd64", "linux/a/b/c", "amiga", "linux//v7"])
+def test_what_is_no_platform_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="invalid platform"):
+        parse_platform(text)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "offered", "chosen"),
+    [
+        ("linux/amd64", ["linux/arm64", "linux/amd64"], "linux/amd64"),
+        ("linux/arm64", ["linux/amd64", "linux/arm64/v8"], "linux/arm64/v8"),
+        ("linux/arm64/v8", ["linux/arm64"], "linux/arm64"),
+        ("linux/arm64", ["linux/arm/v7", "linux/amd64"], "linux/arm/v7"),
+        ("linux/arm/v7", ["linux/arm/v5", "linux/arm/v6"], "linux/arm/v6"),
+        ("linux/arm/v7", ["linux/arm/v5", "linux/amd64"], "linux/arm/v5"),
+        ("linux/arm/v6", ["linux/arm/v7"], None),
+        ("linux/amd64/v3", ["linux/amd64", "linux/amd64/v2"], "linux/amd64/v2"),
+        ("linux/amd64/v3", ["linux/amd64", "linux/amd64/v4"], "linux/amd64"),
+        ("linux/amd64", ["linux/amd64/v2"], None),
+        ("linux/amd64", ["windows/amd64"], None),
+        ("linux/amd64", ["unknown/unknown", "linux/amd64"], "linux/amd64"),
+        ("linux/amd64", ["unknown/unknown"], None),
+    ],
+)
+def test_entry_that_fits_best_is_chosen(
+    wanted: str, offered: list[str], chosen: str | None
+) -> None:
+    found = choose_manifest([entry(platform) for platform in offered], parse_platform(wanted))
+
+    assert (found["digest"] if found else None) == chosen
+
+
+def test_entry_without_a_platform_is_the_last_resort() -> None:
+    unsaid = {"digest": "unsaid"}
+
+    assert choose_manifest([unsaid], parse_platform("linux/amd64")) is unsaid
+    fitting = entry("linux/amd64")
+    assert choose_manifest([unsaid, fitting], parse_platform("linux/amd64")) is fitting
+
+
+def test_platform_of_a_config_without_variant_is_arms_usual_one() -> None:
+    assert str(platform_of({"os": "linux", "architecture": "arm"})) == "linux/arm/v7"
