@@ -1,0 +1,282 @@
+"""Trees of files, copied and removed by directory descriptors.
+
+No path is ever walked twice and no symbolic link is followed, so a tree made by an
+image or a container cannot lead these functions anywhere else. Linux only.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import sys
+
+from wherry.errors import Unsupported
+from wherry.files import storage_error
+
+_DIRECTORY = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0)
+_FILE = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+_CHUNK = 1 << 30
+# overlayfs keeps its own notes in these; outside a layer they mean nothing.
+_OVERLAY_NOTES = ("user.overlay.", "trusted.overlay.")
+# One descriptor is open per level while a tree is removed.
+_DEEP = 64
+
+
+def copy_tree(source: int, target: int) -> None:
+    """Copy what directory `source` holds into the empty directory `target`, and how it is.
+
+    Both are descriptors of directories and stay open. Owners, modes, times, extended
+    attributes, links and holes are kept; sockets are left out, and device nodes where
+    this user may make none.
+    """
+    try:
+        _Copy(target).directory(source, target)
+    except OSError as error:
+        raise storage_error(error, f"copy {error.filename or 'a tree'}") from error
+
+
+class _Copy:
+    """One run of `copy_tree`: what is linked more than once, and where it went first."""
+
+    def __init__(self, root: int) -> None:
+        self.root = root
+        self.linked: dict[tuple[int, int], str] = {}
+
+    def directory(self, source: int, target: int, path: str = "") -> None:
+        for name in os.listdir(source):
+            self.entry(source, target, name, os.path.join(path, name))
+        copy_attributes(source, target, os.fstat(source))
+
+    def entry(self, source: int, target: int, name: str, path: str) -> None:
+        if sys.platform == "win32":
+            raise Unsupported("trees are copied on Linux only")
+        found = os.stat(name, dir_fd=source, follow_symlinks=False)
+        if stat.S_ISDIR(found.st_mode):
+            self.subdirectory(source, target, name, path)
+            return
+        key = (found.st_dev, found.st_ino)
+        if key in self.linked:
+            os.link(self.linked[key], name, src_dir_fd=self.root, dst_dir_fd=target)
+            return
+        if stat.S_ISREG(found.st_mode):
+            _copy_file(source, target, name)
+        elif stat.S_ISLNK(found.st_mode):
+            os.symlink(os.readlink(name, dir_fd=source), name, dir_fd=target)
+        elif not _copy_node(target, name, found):
+            return
+        if not stat.S_ISREG(found.st_mode):
+            _own(name, found, target)
+        if found.st_nlink > 1:
+            self.linked[key] = path
+
+    def subdirectory(self, source: int, target: int, name: str, path: str) -> None:
+        inner_source = os.open(name, _DIRECTORY, dir_fd=source)
+        try:
+            os.mkdir(name, 0o700, dir_fd=target)
+            inner_target = os.open(name, _DIRECTORY, dir_fd=target)
+            try:
+                self.directory(inner_source, inner_target, path)
+            finally:
+                os.close(inner_target)
+        finally:
+            os.close(inner_source)
+
+
+def _copy_file(source: int, target: int, name: str) -> None:
+    reader = os.open(name, _FILE, dir_fd=source)
+    try:
+        writer = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=target)
+        try:
+            found = os.fstat(reader)
+            copy_content(reader, writer, found.st_size)
+            copy_attributes(reader, writer, found)
+        finally:
+            os.close(writer)
+    finally:
+        os.close(reader)
+
+
+def copy_content(reader: int, writer: int, size: int) -> None:
+    """Copy `size` bytes from the start of one open file to another, holes as holes."""
+    if sys.platform != "linux":
+        raise Unsupported("trees are copied on Linux only")
+    position = 0
+    while position < size:
+        try:
+            start = os.lseek(reader, position, os.SEEK_DATA)
+            end = min(os.lseek(reader, start, os.SEEK_HOLE), size)
+        except OSError as error:
+            if error.errno == errno.ENXIO:
+                break  # nothing but a hole up to the end
+            start, end = position, size
+        _copy_range(reader, writer, start, end)
+        position = end
+    os.ftruncate(writer, size)
+
+
+def _copy_range(reader: int, writer: int, position: int, end: int) -> None:
+    if sys.platform != "linux":
+        raise Unsupported("trees are copied on Linux only")
+    try:
+        while position < end:
+            done = os.copy_file_range(
+                reader, writer, min(end - position, _CHUNK), position, position
+            )
+            if done == 0:
+                return  # the file has become shorter
+            position += done
+        return
+    except OSError as error:
+        if error.errno not in (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP):
+            raise
+    os.lseek(writer, position, os.SEEK_SET)
+    while position < end:
+        done = os.sendfile(writer, reader, position, min(end - position, _CHUNK))
+        if done == 0:
+            return
+        position += done
+
+
+def _copy_node(target: int, name: str, found: os.stat_result) -> bool:
+    """Make a fifo or a device node; whether it could be made."""
+    if sys.platform == "win32":
+        raise Unsupported("trees are copied on Linux only")
+    if stat.S_ISFIFO(found.st_mode):
+        os.mkfifo(name, 0o600, dir_fd=target)
+        return True
+    # A character device 0:0 is overlayfs' mark of a removed file.
+    if stat.S_ISSOCK(found.st_mode) or (stat.S_ISCHR(found.st_mode) and found.st_rdev == 0):
+        return False
+    try:
+        os.mknod(name, stat.S_IFMT(found.st_mode) | 0o600, found.st_rdev, dir_fd=target)
+    except PermissionError:
+        return False
+    return True
+
+
+def _own(name: str, found: os.stat_result, target: int) -> None:
+    """Give owner, mode and times to what is no file and no directory."""
+    if sys.platform == "win32":
+        raise Unsupported("trees are copied on Linux only")
+    os.chown(name, found.st_uid, found.st_gid, dir_fd=target, follow_symlinks=False)
+    if not stat.S_ISLNK(found.st_mode):
+        os.chmod(name, stat.S_IMODE(found.st_mode), dir_fd=target)
+    os.utime(
+        name, ns=(found.st_atime_ns, found.st_mtime_ns), dir_fd=target, follow_symlinks=False
+    )
+
+
+def copy_attributes(source: int, target: int, found: os.stat_result) -> None:
+    """Owner, then mode (a change of owner clears setuid), extended attributes and times."""
+    if sys.platform != "linux":
+        raise Unsupported("trees are copied on Linux only")
+    os.fchown(target, found.st_uid, found.st_gid)
+    os.fchmod(target, stat.S_IMODE(found.st_mode))
+    for name in _attribute_names(source):
+        try:
+            os.setxattr(target, name, os.getxattr(source, name))
+        except OSError as error:
+            # This file system has none of this kind, or this user may not set it.
+            if error.errno not in (errno.EOPNOTSUPP, errno.EPERM, errno.ENODATA):
+                raise
+    os.utime(target, ns=(found.st_atime_ns, found.st_mtime_ns))
+
+
+def _attribute_names(source: int) -> list[str]:
+    if sys.platform != "linux":
+        raise Unsupported("trees are copied on Linux only")
+    try:
+        names = os.listxattr(source)
+    except OSError as error:
+        if error.errno == errno.EOPNOTSUPP:
+            return []
+        raise
+    return [name for name in names if not name.startswith(_OVERLAY_NOTES)]
+
+
+def change_owner(directory: int, uid: int, gid: int) -> None:
+    """Give everything in `directory`, and itself, to one owner."""
+    if sys.platform == "win32":
+        raise Unsupported("owners are changed on Linux only")
+    for name in os.listdir(directory):
+        found = os.stat(name, dir_fd=directory, follow_symlinks=False)
+        if stat.S_ISDIR(found.st_mode):
+            inner = os.open(name, _DIRECTORY, dir_fd=directory)
+            try:
+                change_owner(inner, uid, gid)
+            finally:
+                os.close(inner)
+        else:
+            os.chown(name, uid, gid, dir_fd=directory, follow_symlinks=False)
+    os.fchown(directory, uid, gid)
+
+
+def empty_directory(directory: int) -> None:
+    """Remove everything that `directory` holds."""
+    _Removal(directory).empty(directory, 0)
+
+
+def remove_tree(path: str) -> None:
+    """Remove `path` and all below it, if it is there. Raises OSError."""
+    try:
+        top = os.open(path, _DIRECTORY)
+    except FileNotFoundError:
+        return
+    except NotADirectoryError:
+        os.unlink(path)
+        return
+    except PermissionError:
+        os.rmdir(path)  # a closed directory may still be an empty one
+        return
+    try:
+        empty_directory(top)
+    finally:
+        os.close(top)
+    os.rmdir(path)
+
+
+class _Removal:
+    """One run of `empty_directory`. Directories that lie deep are first moved to the top.
+
+    A container may nest directories deeper than there are descriptors or stack frames.
+    """
+
+    def __init__(self, top: int) -> None:
+        self.top = top
+
+    def empty(self, directory: int, depth: int) -> None:
+        while names := os.listdir(directory):
+            for name in names:
+                self.remove(directory, name, depth)
+            if directory != self.top:
+                return
+
+    def remove(self, directory: int, name: str, depth: int) -> None:
+        try:
+            os.unlink(name, dir_fd=directory)
+            return
+        except FileNotFoundError:
+            return
+        except IsADirectoryError:
+            pass
+        except PermissionError:
+            # macOS' word for a directory; elsewhere the next call says what is wrong.
+            pass
+        try:
+            os.rmdir(name, dir_fd=directory)
+            return
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+        if depth >= _DEEP:
+            os.rename(
+                name, f".{os.urandom(16).hex()}", src_dir_fd=directory, dst_dir_fd=self.top
+            )
+            return
+        inner = os.open(name, _DIRECTORY, dir_fd=directory)
+        try:
+            self.empty(inner, depth + 1)
+        finally:
+            os.close(inner)
+        os.rmdir(name, dir_fd=directory)

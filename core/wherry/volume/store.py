@@ -1,0 +1,303 @@
+"""Named and anonymous volumes.
+
+    volumes/<name>/volume.json   driver options, labels, when it was made
+    volumes/<name>/_data         what is mounted
+    volumes/<name>/copying       there while an image's files are being copied into it
+    volumes/.<name>.<pid>        being made or being removed
+
+A volume appears and goes by a rename, so it is there whole or not at all. The
+directory `volumes` is a lock: shared while a container that uses volumes comes into
+being, exclusive while it is decided whether a volume may go.
+
+What a `local` volume's options ask to mount is mounted where it is used, in the mount
+namespace of the container; nothing is ever mounted on the host.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+
+from wherry import paths
+from wherry.container.mount import check_volume_name
+from wherry.container.copy import remove_tree
+from wherry.errors import Conflict, CorruptState, NotFound, Unsupported, UsageError
+from wherry.files import Lock, make_dir, read_json, storage_error, write_json
+from wherry.values import value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from typing import Any
+
+    from wherry.oci.runtime_spec import Mount
+
+    Users = Callable[[], Mapping[str, Sequence[str]]]
+    Unshared = Callable[[Callable[[], Any]], Any]
+
+ANONYMOUS = "com.docker.volume.anonymous"
+"""docker's label of the volumes that nobody named."""
+
+_OPTIONS = ("type", "o", "device")
+# What an unprivileged user may mount (FS_USERNS_MOUNT), beside binds.
+_UNPRIVILEGED = ("none", "bind", "tmpfs")
+
+
+@value
+class Volume:
+    """A volume of the `local` driver."""
+
+    name: str
+    directory: str
+    created: str
+    labels: Mapping[str, str] | None
+    options: Mapping[str, str] | None
+
+    @property
+    def mountpoint(self) -> str:
+        """Where its files are, unless its options say otherwise."""
+        return os.path.join(self.directory, "_data")
+
+    @property
+    def is_anonymous(self) -> bool:
+        return ANONYMOUS in (self.labels or ())
+
+    @property
+    def files(self) -> str | None:
+        """The host directory that is mounted; None where it is a file system of its own."""
+        options = self.options or {}
+        if not options:
+            return self.mountpoint
+        return options["device"] if _is_bind(options) else None
+
+    def to_oci(self, destination: str) -> Mount:
+        """The mount of it in a container."""
+        options = self.options or {}
+        words = [word for word in options.get("o", "").split(",") if word]
+        if self.files is not None:
+            flags = [word for word in words if word not in ("bind", "rbind")]
+            kind = "bind" if options and "rbind" not in words else "rbind"
+            return {
+                "destination": destination,
+                "type": "bind",
+                "source": self.files,
+                "options": [kind, "rprivate", *flags],
+            }
+        return {
+            "destination": destination,
+            "type": options["type"],
+            "source": options["device"],
+            "options": [_resolve_address(word) for word in words],
+        }
+
+    def inspect(self) -> dict[str, Any]:
+        """What docker's `volume inspect` shows."""
+        return {
+            "CreatedAt": self.created,
+            "Driver": "local",
+            "Labels": self.labels,
+            "Mountpoint": self.mountpoint,
+            "Name": self.name,
+            "Options": self.options,
+            "Scope": "local",
+        }
+
+
+def _is_bind(options: Mapping[str, str]) -> bool:
+    words = options.get("o", "").split(",")
+    return options["type"] in ("none", "bind") and ("bind" in words or "rbind" in words)
+
+
+def _resolve_address(word: str) -> str:
+    """`addr=` of a network file system with a number: the kernel looks up no names."""
+    key, _, host = word.partition("=")
+    if key != "addr":
+        return word
+    import socket
+
+    try:
+        return f"addr={socket.getaddrinfo(host, None)[0][4][0]}"
+    except OSError as error:
+        raise NotFound(f"cannot look up {host}: {error.strerror}") from error
+
+
+class VolumeStore:
+    """The volumes below `root`, for many processes at once."""
+
+    def __init__(self, root: str | None = None, unshared: Unshared | None = None) -> None:
+        """`unshared` runs a function where the ids of containers are this process's own."""
+        self.root = root or paths.volumes()
+        self._unshared: Unshared = unshared or (lambda function: function())
+
+    def held(self) -> Lock:
+        """Keeps every volume from being removed until the container that uses it is recorded."""
+        return Lock(make_dir(self.root, 0o711), shared=True)
+
+    def create(
+        self,
+        name: str = "",
+        *,
+        driver: str = "",
+        options: Mapping[str, str] | None = None,
+        labels: Mapping[str, str] | None = None,
+    ) -> Volume:
+        """The volume `name`, made if it is not there; without a name, an anonymous one."""
+        if driver not in ("", "local"):
+            raise NotFound(
+                f'error looking up volume plugin {driver}: plugin "{driver}" not found',
+                hint="the one volume driver is local",
+            )
+        if not name:
+            name = os.urandom(32).hex()
+            labels = {**(labels or {}), ANONYMOUS: ""}
+        check_volume_name(name)
+        try:
+            found = self.find(name)
+        except NotFound:
+            _check_options(options or {})
+            return self._make(name, options, labels)
+        if options and dict(options) != dict(found.options or {}):
+            raise Conflict(
+                f"volume name is in use: {name} exists with other options",
+                hint=f"`wherry volume inspect {name}` shows them",
+            )
+        return found
+
+    def _make(
+        self, name: str, options: Mapping[str, str] | None, labels: Mapping[str, str] | None
+    ) -> Volume:
+        make_dir(self.root, 0o711)
+        draft = os.path.join(self.root, f".{name}.{os.getpid()}")
+        fields = {
+            "CreatedAt": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            "Labels": None if labels is None else dict(labels),
+            "Options": dict(options) if options else None,
+        }
+        try:
+            os.mkdir(draft, 0o711)
+            os.mkdir(os.path.join(draft, "_data"), 0o755)
+            # A umask must not close the volume to the container's users.
+            os.chmod(os.path.join(draft, "_data"), 0o755)
+            write_json(os.path.join(draft, "volume.json"), fields)
+            os.rename(draft, os.path.join(self.root, name))
+        except OSError as error:
+            remove_tree(draft)
+            if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+                raise storage_error(error, f"make volume {name}") from error
+            # Another process made it in the meantime.
+        return self.find(name)
+
+    def find(self, name: str) -> Volume:
+        """The volume `name`. Raises NotFound."""
+        check_volume_name(name)
+        directory = os.path.join(self.root, name)
+        try:
+            fields = read_json(os.path.join(directory, "volume.json"))
+            return Volume(
+                name=name,
+                directory=directory,
+                created=fields["CreatedAt"],
+                labels=fields["Labels"],
+                options=fields["Options"],
+            )
+        except FileNotFoundError:
+            raise NotFound(
+                f"No such volume: {name}", hint="`wherry volume ls` lists them"
+            ) from None
+        except (KeyError, TypeError) as error:
+            raise CorruptState(f"{directory}/volume.json is damaged: {error}") from error
+
+    def volumes(self) -> list[Volume]:
+        """All volumes, by name."""
+        found = []
+        for name in self._names():
+            try:
+                found.append(self.find(name))
+            except NotFound:
+                continue  # removed a moment ago
+        return found
+
+    def _names(self) -> list[str]:
+        try:
+            return sorted(name for name in os.listdir(self.root) if not name.startswith("."))
+        except FileNotFoundError:
+            return []
+
+    def remove(self, names: Sequence[str], users: Users, *, force: bool = False) -> list[str]:
+        """Remove volumes; those that were there. Raises Conflict where a container uses one.
+
+        `users` tells which containers use which volumes. `force` takes a missing volume
+        for a removed one.
+        """
+        doomed = []
+        with Lock(make_dir(self.root, 0o711)):
+            used = users()
+            for name in names:
+                if holders := used.get(name):
+                    raise Conflict(
+                        f"remove {name}: volume is in use - [{', '.join(holders)}]",
+                        hint="remove the container first: `wherry rm`",
+                    )
+            for name in names:
+                try:
+                    self._check_exists(name)
+                except NotFound:
+                    if force:
+                        continue
+                    raise
+                grave = os.path.join(self.root, f".{name}.{os.getpid()}")
+                os.rename(os.path.join(self.root, name), grave)
+                doomed.append((name, grave))
+        for _, grave in doomed:
+            self._delete(grave)
+        return [name for name, _ in doomed]
+
+    def _check_exists(self, name: str) -> None:
+        # A damaged record must not keep its volume from being removed.
+        check_volume_name(name)
+        if not os.path.isdir(os.path.join(self.root, name)):
+            self.find(name)
+
+    def _delete(self, directory: str) -> None:
+        try:
+            remove_tree(directory)
+        except PermissionError:
+            # Files of subordinate ids.
+            self._unshared(lambda: remove_tree(directory))
+
+    def sweep(self) -> None:
+        """Remove what processes that were killed left half made or half removed."""
+        try:
+            left = [name for name in os.listdir(self.root) if name.startswith(".")]
+        except FileNotFoundError:
+            return
+        for name in left:
+            pid = name.rpartition(".")[2]
+            if not (pid.isdigit() and os.path.exists(f"/proc/{pid}")):
+                self._delete(os.path.join(self.root, name))
+
+
+def _check_options(options: Mapping[str, str]) -> None:
+    """Raise where docker's `local` driver would."""
+    for key in options:
+        if key == "size":
+            raise Unsupported(
+                "quota size requested but no quota support",
+                hint="-o type=tmpfs -o device=tmpfs -o o=size=… makes a volume in memory",
+            )
+        if key not in _OPTIONS:
+            raise UsageError(f'invalid option: "{key}"', hint=f"the options are {', '.join(_OPTIONS)}")
+    if not options:
+        return
+    for key in ("device", "type"):
+        if not options.get(key):
+            raise UsageError(f'missing required option: "{key}"')
+    if _is_bind(options):
+        if not os.path.isabs(options["device"]):
+            raise UsageError(f"the device of a bind is an absolute path: {options['device']}")
+    elif options["type"] not in _UNPRIVILEGED and not paths.is_root():
+        raise Unsupported(
+            f"a volume of type {options['type']} can be mounted by root only",
+            hint="an unprivileged user can have type=tmpfs, or type=none with o=bind",
+        )
