@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 
 _CONTAINER_VERBS: Table = {
     "attach": "exec:attach",
-    "commit": "copy:commit",
-    "cp": "copy:cp",
+    "commit": "transfer:commit",
+    "cp": "transfer:cp",
     "create": "run:create",
     "diff": "container:diff",
     "exec": "exec:exec_",
-    "export": "copy:export",
+    "export": "transfer:export",
     "kill": "lifecycle:kill",
     "logs": "container:logs",
     "pause": "lifecycle:pause",
