@@ -6,7 +6,7 @@ import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from typing import Any
 
     from wherry.cli.template import Template
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 _MALFORMED = 64
 
 
-def print_documents(documents: Iterable[dict[str, Any]], template: str | None = None) -> None:
+def print_documents(documents: Iterable[Mapping[str, Any]], template: str | None = None) -> None:
     """Print each of the documents that `inspect` found, or all of them as a JSON list."""
     sys.stdout.write(format_documents(documents, template))
 
 
-def format_documents(documents: Iterable[dict[str, Any]], template: str | None = None) -> str:
+def format_documents(documents: Iterable[Mapping[str, Any]], template: str | None = None) -> str:
     """What `print_documents` prints. Raises TemplateError."""
     if not template:
         return indented(list(documents)) + "\n"
@@ -32,7 +32,7 @@ def format_documents(documents: Iterable[dict[str, Any]], template: str | None =
     return "".join(_render(parsed, document) for document in documents)
 
 
-def format_document(document: dict[str, Any], template: str) -> str:
+def format_document(document: Mapping[str, Any], template: str) -> str:
     """One document through a template, as for `info` and `version`. Raises TemplateError."""
     return _render(_parse("{{json .}}" if template == "json" else template), document)
 
@@ -54,7 +54,7 @@ def _parse(text: str) -> Template:
         raise
 
 
-def _render(template: Template, document: dict[str, Any]) -> str:
+def _render(template: Template, document: Mapping[str, Any]) -> str:
     from wherry.cli.template import typed
 
     return template.render(typed(document)) + "\n"

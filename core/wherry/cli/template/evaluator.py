@@ -264,15 +264,24 @@ class _Evaluator:
             raise self.error(node, f"nil pointer evaluating interface {{}}.{name}")
         value = self.member(node, receiver, name)
         if callable(value):
-            try:
-                return self.call(node, name, value, arguments)
-            except TypeError:
-                raise self.error(
-                    node, f"wrong number of args for {name}: got {len(arguments)}"
-                ) from None
+            self.check_method(node, name, value, arguments)
+            return self.call(node, name, value, arguments)
         if arguments:
             raise self.error(node, f"{name} is not a method but has arguments")
         return value
+
+    def check_method(self, node: Node, name: str, method: Any, arguments: list[Any]) -> None:
+        import inspect
+
+        signature = inspect.signature(method)
+        try:
+            signature.bind(*arguments)
+        except TypeError:
+            reason = (
+                f"wrong number of args for {name}: "
+                f"want {len(signature.parameters)} got {len(arguments)}"
+            )
+            raise self.error(node, reason) from None
 
     def member(self, node: Node, receiver: Any, name: str) -> Any:
         hint = None

@@ -21,7 +21,7 @@ _DIRECTIVE = re.compile(
 )
 _TOO_WIDE = 1_000_000
 _BASES = {"b": 2, "o": 8, "O": 8, "d": 10, "v": 10, "x": 16, "X": 16}
-_PREFIXES = {"b": "0b", "o": "0", "O": "0o", "x": "0x", "X": "0X"}
+_PREFIXES = {"b": "0b", "o": "0", "O": "0", "x": "0x", "X": "0X"}
 _NOTHING = object()
 
 
@@ -154,10 +154,11 @@ class _Spec:
     def __init__(self, verb: str = "v", flags: str = "") -> None:
         self.verb = verb
         self.minus = "-" in flags
-        # For %v a plus asks for the names of a struct's fields, and not for a sign.
+        # For %v a plus asks for the names of a struct's fields, and # for Go's syntax.
         self.plus = "+" in flags and verb != "v"
         self.field_names = "+" in flags and verb == "v"
-        self.sharp = "#" in flags
+        self.go_syntax = "#" in flags and verb == "v"
+        self.sharp = "#" in flags and verb != "v"
         self.space = " " in flags
         self.zero = "0" in flags
         self.width = 0
@@ -165,7 +166,7 @@ class _Spec:
 
     def format(self, value: Any, *, nested: bool = False) -> str:
         if self.verb == "T":
-            return self.pad(type_name(value))
+            return self.pad(type_name(value)[: self.precision])
         match value:
             case None:
                 return self.nil(nested=nested)
@@ -184,12 +185,15 @@ class _Spec:
         return self.string(str(value))
 
     def nil(self, *, nested: bool) -> str:
-        if self.verb != "v":
-            return "<nil>" if nested else f"%!{self.verb}(<nil>)"
-        return self.pad("interface {}(nil)" if nested and self.sharp else "<nil>")
+        if nested:
+            return "interface {}(nil)" if self.go_syntax else "<nil>"
+        return self.pad("<nil>") if self.verb == "v" else f"%!{self.verb}(<nil>)"
 
     def bad_verb(self, value: object) -> str:
-        return f"%!{self.verb}({type_name(value)}={_Spec().format(value)})"
+        verb, self.verb = self.verb, "v"
+        shown = f"%!{verb}({type_name(value)}={self.format(value)})"
+        self.verb = verb
+        return shown
 
     def pad(self, text: str, *, sign: str = "") -> str:
         """`text` at its width; zeros go between sign and text."""
@@ -218,7 +222,7 @@ class _Spec:
                 return self.pad(quote(_character(value), "'", ascii_only=self.plus))
             case "U":
                 shown = f"U+{value:04X}"
-                if self.sharp:
+                if self.sharp and _character(value).isprintable():
                     shown += f" '{_character(value)}'"
                 return self.pad(shown)
         base = _BASES.get(self.verb)
@@ -232,9 +236,10 @@ class _Spec:
         sign = self.sign(negative=value < 0)
         if self.zero and not self.minus and self.precision is None:
             digits = digits.rjust(self.width - len(sign), "0")
-        if self.verb == "O" or (self.sharp and base != 10):
-            prefix = _PREFIXES[self.verb]
-            digits = digits if self.verb == "o" and digits.startswith("0") else prefix + digits
+        if self.sharp and base != 10 and not (self.verb == "o" and digits.startswith("0")):
+            digits = _PREFIXES[self.verb] + digits
+        if self.verb == "O":
+            digits = "0o" + digits
         return (
             (sign + digits).ljust(self.width) if self.minus else (sign + digits).rjust(self.width)
         )
@@ -247,7 +252,7 @@ class _Spec:
         if value != value or value in (float("inf"), float("-inf")):
             self.zero = False
             return self.pad("NaN" if value != value else f"{sign or '+'}Inf")
-        if verb in "gG" and self.precision is None:
+        if verb in "gG" and self.precision is None and not self.sharp:
             digits = _shortest(abs(value))
             digits = digits.upper() if verb == "G" else digits
         else:
@@ -261,7 +266,7 @@ class _Spec:
         if self.precision is not None and self.verb in "svq":
             value = value[: self.precision]
         match self.verb:
-            case "v" if self.sharp:
+            case "v" if self.go_syntax:
                 return self.pad(quote(value))
             case "s" | "v":
                 return self.pad(value)
@@ -287,7 +292,7 @@ class _Spec:
 
     def sequence(self, items: Sequence[Any]) -> str:
         shown = [self.format(item, nested=True) for item in items]
-        if self.sharp and self.verb == "v":
+        if self.go_syntax:
             return f"{type_name(items)}{{{', '.join(shown)}}}"
         return f"[{' '.join(shown)}]"
 
@@ -295,7 +300,7 @@ class _Spec:
         is_struct = isinstance(fields, Struct)
         names = list(fields) if is_struct else sorted(fields)
         values = [self.format(fields[name], nested=True) for name in names]
-        if self.verb == "v" and self.sharp:
+        if self.go_syntax:
             keys = names if is_struct else [quote(name) for name in names]
             pairs = ", ".join(f"{key}:{shown}" for key, shown in zip(keys, values, strict=True))
             return f"{type_name(fields)}{{{pairs}}}"

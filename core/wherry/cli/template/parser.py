@@ -122,7 +122,11 @@ class _Parser:
             raise self.error(f"unexpected {{{{{end.text}}}}} in define clause", end)
         self.expect("close", "end")
         self.variables, self.range_depth = outer, depth
-        if any(_says_something(node) for node in body) or name not in self.defined:
+        if not any(map(_says_something, body)):
+            self.defined.setdefault(name, body)
+        elif any(map(_says_something, self.defined.get(name, ()))):
+            raise self.error(f"template: multiple definition of template {quote(name)}", end)
+        else:
             self.defined[name] = body
 
     def body(self) -> tuple[Body, Token]:
