@@ -234,7 +234,7 @@ def _missing(need: _Need) -> NotFound:
 
 
 def _conflict(package: Package, obstacle: Package, asker: Package | None) -> Conflict:
-    by = f", which {asker} needs" if asker else ""
+    by = f", which {asker} needs," if asker else ""
     if package.name == obstacle.name:
         return Conflict(f"{package}{by} is wanted, but {obstacle} is chosen already")
     return Conflict(f"{package}{by} cannot be installed together with {obstacle}")

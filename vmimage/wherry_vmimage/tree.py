@@ -208,14 +208,13 @@ class Tree:
         """
         first: dict[str, str] = {}
         for path in sorted(self._entries, key=lambda path: path.split("/")):
-            entry = self._entries[path]
             inode = self._inode(path)
+            # A link has the owner and mode of its file: who unpacks it may set them again.
+            entry = self._entries[inode]
             if inode in first:
-                yield path, replace(entry, kind="hardlink", target=first[inode], size=0, offset=0)
-                continue
-            if entry.kind == "file" or entry.kind == "hardlink":
+                entry = replace(entry, kind="hardlink", target=first[inode], size=0, offset=0)
+            elif entry.kind == "file":
                 first[inode] = path
-                entry = self._entries[inode]
             yield path, entry
 
     def _inode(self, path: str) -> str:

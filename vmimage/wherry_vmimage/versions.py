@@ -46,14 +46,13 @@ _END = ((0,), (0, ""))
 
 
 def _part(text: str) -> _Part:
+    # A missing part counts as 0.
     pairs = [
         ((*map(_weight, letters), 0), _number(digits))
-        for letters, digits in _PAIR.findall(text)
+        for letters, digits in _PAIR.findall(text or "0")
         if letters or digits
     ]
-    # "0" and nothing at all are equal; and what ends sorts after "~", before all else.
-    while pairs and pairs[-1] == _END:
-        pairs.pop()
+    # What ends sorts after "~", and before all else.
     return (*pairs, _END)
 
 
