@@ -136,4 +136,6 @@ def _link(tar: tarfile.TarFile, path: str, target: str) -> None:
     member = tarfile.TarInfo(path)
     member.type = tarfile.LNKTYPE
     member.linkname = target
+    # Some set it on what they link: it is the file's own.
+    member.mode = 0o755
     tar.addfile(member)

@@ -1,0 +1,168 @@
+"""The command line of `make bench`, and its tables."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import platform
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from typing import TYPE_CHECKING
+
+from bench import cgroups, engines, images
+from bench.cases import CASES, GOALS, MEMORY_GOAL, Stage
+from bench.measure import CannotMeasure, Comparison
+
+if TYPE_CHECKING:
+    from support.accounts import Account
+
+
+def main() -> int:
+    options = _arguments()
+    if sys.platform != "linux" or os.geteuid() != 0:
+        print("make bench: needs root on Linux: docker and the rootful cases do", file=sys.stderr)
+        return 1
+    directory = tempfile.mkdtemp(prefix="wherry-bench-", dir="/tmp")
+    os.chmod(directory, 0o755)
+    # However it is stopped, it takes down what it has set up.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    try:
+        with contextlib.ExitStack() as stack:
+            stage = _set_up(stack, directory, options.rounds)
+            print(_machine(stage), flush=True)
+            comparisons = []
+            for name in options.cases:
+                try:
+                    comparisons.append(CASES[name](stage))
+                except CannotMeasure as error:
+                    print(f"\n{name}: not measured: {error}", flush=True)
+                else:
+                    print(_table(comparisons[-1]), flush=True)
+            print(_goals(comparisons))
+    finally:
+        engines.clean_up(directory)
+    return 0
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="make bench", description="Measure wherry beside its peers, in turns, in one run."
+    )
+    parser.add_argument("cases", nargs="*", metavar="CASE", help=f"of {', '.join(CASES)}")
+    parser.add_argument("-n", "--rounds", type=int, default=15, help="samples each (%(default)s)")
+    options = parser.parse_args()
+    if unknown := set(options.cases) - set(CASES):
+        parser.error(f"no such case: {', '.join(sorted(unknown))}")
+    options.cases = options.cases or list(CASES)
+    return options
+
+
+def _set_up(stack: contextlib.ExitStack, directory: str, rounds: int) -> Stage:
+    from support.accounts import current_account, rootless_account
+
+    rootfs, busybox, large = (f"{directory}/{name}" for name in ("rootfs", "busybox", "large"))
+    images.unpack_busybox(rootfs)
+    images.write_busybox(busybox)
+    images.write_large(large)
+    ours, peers = cgroups.host_view(), cgroups.peers_view()
+    registry = None
+    if shutil.which("docker-registry") and shutil.which("skopeo"):
+        registry = stack.enter_context(images.registry(f"{directory}/registry"))
+        images.push(large, f"{registry}/large:latest")
+
+    def start(
+        kinds: list[type[engines.Engine]], account: Account, kind: str
+    ) -> list[engines.Engine]:
+        ready = []
+        for engine_class in kinds:
+            engine = engine_class(
+                f"{directory}/{engine_class.name}-{kind}",
+                account,
+                ours if engine_class is engines.Wherry else peers,
+            )
+            try:
+                stack.enter_context(engine.running())
+                engine("load", "--input", busybox)
+                ready.append(engine)
+            except (CannotMeasure, FileNotFoundError, TimeoutError) as error:
+                print(f"{engine.name} ({kind}) takes no part: {error}")
+        return ready
+
+    return Stage(
+        directory=directory,
+        rounds=rounds,
+        root=start([engines.Wherry, engines.Podman, engines.Docker], current_account(), "root"),
+        rootless=start([engines.Wherry, engines.RootlessPodman], rootless_account(), "rootless"),
+        rootfs=rootfs,
+        busybox=busybox,
+        large=large,
+        registry=registry,
+        peers=peers,
+    )
+
+
+def _machine(stage: Stage) -> str:
+    lines = [
+        f"Linux {platform.release()}, {os.cpu_count()} processors",
+        f"Python {platform.python_version()}",
+        *(_version(engine.command()) for engine in stage.root),
+        *(_version([program]) for program in ("crun", "bwrap")),
+    ]
+    return "\n".join(f"- {line}" for line in lines)
+
+
+def _version(command: list[str]) -> str:
+    try:
+        said = subprocess.run(
+            [command[0], "--version"], capture_output=True, text=True, check=False
+        ).stdout
+    except FileNotFoundError:
+        return f"{command[0]}: not installed"
+    return said.splitlines()[0] if said else command[0]
+
+
+def _table(comparison: Comparison) -> str:
+    """A comparison in Markdown: medians, quartiles, and wherry's ratio to each."""
+    lines = [
+        "",
+        f"### {comparison.title}",
+        "",
+        f"| | median ({comparison.unit}) | quartiles | wherry is |",
+        "| --- | ---: | ---: | ---: |",
+    ]
+    for name in comparison.samples:
+        low, high = comparison.quartiles(name)
+        ratio = ""
+        if "wherry" in comparison.samples and name != "wherry":
+            ratio = f"× {comparison.ratio('wherry', name)}"
+        lines.append(f"| {name} | {comparison.median(name):.1f} | {low:.1f}–{high:.1f} | {ratio} |")
+    lines += [f"| {name} | – | | {reason} |" for name, reason in comparison.absent.items()]
+    return "\n".join(lines)
+
+
+def _goals(comparisons: list[Comparison]) -> str:
+    """Whether each goal is met."""
+    by_title = {comparison.title: comparison for comparison in comparisons}
+    lines = ["", "### Goals", "", "| case | goal | measured | |", "| --- | --- | ---: | --- |"]
+    for goal in GOALS:
+        comparison = by_title.get(goal.case)
+        if comparison is None or not {"wherry", goal.peer} <= set(comparison.samples):
+            lines.append(f"| {goal.case} | ≤ {goal.limit} × {goal.peer} | – | not measured |")
+            continue
+        ratio = comparison.ratio("wherry", goal.peer)
+        verdict = "met" if ratio.value <= goal.limit else "**not met**"
+        lines.append(f"| {goal.case} | ≤ {goal.limit} × {goal.peer} | {ratio} | {verdict} |")
+    memory = by_title.get("memory, 20 idle containers")
+    if memory is not None and "wherry" in memory.samples:
+        used = memory.median("wherry")
+        verdict = "met" if used <= MEMORY_GOAL else "**not met**"
+        lines.append(f"| {memory.title} | ≤ {MEMORY_GOAL:.0f} MB | {used:.0f} MB | {verdict} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

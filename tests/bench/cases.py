@@ -1,0 +1,234 @@
+"""What is measured, in the order in which it is, and what wherry has to reach."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from bench import engines
+from bench.measure import CannotMeasure, Comparison, compare, must, timed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from bench import cgroups
+    from bench.measure import Sample
+
+IDLE = ("sleep", "1000000")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Goal:
+    """wherry divided by a peer, in one case, must not be above `limit`."""
+
+    case: str
+    peer: str
+    limit: float
+
+
+GOALS = (
+    Goal(case="run, network none", peer="podman", limit=0.45),
+    Goal(case="run, network none", peer="docker", limit=1.0),
+    Goal(case="run, network host", peer="podman", limit=0.45),
+    Goal(case="run, network host", peer="docker", limit=1.0),
+    Goal(case="run, rootless", peer="podman", limit=0.45),
+    Goal(case="exec", peer="podman", limit=0.4),
+    Goal(case="create, start, stop, rm", peer="podman", limit=0.4),
+    Goal(case="ps, 50 running", peer="podman", limit=0.8),
+    Goal(case="pull", peer="podman", limit=0.8),
+    Goal(case="load", peer="podman", limit=0.8),
+)
+MEMORY_GOAL = 100.0
+"""MB of PSS for what keeps twenty idle containers."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """What the cases share."""
+
+    directory: str
+    rounds: int
+    root: list[engines.Engine]
+    rootless: list[engines.Engine]
+    rootfs: str
+    busybox: str
+    large: str
+    registry: str | None
+    peers: cgroups.View
+
+
+def run_network(stage: Stage, network: str) -> Comparison:
+    """`run --rm busybox true`, from the command line to the end of the command."""
+    shared = network == "host"
+    contestants = {engine.name: _run(engine, f"--network={network}") for engine in stage.root}
+    bundle = engines.crun_bundle(f"{stage.directory}/crun-{network}", stage.rootfs, network=shared)
+    state = f"--root={stage.directory}/crun-state"
+    contestants["crun"] = _program(stage, ["crun", state, "run", f"--bundle={bundle}", "bench"])
+    contestants["bubblewrap"] = _program(stage, engines.bubblewrap(stage.rootfs, network=shared))
+    contestants["python3 -c pass"] = _program(stage, [sys.executable, "-c", "pass"])
+    return compare(f"run, network {network}", contestants, stage.rounds)
+
+
+def run_rootless(stage: Stage) -> Comparison:
+    contestants = {engine.name: _run(engine, "--network=none") for engine in stage.rootless}
+    return compare("run, rootless", contestants, stage.rounds)
+
+
+def exec_true(stage: Stage) -> Comparison:
+    with _idle(stage, 1):
+        contestants = {
+            engine.name: _timed(engine, ("exec", "idle-0", "true")) for engine in stage.root
+        }
+        return compare("exec", contestants, stage.rounds)
+
+
+def lifecycle(stage: Stage) -> Comparison:
+    """A container's whole life, in four commands."""
+
+    def life(engine: engines.Engine) -> Sample:
+        create = ("create", "--name=life", "--network=none", "--stop-signal=KILL")
+        return _timed(
+            engine,
+            (*create, *engine.options, "busybox", *IDLE),
+            ("start", "life"),
+            ("stop", "life"),
+            ("rm", "life"),
+        )
+
+    contestants = {engine.name: life(engine) for engine in stage.root}
+    return compare("create, start, stop, rm", contestants, stage.rounds)
+
+
+def ps(stage: Stage) -> Comparison:
+    with _idle(stage, 50):
+        contestants = {engine.name: _timed(engine, ("ps",)) for engine in stage.root}
+        return compare("ps, 50 running", contestants, stage.rounds)
+
+
+def pull(stage: Stage) -> Comparison:
+    """A image of the size of a base image from a registry on loopback into a store that does not have it."""
+    if stage.registry is None:
+        raise CannotMeasure("docker-registry or skopeo is not installed")
+    name = f"{stage.registry}/large:latest"
+    contestants = {
+        engine.name: _afresh(engine, name, ("pull", *engine.pull_options, name))
+        for engine in stage.root
+    }
+    contestants["tar -xz"] = _untar(stage, f"{stage.large}.layer.gz")
+    return compare("pull", contestants, max(3, stage.rounds // 3))
+
+
+def load(stage: Stage) -> Comparison:
+    contestants = {
+        engine.name: _afresh(engine, "large:latest", ("load", "--input", stage.large))
+        for engine in stage.root
+    }
+    contestants["tar -x"] = _untar(stage, f"{stage.large}.layer")
+    return compare("load", contestants, max(3, stage.rounds // 3))
+
+
+def memory(stage: Stage) -> Comparison:
+    """What keeps twenty idle containers: all but the containers' own processes."""
+    samples: dict[str, list[float]] = {}
+    absent: dict[str, str] = {}
+    for engine in stage.root:
+        try:
+            with _idle_of(engine, 20):
+                daemons = engine.daemons()
+                keepers = engines.keepers(engine.directory, IDLE[0])
+                kept = [pid for pid in keepers if pid not in daemons]
+                samples[engine.name] = [engines.pss(kept)]
+                if daemons:
+                    samples[f"{engine.name}'s daemons"] = [engines.pss(daemons)]
+        except CannotMeasure as error:
+            absent[engine.name] = str(error)
+    return Comparison(title="memory, 20 idle containers", unit="MB", samples=samples, absent=absent)
+
+
+CASES: dict[str, Callable[[Stage], Comparison]] = {
+    "run-none": lambda stage: run_network(stage, "none"),
+    "run-host": lambda stage: run_network(stage, "host"),
+    "rootless": run_rootless,
+    "exec": exec_true,
+    "life": lifecycle,
+    "ps": ps,
+    "pull": pull,
+    "load": load,
+    "memory": memory,
+}
+
+
+def _run(engine: engines.Engine, network: str) -> Sample:
+    return _timed(engine, ("run", "--rm", network, *engine.options, "busybox", "true"))
+
+
+def _timed(engine: engines.Engine, *commands: tuple[str, ...]) -> Sample:
+    def sample() -> float:
+        return timed(*(lambda argv=argv: engine(*argv) for argv in commands))
+
+    return sample
+
+
+def _afresh(engine: engines.Engine, image: str, argv: tuple[str, ...]) -> Sample:
+    def sample() -> float:
+        taken = timed(lambda: engine(*argv))
+        engine("rmi", image)
+        return taken
+
+    return sample
+
+
+def _program(stage: Stage, argv: list[str]) -> Sample:
+    def sample() -> float:
+        stage.peers.enter()
+        return timed(lambda: _run_program(argv))
+
+    return sample
+
+
+def _untar(stage: Stage, layer: str) -> Sample:
+    """What unpacking the image's layer costs a program that does nothing else."""
+
+    def sample() -> float:
+        with tempfile.TemporaryDirectory(dir=stage.directory) as target:
+            return timed(lambda: _run_program(["tar", "-xf", layer, "-C", target]))
+
+    return sample
+
+
+def _run_program(argv: list[str]) -> None:
+    try:
+        must(subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, check=False))
+    except FileNotFoundError as error:
+        raise CannotMeasure("not installed") from error
+
+
+@contextlib.contextmanager
+def _idle(stage: Stage, count: int) -> Iterator[None]:
+    """While each engine has `count` idle containers, named idle-0, idle-1, …
+
+    An engine that cannot make them says why in the case itself.
+    """
+    with contextlib.ExitStack() as stack:
+        for engine in stage.root:
+            with contextlib.suppress(CannotMeasure):
+                stack.enter_context(_idle_of(engine, count))
+        yield
+
+
+@contextlib.contextmanager
+def _idle_of(engine: engines.Engine, count: int) -> Iterator[None]:
+    names = [f"idle-{number}" for number in range(count)]
+    options = ("--detach", "--network=none", *engine.options)
+    try:
+        for name in names:
+            engine("run", *options, f"--name={name}", "busybox", *IDLE)
+        yield
+    finally:
+        # Also where one was made that could not start; that there are fewer is no error.
+        with contextlib.suppress(CannotMeasure):
+            engine("rm", "--force", *names)

@@ -1,0 +1,101 @@
+"""Samples taken in turns, so that whatever else the machine does meets everyone alike."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Callable, Mapping
+
+    Sample = Callable[[], float]
+
+
+class CannotMeasure(Exception):
+    """A contestant that could not do it; the message says why."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """What one case gave: samples per contestant, in rounds, and who could not take part."""
+
+    title: str
+    unit: str
+    samples: dict[str, list[float]]
+    absent: dict[str, str] = field(default_factory=dict)
+
+    def median(self, name: str) -> float:
+        return statistics.median(self.samples[name])
+
+    def quartiles(self, name: str) -> tuple[float, float]:
+        return _quartiles(self.samples[name])
+
+    def ratio(self, name: str, other: str) -> Ratio:
+        """The ratio of the medians, with the quartiles of the rounds' own ratios."""
+        rounds = [
+            ours / theirs
+            for ours, theirs in zip(self.samples[name], self.samples[other], strict=True)
+        ]
+        low, high = _quartiles(rounds)
+        return Ratio(value=self.median(name) / self.median(other), low=low, high=high)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ratio:
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.value:.2f} ({self.low:.2f}–{self.high:.2f})"
+
+
+def compare(
+    title: str, contestants: Mapping[str, Sample], rounds: int, unit: str = "ms"
+) -> Comparison:
+    """Let everyone take a sample per round; the first to go is another one each time."""
+    absent: dict[str, str] = {}
+    for name, sample in contestants.items():
+        try:
+            sample()  # warms caches; not counted
+        except CannotMeasure as error:
+            absent[name] = str(error)
+    names = [name for name in contestants if name not in absent]
+    samples: dict[str, list[float]] = {name: [] for name in names}
+    for number in range(rounds):
+        shift = number % max(1, len(names))
+        for name in names[shift:] + names[:shift]:
+            if name in absent:
+                continue
+            try:
+                samples[name].append(contestants[name]())
+            except CannotMeasure as error:
+                absent[name] = str(error)
+                del samples[name]
+    return Comparison(title=title, unit=unit, samples=samples, absent=absent)
+
+
+def timed(*actions: Callable[[], object]) -> float:
+    """How long the actions take together, in milliseconds."""
+    start = time.perf_counter()
+    for action in actions:
+        action()
+    return (time.perf_counter() - start) * 1000
+
+
+def must(process: subprocess.CompletedProcess[bytes]) -> None:
+    """Raise CannotMeasure, with what it said of it, where a command failed."""
+    if process.returncode:
+        said = process.stderr.decode(errors="replace").strip().splitlines() or ["no message"]
+        reason = next((line for line in said if "rror" in line), said[-1])
+        raise CannotMeasure(f"exit code {process.returncode}: {reason}")
+
+
+def _quartiles(values: list[float]) -> tuple[float, float]:
+    if len(values) < 2:
+        return values[0], values[0]
+    low, _, high = statistics.quantiles(values, n=4, method="inclusive")
+    return low, high
