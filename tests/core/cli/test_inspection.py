@@ -43,7 +43,7 @@ def test_inspect_without_format_is_an_indented_list() -> None:
 
 
 def test_inspect_as_json_is_one_line() -> None:
-    documents = [{"Name": "a<b", "Cmd": None}, {"Name": "c"}]
+    documents: list[dict[str, Any]] = [{"Name": "a<b", "Cmd": None}, {"Name": "c"}]
 
     assert format_documents(documents, "json") == '[{"Name":"a<b","Cmd":null},{"Name":"c"}]\n'
 
@@ -96,6 +96,28 @@ def test_document_as_json_keeps_order_and_nulls() -> None:
 )  # fmt: skip
 def test_names_of_fields_tell_their_types(template: str, text: str) -> None:
     assert show(template) == text
+
+
+@pytest.mark.parametrize(
+    ("document", "template", "text"),
+    [
+        ({"Id": "3f4e"}, "{{.ID}} {{.Id}}", "3f4e 3f4e"),
+        ({"Server": {"ApiVersion": "1.50"}}, "{{.Server.APIVersion}}", "1.50"),
+        (
+            {"time": 1, "Actor": {"Attributes": {"name": "web"}}},
+            '{{.Time}} {{.Actor.Attributes.name}}{{index .Actor.Attributes "x"}}',
+            "1 web",
+        ),
+    ],
+)
+def test_field_is_known_by_its_name_in_docker_and_in_json(
+    document: dict[str, Any], template: str, text: str
+) -> None:
+    assert format_document(document, template) == f"{text}\n"
+
+
+def test_keys_of_a_map_are_told_apart_by_case() -> None:
+    assert format_document({"Labels": {"Tier": "x"}}, "{{.Labels.tier}}") == "<no value>\n"
 
 
 def test_field_that_docker_does_not_know_is_an_error() -> None:

@@ -64,7 +64,7 @@ def test_malformed_template_is_refused_with_its_line(template: str, reason: str)
         (
             "{{index (index .Map   .Name) 0}}",
             (
-                ':1:2: executing "" at <index (index .Map .N...>: '
+                ':1:2: executing "" at <index (index .Map .Name) 0>: '
                 "error calling index: index of untyped nil"
             ),
         ),

@@ -16,12 +16,8 @@ if TYPE_CHECKING:
 class Struct(dict[str, "Any"]):
     """A Go struct: a fixed set of fields, in an order that means something."""
 
-    def may_lack(self, name: str) -> bool:  # noqa: ARG002
-        """Whether the struct has a field `name` that is not among the keys."""
-        return False
-
-    def zero(self, name: str) -> Any:
-        """The value of such a field."""
+    def lacking(self, name: str) -> Any:
+        """The value of a field that is not among the keys. Raises KeyError for no field."""
         raise KeyError(name)
 
 
@@ -38,15 +34,24 @@ class Row(Struct):
 
 
 class Document(Struct):
-    """A struct of docker's API, whose empty fields its JSON leaves out."""
+    """A struct of docker's API.
 
-    def may_lack(self, name: str) -> bool:
-        return name in _POINTERS or name in _TEXTS or name in _SLICES or name in _ALL_MAPS
+    Its empty fields may be left out of the JSON, and names differ by case: a container's
+    `Id` is `.ID` as well, the `time` of an event is `.Time`.
+    """
 
-    def zero(self, name: str) -> Any:
+    def lacking(self, name: str) -> Any:
+        folded = name.lower()
+        for key in self:
+            if key.lower() == folded:
+                return self[key]
+        if name in _SLICES or name in _ALL_MAPS:
+            return _empty(name)
+        if name in _TEXTS:
+            return ""
         if name in _POINTERS:
             return None
-        return "" if name in _TEXTS else _empty(name)
+        raise KeyError(name)
 
 
 class StringMap(dict[str, "Any"]):
@@ -74,7 +79,7 @@ _MAPS = _names(
 )
 _STRING_MAPS = _names(
     """
-    Annotations Data Details DriverOpts Labels LogConfig.Config Options StorageOpt Sysctls Tmpfs
+    Annotations Attributes Data Details DriverOpts Labels LogConfig.Config Options StorageOpt Sysctls Tmpfs
     """
 )
 _ALL_MAPS = _MAPS | _STRING_MAPS

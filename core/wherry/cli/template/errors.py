@@ -29,8 +29,6 @@ def execution_error(
 ) -> TemplateError:
     """The error of a template that stopped at `source`, which begins at `offset`."""
     column = len(text[text.rfind("\n", 0, offset) + 1 : offset].encode())
-    if len(source) > 20:
-        source = f"{source[:20]}..."
     return TemplateError(
         f"template parsing error: template: {name}:{_line(text, offset)}:{column}: "
         f'executing "{running}" at <{source}>: {reason}',

@@ -290,9 +290,10 @@ class _Evaluator:
                 return receiver[name]
             if not isinstance(receiver, Struct):
                 return _ABSENT
-            if receiver.may_lack(name):
-                return receiver.zero(name)
-            hint = f"there are {', '.join(sorted(receiver))}"
+            try:
+                return receiver.lacking(name)
+            except KeyError:
+                hint = f"there are {', '.join(sorted(receiver))}"
         elif not isinstance(receiver, str | int | float | list | tuple) and name[0] != "_":
             value = getattr(receiver, name, _ABSENT)
             if value is not _ABSENT:

@@ -161,7 +161,7 @@ class _Parser:
             case "break" | "continue":
                 return self.jump(token)
             case "define":
-                raise self.unexpected(token, "template clause")
+                raise self.unexpected(token, "command")
         self.held.append(token)
         pipe = self.pipe("command", "close")
         return Action(offset=pipe.offset, source=pipe.source, pipe=pipe)
