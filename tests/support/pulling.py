@@ -23,11 +23,16 @@ HASTY = Patience(first=0.001, longest=0.01, longest_asked=0.01, read_timeout=20)
 
 _PULL = """
 import sys
+from wherry.image.progress import Progress
 from wherry.image.pull import pull_image
-from wherry.image.progress import open_progress
 from wherry.image.reference import parse_reference
 from wherry.image.store import ImageStore
-pull_image(ImageStore(), parse_reference(sys.argv[1]), progress=open_progress())
+
+class Loud(Progress):
+    def update(self, name, status, current=0, total=0):
+        print(status, current, flush=True)
+
+pull_image(ImageStore(), parse_reference(sys.argv[1]), progress=Loud())
 """
 
 
@@ -69,7 +74,23 @@ def pull(
 
 
 def start_pull(name: str) -> subprocess.Popen[str]:
-    """A process of its own that pulls `name` into the store of WHERRY_ROOT."""
+    """A process of its own that pulls `name` into the store of WHERRY_ROOT.
+
+    It prints a line for every step, `Downloading 123456`.
+    """
     return subprocess.Popen(
-        [sys.executable, "-c", _PULL, name], stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", _PULL, name],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
+
+
+def wait_for_bytes(process: subprocess.Popen[str], count: int) -> None:
+    """Return when `process` has written `count` bytes of a layer."""
+    assert process.stdout
+    for line in process.stdout:
+        status, _, current = line.rpartition(" ")
+        if status == "Downloading" and int(current) >= count:
+            return
+    raise AssertionError(f"the pull ended before: {process.communicate()[1]}")

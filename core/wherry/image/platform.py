@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sys
 
-from wherry.errors import UsageError
+from wherry.errors import NotFound, UsageError
 from wherry.values import value
 
 TYPE_CHECKING = False
@@ -112,10 +112,8 @@ def acceptable(wanted: Platform) -> list[Platform]:
     return found
 
 
-def choose_manifest(
-    entries: Sequence[Mapping[str, Any]], wanted: Platform
-) -> Mapping[str, Any] | None:
-    """The entry of an index that suits `wanted` best; None where none does.
+def choose_manifest(entries: Sequence[Mapping[str, Any]], wanted: Platform) -> Mapping[str, Any]:
+    """The entry of an index that suits `wanted` best. Raises NotFound where none does.
 
     Attestations (`unknown/unknown`) are no images. An entry that does not say its
     platform is taken where nothing that does say it fits.
@@ -131,7 +129,18 @@ def choose_manifest(
     for platform in acceptable(wanted):
         if platform in by_platform:
             return by_platform[platform]
-    return unsaid
+    if unsaid:
+        return unsaid
+    offered = ", ".join(sorted(map(str, by_platform))) or "no platform at all"
+    raise NotFound(
+        f"no matching manifest for {_spell_out(wanted)} in the manifest list entries",
+        hint=f"the image is made for {offered}",
+    )
+
+
+def _spell_out(platform: Platform) -> str:
+    """`platform` as docker says it here, with the variant that arm64 always has."""
+    return f"{platform}/v8" if str(platform) == "linux/arm64" else str(platform)
 
 
 def _variants(like: Platform, architecture: str, variants: list[str]) -> list[Platform]:

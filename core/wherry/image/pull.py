@@ -30,14 +30,13 @@ from wherry.image.transport import Interrupted
 from wherry.values import value
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Mapping
     from typing import Any
-
-    from wherry.image.store import ImageStore, Ingest
-    from wherry.oci.image_spec import Descriptor
 
     from wherry.image.reference import Reference
     from wherry.image.registry import BlobStream, Registry
+    from wherry.image.store import ImageStore, Ingest
+    from wherry.oci.image_spec import Descriptor
 
     # Told of every layer that is whole in the store, with its diff id; from any thread.
     OnLayer = Callable[[Descriptor, str], None]
@@ -145,6 +144,10 @@ class _Pull:
         self._cancelled = threading.Event()
 
     def run(self) -> Descriptor:
+        with self._store.held():
+            return self._run()
+
+    def _run(self) -> Descriptor:
         reference = self._reference
         label = reference.digest or reference.tag
         self._progress.message(f"{label}: Pulling from {reference.path}")
@@ -195,20 +198,10 @@ class _Pull:
             if len(chain) > _MAX_NESTING:
                 raise Unsupported(f"{self._reference.familiar()}: its indexes are nested too deep")
             entry = choose_manifest(_entries(chain[-1]), self._platform)
-            if entry is None:
-                raise NotFound(
-                    f"no matching manifest for {self._wanted()} in the manifest list entries",
-                    hint=f"{self._reference.familiar()} is made for {_platforms(chain[-1])}",
-                )
             chain.append(self._manifest(self._reference.with_digest(str(entry["digest"]))))
             if len(chain[-1].content) != entry.get("size"):
                 raise CorruptState(f"manifest {entry['digest']} has not the size its index says")
         return chain
-
-    def _wanted(self) -> str:
-        """The platform in docker's words, which name arm64's only variant."""
-        text = str(self._platform)
-        return f"{text}/v8" if text == "linux/arm64" else text
 
     def _config(self, manifest: Mapping[str, Any]) -> dict[str, Any]:
         descriptor = manifest.get("config")
@@ -343,13 +336,6 @@ def _entries(index: Manifest) -> list[Mapping[str, Any]]:
     for entry in entries:
         _check_descriptor(entry, f"index {index.digest}")
     return entries
-
-
-def _platforms(index: Manifest) -> str:
-    """The platforms of an index, to be read by people."""
-    said: Iterable[Any] = (entry.get("platform") for entry in _entries(index))
-    names = {str(platform_of(fields)) for fields in said if fields}
-    return ", ".join(sorted(name for name in names if "unknown" not in name)) or "no platform"
 
 
 def _layers(

@@ -18,11 +18,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Any, BinaryIO
 
-    from wherry.image.store import ImageStore
-    from wherry.oci.image_spec import Descriptor
-
     from wherry.image.reference import Reference
     from wherry.image.registry import Manifest, Registry
+    from wherry.image.store import ImageStore
+    from wherry.oci.image_spec import Descriptor
 
 
 @value
@@ -122,7 +121,7 @@ class _Push:
         entries = top.document()["manifests"]
         if platform:
             entry = choose_manifest(entries, parse_platform(platform))
-            if entry is None or not self._is_whole(entry):
+            if not self._is_whole(entry):
                 raise NotFound(
                     f"image {self._reference.familiar()} is here without platform {platform}"
                 )

@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     from typing import Any, BinaryIO
 
     from urllib3 import BaseHTTPResponse
-    from wherry.oci.image_spec import Descriptor
 
     from wherry.image.auth import Credentials
     from wherry.image.reference import Reference
+    from wherry.oci.image_spec import Descriptor
 
 OCI_INDEX = "application/vnd.oci.image.index.v1+json"
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"

@@ -192,6 +192,7 @@ class Transport:
         import ssl
 
         import truststore
+        import urllib3
 
         directories = list(certificate_directories(host))
         context: ssl.SSLContext
@@ -199,6 +200,8 @@ class Transport:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE
+            # It was asked for, or is loopback: nothing to warn of at every request.
+            urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
         else:
             context = truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
             if self._authorities:

@@ -14,8 +14,10 @@ from wherry.image.auth import Challenge, parse_challenges
         ("Basic", [("basic", {})]),
         ('Basic realm="basic-realm"', [("basic", {"realm": "basic-realm"})]),
         (
-            'Bearer realm="https://auth.example/token",service="registry",'
-            'scope="repository:a/b:pull,push"',
+            (
+                'Bearer realm="https://auth.example/token",service="registry",'
+                'scope="repository:a/b:pull,push"'
+            ),
             [
                 (
                     "bearer",

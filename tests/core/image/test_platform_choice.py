@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from wherry.errors import UsageError
+from wherry.errors import NotFound, UsageError
 from wherry.image.platform import choose_manifest, parse_platform, platform_of
 
 
@@ -54,21 +54,33 @@ def test_what_is_no_platform_is_refused(text: str) -> None:
         ("linux/arm64", ["linux/arm/v7", "linux/amd64"], "linux/arm/v7"),
         ("linux/arm/v7", ["linux/arm/v5", "linux/arm/v6"], "linux/arm/v6"),
         ("linux/arm/v7", ["linux/arm/v5", "linux/amd64"], "linux/arm/v5"),
-        ("linux/arm/v6", ["linux/arm/v7"], None),
         ("linux/amd64/v3", ["linux/amd64", "linux/amd64/v2"], "linux/amd64/v2"),
         ("linux/amd64/v3", ["linux/amd64", "linux/amd64/v4"], "linux/amd64"),
-        ("linux/amd64", ["linux/amd64/v2"], None),
-        ("linux/amd64", ["windows/amd64"], None),
         ("linux/amd64", ["unknown/unknown", "linux/amd64"], "linux/amd64"),
-        ("linux/amd64", ["unknown/unknown"], None),
     ],
 )
-def test_entry_that_fits_best_is_chosen(
-    wanted: str, offered: list[str], chosen: str | None
-) -> None:
+def test_entry_that_fits_best_is_chosen(wanted: str, offered: list[str], chosen: str) -> None:
     found = choose_manifest([entry(platform) for platform in offered], parse_platform(wanted))
 
-    assert (found["digest"] if found else None) == chosen
+    assert found["digest"] == chosen
+
+
+@pytest.mark.parametrize(
+    ("wanted", "offered", "hint"),
+    [
+        ("linux/arm/v6", ["linux/arm/v7"], "linux/arm/v7"),
+        ("linux/amd64", ["linux/amd64/v2", "linux/386/v9"], "linux/386/v9, linux/amd64/v2"),
+        ("linux/amd64", ["windows/amd64"], "windows/amd64"),
+        ("linux/amd64", ["unknown/unknown"], "no platform at all"),
+    ],
+)
+def test_index_without_a_fitting_entry_says_what_it_has(
+    wanted: str, offered: list[str], hint: str
+) -> None:
+    with pytest.raises(NotFound, match=f"no matching manifest for {wanted} in the") as missing:
+        choose_manifest([entry(platform) for platform in offered], parse_platform(wanted))
+
+    assert missing.value.hint == f"the image is made for {hint}"
 
 
 def test_entry_without_a_platform_is_the_last_resort() -> None:

@@ -302,9 +302,7 @@ def test_schema_1_is_refused_with_what_to_do(flaky: FlakyProxy, store: ImageStor
         pull(store, f"{flaky.host}/app")
 
 
-def test_artifact_that_is_no_image_is_refused(
-    registry: RegistryServer, store: ImageStore
-) -> None:
+def test_artifact_that_is_no_image_is_refused(registry: RegistryServer, store: ImageStore) -> None:
     image = make_image({"a": b"1"})
     document = json.loads(image.manifest)
     document["config"]["mediaType"] = "application/vnd.cncf.helm.config.v1+json"
