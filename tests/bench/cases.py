@@ -110,7 +110,7 @@ def ps(stage: Stage) -> Comparison:
 
 
 def pull(stage: Stage) -> Comparison:
-    """A image of the size of a base image from a registry on loopback into a store that does not have it."""
+    """An image from a registry on loopback, into a store that does not have it."""
     if stage.registry is None:
         raise CannotMeasure("docker-registry or skopeo is not installed")
     name = f"{stage.registry}/large:latest"
