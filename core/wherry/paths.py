@@ -123,6 +123,11 @@ def run_container(container_id: str) -> str:
     return os.path.join(run(), "containers", container_id)
 
 
+def run_secrets(container_id: str) -> str:
+    """The contents of a container's secrets: in memory, and kept from one run to the next."""
+    return os.path.join(run(), "secrets", container_id)
+
+
 def oci_root() -> str:
     """Where `wherry oci` keeps the state of containers that others manage."""
     return os.path.join(run(), "oci")

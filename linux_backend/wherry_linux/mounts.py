@@ -115,6 +115,10 @@ _STATVFS = {
 }
 
 
+# Our own option: the part of the source that is mounted.
+SUBPATH = "x-wherry.subpath="
+
+
 class Options:
     """The options of one mount, sorted by which system call they are for."""
 
@@ -125,6 +129,7 @@ class Options:
         self.recursive_clear = 0
         self.idmap = ""
         self.copy_up = False
+        self.subpath = ""
         data = []
         for option in options:
             if option in _FLAGS:
@@ -140,6 +145,8 @@ class Options:
                 self.idmap = option
             elif option == "tmpcopyup":
                 self.copy_up = True
+            elif option.startswith(SUBPATH):
+                self.subpath = option.removeprefix(SUBPATH)
             else:
                 data.append(option)
         self.data = ",".join(data)
@@ -151,13 +158,21 @@ def mount_into(root: int, entry: Mount, *, userns: int = -1) -> None:
     `userns` is the namespace whose maps an idmapped mount takes.
     """
     options = Options(entry.get("options") or [])
-    destination = posixpath.normpath("/" + entry["destination"])
+    destination = posixpath.normpath("/" + entry["destination"].lstrip("/"))
     fstype = entry.get("type", "")
     source = entry.get("source", "")
     is_bind = bool(options.flags & c.MS_BIND) or fstype == "bind"
     try:
         if is_bind:
             _bind(root, source, destination, options, userns)
+        elif fstype == "overlay" and options.subpath:
+            # Its source is a directory to mount it on for as long as it takes to find
+            # the part that is asked for: the destination may be a file.
+            mount_overlay(options, source)
+            mounted = Options(["bind", SUBPATH + options.subpath])
+            _bind(root, source, destination, mounted, userns)
+        elif fstype == "cgroup":
+            _mount_cgroups(root, destination, options)
         else:
             _mount_new(root, fstype, source or fstype, destination, options)
     except OSError as error:
@@ -177,7 +192,10 @@ def _mount_new(root: int, fstype: str, source: str, destination: str, options: O
     path = fd_path(target)
     saved = _save_for_copy_up(target) if options.copy_up else None
     try:
-        mount(source, path, fstype, options.flags & ~c.MS_REC, options.data)
+        if fstype == "overlay":
+            mount_overlay(options, path)
+        else:
+            mount(source, path, fstype, options.flags & ~c.MS_REC, options.data)
     finally:
         os.close(target)
     mounted = open_in_root(root, destination)
@@ -189,7 +207,93 @@ def _mount_new(root: int, fstype: str, source: str, destination: str, options: O
         os.close(mounted)
 
 
+def _mount_cgroups(root: int, destination: str, options: Options) -> None:
+    """`cgroup` in the spec: the version 2 tree, whichever version the host's tools use."""
+    try:
+        _mount_new(root, "cgroup2", "cgroup", destination, options)
+    except KernelError as error:
+        if error.errno not in (errno.EPERM, errno.EBUSY):
+            raise
+        # Without a control group namespace of its own it has to be the host's mount.
+        bound = Options(["rbind", "ro", "nosuid", "noexec", "nodev"])
+        _bind(root, "/sys/fs/cgroup", destination, bound, -1)
+
+
+def mount_overlay(options: Options, target: str) -> None:
+    """Mount an overlay whose options may be longer than the page that mount(2) takes."""
+    data = options.data
+    opened: list[int] = []
+    try:
+        if len(data) >= 4000:
+            data = _through_descriptors(data, opened)
+        mount("overlay", target, "overlay", options.flags, data)
+    finally:
+        for descriptor in opened:
+            os.close(descriptor)
+
+
+def _through_descriptors(data: str, opened: list[int]) -> str:
+    """`data` with each lower directory named by a short path to an open descriptor."""
+    shortened = []
+    for option in _split(data, ","):
+        name, _, value = option.partition("=")
+        if name == "lowerdir":
+            paths = []
+            for path in _split(value, ":"):
+                opened.append(os.open(_unescape(path), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
+                paths.append(fd_path(opened[-1]))
+            option = f"lowerdir={':'.join(paths)}"
+        shortened.append(option)
+    return ",".join(shortened)
+
+
+def _unescape(text: str) -> str:
+    return "\\".join(part.replace("\\", "") for part in text.split("\\\\"))
+
+
+def _split(text: str, separator: str) -> list[str]:
+    """`text` at the separators that no backslash precedes."""
+    parts: list[str] = []
+    for part in text.split(separator):
+        if parts and (len(parts[-1]) - len(parts[-1].rstrip("\\"))) % 2:
+            parts[-1] += separator + part
+        else:
+            parts.append(part)
+    return parts
+
+
+def _open_subpath(source: str, subpath: str) -> int:
+    """A descriptor of what lies at `subpath` in `source`, where no link leads out of it."""
+    directory = os.open(source, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        return openat2(
+            directory,
+            subpath,
+            os.O_PATH,
+            resolve=c.RESOLVE_BENEATH | c.RESOLVE_NO_MAGICLINKS,
+        )
+    except KernelError as error:
+        raise WherryError(
+            f"cannot access path {posixpath.join(source, subpath)}: "
+            + (
+                "it leads out of what is mounted"
+                if error.errno == errno.EXDEV
+                else os.strerror(error.errno)
+            )
+        ) from error
+    finally:
+        os.close(directory)
+
+
 def _bind(root: int, source: str, destination: str, options: Options, userns: int) -> None:
+    if options.subpath:
+        part = _open_subpath(source, options.subpath)
+        try:
+            options.subpath = ""
+            _bind(root, fd_path(part), destination, options, userns)
+        finally:
+            os.close(part)
+        return
     try:
         kind = os.stat(source).st_mode
     except OSError as error:

@@ -12,7 +12,14 @@ import stat
 
 from wherry.errors import KernelError, WherryError
 from wherry_linux import constants as c
-from wherry_linux.mounts import Options, fd_path, mount_into, open_in_root, remount_bind
+from wherry_linux.mounts import (
+    Options,
+    fd_path,
+    mount_into,
+    mount_overlay,
+    open_in_root,
+    remount_bind,
+)
 from wherry_linux.syscalls import mount, pivot_root, umount2
 
 TYPE_CHECKING = False
@@ -55,7 +62,7 @@ def mount_root(spec: Spec) -> int:
     if over is None:
         mount(root, root, "", c.MS_BIND | c.MS_REC)
     elif over["type"] == "overlay":
-        mount_overlay(over, root)
+        mount_overlay(Options(over.get("options") or []), root)
     else:
         options = Options(over.get("options") or [])
         mount(over.get("source", ""), root, over["type"], options.flags, options.data)
@@ -68,35 +75,6 @@ def root_mount(spec: Spec) -> Mount | None:
     """The spec's mount at "/", if it has one; it comes first."""
     mounts = spec.get("mounts") or []
     return mounts[0] if mounts and mounts[0]["destination"] == "/" else None
-
-
-def mount_overlay(entry: Mount, target: str) -> None:
-    """Mount an overlay whose options may be longer than the page that mount(2) takes."""
-    options = Options(entry.get("options") or [])
-    data = options.data
-    opened: list[int] = []
-    try:
-        if len(data) >= 4000:
-            data = _through_descriptors(data, opened)
-        mount("overlay", target, "overlay", options.flags, data)
-    finally:
-        for descriptor in opened:
-            os.close(descriptor)
-
-
-def _through_descriptors(data: str, opened: list[int]) -> str:
-    """`data` with each lower directory named by a short path to an open descriptor."""
-    shortened = []
-    for option in data.split(","):
-        name, _, value = option.partition("=")
-        if name == "lowerdir":
-            paths = []
-            for path in value.split(":"):
-                opened.append(os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
-                paths.append(fd_path(opened[-1]))
-            option = f"lowerdir={':'.join(paths)}"
-        shortened.append(option)
-    return ",".join(shortened)
 
 
 def mount_all(spec: Spec, root: int, userns: int) -> None:

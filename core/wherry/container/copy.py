@@ -212,6 +212,23 @@ def change_owner(directory: int, uid: int, gid: int) -> None:
     os.fchown(directory, uid, gid)
 
 
+def tree_size(path: str) -> int:
+    """The bytes that the files below `path` occupy, links counted once. Raises OSError."""
+    seen: set[tuple[int, int]] = set()
+    total = 0
+    waiting = [path]
+    while waiting:
+        with os.scandir(waiting.pop()) as entries:
+            for entry in entries:
+                found = entry.stat(follow_symlinks=False)
+                if entry.is_dir(follow_symlinks=False):
+                    waiting.append(entry.path)
+                elif found.st_nlink == 1 or (found.st_dev, found.st_ino) not in seen:
+                    seen.add((found.st_dev, found.st_ino))
+                    total += found.st_size
+    return total
+
+
 def empty_directory(directory: int) -> None:
     """Remove everything that `directory` holds."""
     _Removal(directory).empty(directory, 0)

@@ -1,9 +1,10 @@
 """A container's volumes, binds and image mounts, from the create body to runtime-spec.
 
-    create   resolve_mounts   what is mounted where; makes volumes. Kept in the record
-             prepare_mounts   fills empty volumes with the image's files (copy-up),
-                              changes owners (:U), makes room for overlays (:O)
-    start    start_mounts     the entries of runtime-spec's `mounts`
+    create_mounts    resolve_mounts   what is mounted where; makes volumes. Kept in the record
+                     prepare_mounts   fills empty volumes with the image's files (copy-up),
+                                      changes owners (:U), makes room for overlays (:O)
+    start_mounts     oci_mounts       the entries of runtime-spec's `mounts`
+                                      and what is written anew for each run: secrets, /etc/hosts
 
 tmpfs mounts need nothing of the host; wherry.container.default_mounts makes them.
 """
@@ -12,15 +13,22 @@ from __future__ import annotations
 
 import errno
 import os
-import posixpath
 import stat
 
 from wherry.container.copy import change_owner, copy_attributes, copy_tree, empty_directory
 from wherry.container.mount import clean_target, mounts_of, split_volume
 from wherry.container.overlay import overlay_mount
-from wherry.container.users import lookup_user
-from wherry.errors import KernelError, NotFound, Unsupported, UsageError, WherryError
-from wherry.files import Lock, make_dir
+from wherry.errors import (
+    CorruptState,
+    KernelError,
+    NotFound,
+    Unsupported,
+    UsageError,
+    WherryError,
+)
+from wherry.files import Lock, make_dir, read_json, remove_file, write_json
+from wherry.image.layers import layer_path
+from wherry.volume.store import ANONYMOUS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,17 +37,111 @@ if TYPE_CHECKING:
 
     from wherry.container.mount_points import MountPoint
     from wherry.container.spec import Mount as Asked
+    from wherry.container.store import Container, ContainerStore
     from wherry.oci.runtime_spec import Mount
     from wherry.runtime import Runtime
-    from wherry.volume.store import Volume, VolumeStore
+    from wherry.volume.store import Users, Volume, VolumeStore
 
+# In a container's directory, while it has no record: the anonymous volumes made for it.
+_DRAFT = "volumes.draft"
 _DIRECTORY = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0)
 
 SUBPATH = "x-wherry.subpath="
 """Our own option of a mount: the part of its source that is mounted, found when it is."""
 
 
+def create_mounts(
+    container: Container,
+    runtime: Runtime,
+    volumes: VolumeStore,
+    store: ContainerStore,
+    *,
+    secrets: Mapping[str, bytes],
+) -> list[MountPoint]:
+    """What a new container has mounted, ready to be used.
+
+    Call it within `volumes.held()`, and record the container before that ends: until
+    then nothing else knows that the volumes are used. Call `forget_draft` after that,
+    and `abandon` where it does not come to that.
+    """
+    points = resolve_mounts(
+        container.body,
+        volumes=volumes,
+        mounts_of_container=lambda name: store.find(name).record["Mounts"],
+        image_layers=_image_layers,
+        draft=container.path(_DRAFT),
+    )
+    prepare_mounts(
+        points,
+        directory=container.directory,
+        lower=lower_directories(container),
+        user=container.body.get("User") or "",
+        runtime=runtime,
+        volumes=volumes,
+    )
+    if (container.body.get("Wherry") or {}).get("Secrets"):
+        from wherry.secrets import keep_secrets
+
+        keep_secrets(container.id, container.body, secrets, runtime)
+    return points
+
+
+def start_mounts(
+    container: Container, runtime: Runtime, volumes: VolumeStore, store: ContainerStore
+) -> list[Mount]:
+    """The entries of runtime-spec's `mounts` for a container that is about to start."""
+    from wherry.network.files import file_mounts
+
+    mounts = oci_mounts(
+        container.record["Mounts"],
+        directory=container.directory,
+        volumes=volumes,
+        layer_path=layer_path,
+    )
+    if (container.body.get("Wherry") or {}).get("Secrets"):
+        from wherry.secrets import secret_mounts
+
+        mounts += secret_mounts(container.id, container.body, runtime)
+    taken = {mount["destination"] for mount in mounts}
+    return mounts + [
+        mount for mount in file_mounts(container, store) if mount["destination"] not in taken
+    ]
+
+
+def lower_directories(container: Container) -> list[str]:
+    """What a container's root file system is made of, the topmost first."""
+    if rootfs := (container.body.get("Wherry") or {}).get("Rootfs"):
+        return [rootfs]
+    return [layer_path(diff_id) for diff_id in reversed(container.record["Layers"])]
+
+
+def _image_layers(name: str) -> Sequence[str]:
+    from wherry.image.layers import missing_layers
+    from wherry.image.store import ImageStore
+
+    image = ImageStore().find(name)
+    if missing_layers(image):
+        raise NotFound(
+            f"image {name} is not unpacked", hint=f"`wherry pull {name}` unpacks it"
+        )
+    return image.diff_ids
+
+
 # ---- create ----
+
+
+def forget_draft(container: Container) -> None:
+    """The container is recorded: its volumes live as long as it does, or longer."""
+    remove_file(container.path(_DRAFT))
+
+
+def abandon(directory: str, volumes: VolumeStore, users: Users) -> None:
+    """Remove the anonymous volumes of a container that has not come to be."""
+    try:
+        names = read_json(os.path.join(directory, _DRAFT))
+    except (FileNotFoundError, CorruptState):
+        return
+    volumes.remove_unused(names, users)
 
 
 def resolve_mounts(
@@ -48,12 +150,13 @@ def resolve_mounts(
     volumes: VolumeStore,
     mounts_of_container: Callable[[str], Sequence[MountPoint]],
     image_layers: Callable[[str], Sequence[str]],
+    draft: str = "",
 ) -> list[MountPoint]:
     """Everything that is mounted in a new container; volumes that are not there are made.
 
-    Call it within `volumes.held()`, and record the container before that ends. `body` is
-    merged with its image's config. `mounts_of_container` knows the mounts of the
-    containers of `--volumes-from`, `image_layers` the diff ids of `type=image`.
+    `body` is merged with its image's config. `mounts_of_container` knows the mounts of
+    the containers of `--volumes-from`, `image_layers` the diff ids of `type=image`. The
+    names of anonymous volumes are in the file `draft` before they are made.
     """
     host = body.get("HostConfig") or {}
     points: dict[str, MountPoint] = {}
@@ -66,9 +169,16 @@ def resolve_mounts(
         target = clean_target(asked["Target"])
         # A VOLUME of the image gives way to what --volumes-from has brought.
         if position < explicit or target not in points:
-            points[target] = _resolve(asked, target, volumes, image_layers)
+            points[target] = _resolve(asked, target, image_layers)
             if mode := modes.get(target) or ("z" if _is_asked_volume(asked) else ""):
                 points[target]["Mode"] = mode
+    anonymous = anonymous_volumes(list(points.values()))
+    if anonymous and draft:
+        write_json(draft, anonymous)
+    for point in points.values():
+        # --volumes-from brings volumes that are there.
+        if point["Type"] == "volume" and not point["Source"]:
+            _make_volume(point, volumes)
     return list(points.values())
 
 
@@ -107,7 +217,6 @@ def _points_from(
 def _resolve(
     asked: Asked,
     target: str,
-    volumes: VolumeStore,
     image_layers: Callable[[str], Sequence[str]],
 ) -> MountPoint:
     point: MountPoint = {
@@ -123,28 +232,31 @@ def _resolve(
         point["Source"] = _bind_source(asked)
         point["Propagation"] = (asked.get("BindOptions") or {}).get("Propagation") or "rprivate"
     elif asked["Type"] == "volume":
-        _resolve_volume(point, asked, volumes)
+        given = asked.get("VolumeOptions") or {}
+        point.update({"Name": asked.get("Source") or os.urandom(32).hex(), "Driver": "local"})
+        if not asked.get("Source"):
+            point["Anonymous"] = True
+        if not given.get("NoCopy") and not given.get("Subpath"):
+            point["CopyUp"] = True
     elif asked["Type"] == "image":
         point["Source"] = asked["Source"]
         point["Layers"] = list(image_layers(asked["Source"]))
     return point
 
 
-def _resolve_volume(point: MountPoint, asked: Asked, volumes: VolumeStore) -> None:
-    given = asked.get("VolumeOptions") or {}
+def _make_volume(point: MountPoint, volumes: VolumeStore) -> None:
+    given = point["Spec"].get("VolumeOptions") or {}
     driver = given.get("DriverConfig") or {}
-    name = asked.get("Source") or ""
+    labels = given.get("Labels")
+    if point.get("Anonymous"):
+        labels = {**(labels or {}), ANONYMOUS: ""}
     volume = volumes.create(
-        name,
+        point["Name"],
         driver=driver.get("Name") or "",
         options=driver.get("Options"),
-        labels=given.get("Labels"),
+        labels=labels,
     )
-    point.update({"Name": volume.name, "Source": volume.mountpoint, "Driver": "local"})
-    if not name:
-        point["Anonymous"] = True
-    if not given.get("NoCopy") and not given.get("Subpath"):
-        point["CopyUp"] = True
+    point["Source"] = volume.mountpoint
 
 
 def _bind_source(asked: Asked) -> str:
@@ -356,6 +468,8 @@ def _move_in(volume: Volume, data: int) -> None:
 
 
 def _user_ids(user: str, root: int, runtime: Runtime) -> tuple[int, int]:
+    from wherry.container.users import lookup_user
+
     texts = [_read_in_root(root, path, runtime) for path in ("/etc/passwd", "/etc/group")]
     return lookup_user(user, *texts)
 
@@ -390,7 +504,7 @@ def _overlay_directories(points: Sequence[MountPoint], directory: str) -> list[t
     """The (directory, source whose attributes it takes) of the points that are overlays."""
     found = []
     for position, point in enumerate(points):
-        if point["Type"] == "image" and point["RW"]:
+        if point["Type"] == "image":
             found.append((_overlay_directory(directory, position), ""))
         elif (point["Spec"].get("Wherry") or {}).get("Overlay"):
             found.append((_overlay_directory(directory, position), point["Source"]))
@@ -415,14 +529,14 @@ def _make_overlays(overlays: Sequence[tuple[str, str]]) -> None:
 # ---- start ----
 
 
-def start_mounts(
+def oci_mounts(
     points: Sequence[MountPoint],
     *,
     directory: str,
     volumes: VolumeStore,
     layer_path: Callable[[str], str],
 ) -> list[Mount]:
-    """The entries of runtime-spec's `mounts` for a container that is about to start."""
+    """The volumes, binds and image mounts of a container that is about to start."""
     mounts: list[Mount] = []
     for position, point in enumerate(points):
         if point["Type"] == "tmpfs":
@@ -446,6 +560,8 @@ def _start_mount(
     if point["Type"] == "image":
         lower = [layer_path(diff_id) for diff_id in reversed(point["Layers"])]
         mount = overlay_mount(target, lower, upper=upper, work=work, options=access)
+        # Where it is mounted for as long as it takes to find a part of it.
+        mount["source"] = overlay
         subpath = (asked.get("ImageOptions") or {}).get("Subpath")
     elif point["Type"] == "volume":
         volume = volumes.find(point["Name"])
@@ -456,6 +572,10 @@ def _start_mount(
             access = _access(point)
         mount["options"] += access
         subpath = (asked.get("VolumeOptions") or {}).get("Subpath")
+        if subpath and volume.files is None:
+            raise Unsupported(
+                f"volume-subpath needs a volume of files, and {volume.name} is a mount of its own"
+            )
     else:
         source = _bind_source(asked)
         if own.get("Overlay"):

@@ -20,8 +20,8 @@ import os
 import time
 
 from wherry import paths
-from wherry.container.mount import check_volume_name
 from wherry.container.copy import remove_tree
+from wherry.container.mount import check_volume_name
 from wherry.errors import Conflict, CorruptState, NotFound, Unsupported, UsageError
 from wherry.files import Lock, make_dir, read_json, storage_error, write_json
 from wherry.values import value
@@ -224,40 +224,45 @@ class VolumeStore:
         except FileNotFoundError:
             return []
 
-    def remove(self, names: Sequence[str], users: Users, *, force: bool = False) -> list[str]:
-        """Remove volumes; those that were there. Raises Conflict where a container uses one.
+    def remove(self, name: str, users: Users, *, force: bool = False) -> bool:
+        """Remove a volume; whether it was there. Raises Conflict where a container uses it.
 
         `users` tells which containers use which volumes. `force` takes a missing volume
         for a removed one.
         """
-        doomed = []
+        check_volume_name(name)
+        with Lock(make_dir(self.root, 0o711)):
+            if holders := users().get(name):
+                raise Conflict(
+                    f"remove {name}: volume is in use - [{', '.join(holders)}]",
+                    hint="remove the container first: `wherry rm`",
+                )
+            # A damaged record must not keep its volume from being removed.
+            if not os.path.isdir(os.path.join(self.root, name)):
+                if force:
+                    return False
+                self.find(name)
+            grave = self._bury(name)
+        self._delete(grave)
+        return True
+
+    def remove_unused(self, names: Sequence[str], users: Users) -> list[str]:
+        """Remove those volumes that no container uses; the names of the removed."""
         with Lock(make_dir(self.root, 0o711)):
             used = users()
-            for name in names:
-                if holders := used.get(name):
-                    raise Conflict(
-                        f"remove {name}: volume is in use - [{', '.join(holders)}]",
-                        hint="remove the container first: `wherry rm`",
-                    )
-            for name in names:
-                try:
-                    self._check_exists(name)
-                except NotFound:
-                    if force:
-                        continue
-                    raise
-                grave = os.path.join(self.root, f".{name}.{os.getpid()}")
-                os.rename(os.path.join(self.root, name), grave)
-                doomed.append((name, grave))
-        for _, grave in doomed:
+            graves = {
+                name: self._bury(name)
+                for name in names
+                if not used.get(name) and os.path.isdir(os.path.join(self.root, name))
+            }
+        for grave in graves.values():
             self._delete(grave)
-        return [name for name, _ in doomed]
+        return list(graves)
 
-    def _check_exists(self, name: str) -> None:
-        # A damaged record must not keep its volume from being removed.
-        check_volume_name(name)
-        if not os.path.isdir(os.path.join(self.root, name)):
-            self.find(name)
+    def _bury(self, name: str) -> str:
+        grave = os.path.join(self.root, f".{name}.{os.getpid()}")
+        os.rename(os.path.join(self.root, name), grave)
+        return grave
 
     def _delete(self, directory: str) -> None:
         try:
@@ -287,7 +292,8 @@ def _check_options(options: Mapping[str, str]) -> None:
                 hint="-o type=tmpfs -o device=tmpfs -o o=size=… makes a volume in memory",
             )
         if key not in _OPTIONS:
-            raise UsageError(f'invalid option: "{key}"', hint=f"the options are {', '.join(_OPTIONS)}")
+            known = ", ".join(_OPTIONS)
+            raise UsageError(f'invalid option: "{key}"', hint=f"the options are {known}")
     if not options:
         return
     for key in ("device", "type"):

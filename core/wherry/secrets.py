@@ -1,0 +1,239 @@
+"""Secrets: what a container may read, and what is never in its record, image or history.
+
+    DATA/secrets/<name>.json      `wherry secret create`
+    RUN/secrets/<container>/<n>   the content of a container's n-th secret, as it is mounted
+
+RUN is memory: after a reboot, contents come from the first place, or are gone.
+"""
+
+from __future__ import annotations
+
+import binascii
+import os
+import time
+
+from wherry import paths
+from wherry.container.copy import remove_tree
+from wherry.errors import Conflict, CorruptState, NotFound, UsageError
+from wherry.files import Lock, make_dir, read_json, remove_file, write_atomic, write_json
+from wherry.values import value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    from wherry.oci.runtime_spec import Mount
+    from wherry.runtime import Runtime
+
+LARGEST = 500 << 10
+_NAME = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-")
+
+
+# ---- of a container ----
+
+
+def keep_secrets(
+    container_id: str, body: Mapping[str, Any], contents: Mapping[str, bytes], runtime: Runtime
+) -> None:
+    """Put a container's secrets where its runs find them; stored ones by their names."""
+    directory = make_dir(paths.run_secrets(container_id), 0o711)
+    owners: list[tuple[str, int, int]] = []
+    for number, secret in enumerate(body["Wherry"]["Secrets"]):
+        name = secret["Name"]
+        content = contents[name] if name in contents else SecretStore().read(name)
+        path = os.path.join(directory, str(number))
+        if secret["Type"] == "env":
+            write_atomic(path, content)
+            continue
+        write_atomic(path, content, mode=secret.get("Mode", 0o444))
+        os.chmod(path, secret.get("Mode", 0o444))
+        if secret.get("UID") or secret.get("GID"):
+            owners.append((path, secret.get("UID", 0), secret.get("GID", 0)))
+
+    def give() -> None:
+        for path, uid, gid in owners:
+            os.chown(path, uid, gid)
+
+    if owners:
+        runtime.unshared(give)
+
+
+def forget_secrets(container_id: str) -> None:
+    """The container is removed."""
+    remove_tree(paths.run_secrets(container_id))
+
+
+def secret_mounts(container_id: str, body: Mapping[str, Any], runtime: Runtime) -> list[Mount]:
+    """The mounts of a container's secrets for its next run."""
+    return [
+        {
+            "destination": secret["Target"],
+            "type": "bind",
+            "source": path,
+            "options": ["rbind", "rprivate", "ro", "nosuid", "noexec", "nodev"],
+        }
+        for secret, path in _kept(container_id, body, runtime)
+        if secret["Type"] != "env"
+    ]
+
+
+def secret_env(container_id: str, body: Mapping[str, Any], runtime: Runtime) -> list[str]:
+    """The variables (`NAME=content`) of a container's secrets of type env."""
+    variables = []
+    for secret, path in _kept(container_id, body, runtime):
+        if secret["Type"] == "env":
+            with open(path, "rb") as file:
+                variables.append(f"{secret['Target']}={os.fsdecode(file.read())}")
+    return variables
+
+
+def _kept(
+    container_id: str, body: Mapping[str, Any], runtime: Runtime
+) -> list[tuple[Mapping[str, Any], str]]:
+    """A container's secrets, each with the path of its content."""
+    secrets = (body.get("Wherry") or {}).get("Secrets") or ()
+    directory = paths.run_secrets(container_id)
+    kept = [
+        (secret, os.path.join(directory, str(number))) for number, secret in enumerate(secrets)
+    ]
+    if not all(os.path.exists(path) for _, path in kept):
+        try:
+            keep_secrets(container_id, body, {}, runtime)
+        except NotFound as error:
+            raise NotFound(
+                f"{error.message}: a reboot has taken the container's secrets",
+                hint="create the container again, or keep the secret with `wherry secret create`",
+            ) from error
+    return kept
+
+
+# ---- kept by name ----
+
+
+@value
+class Secret:
+    """A secret that was given a name; its content is read apart."""
+
+    name: str
+    id: str
+    created: str
+    updated: str
+    labels: Mapping[str, str]
+
+    def inspect(self) -> dict[str, Any]:
+        """What podman's `secret inspect` shows."""
+        return {
+            "ID": self.id,
+            "CreatedAt": self.created,
+            "UpdatedAt": self.updated,
+            "Spec": {
+                "Name": self.name,
+                "Driver": {"Name": "file", "Options": {}},
+                "Labels": dict(self.labels),
+            },
+        }
+
+
+class SecretStore:
+    """The secrets below `root`, readable by this user alone."""
+
+    def __init__(self, root: str | None = None) -> None:
+        self.root = root or paths.secrets()
+
+    def create(
+        self,
+        name: str,
+        content: bytes,
+        *,
+        labels: Mapping[str, str] | None = None,
+        replace: bool = False,
+    ) -> Secret:
+        """Keep `content` as `name`. Raises Conflict where the name is taken."""
+        _check_name(name)
+        if not 0 < len(content) <= LARGEST:
+            raise UsageError("secret data must be larger than 0 and less than 512000 bytes")
+        now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        with Lock(make_dir(self.root)):
+            try:
+                old = self.find(name)
+            except NotFound:
+                old = None
+            if old is not None and not replace:
+                raise Conflict(
+                    f"secret name in use: {name}", hint="--replace gives it another content"
+                )
+            fields = {
+                "ID": old.id if old else os.urandom(12).hex() + "0",
+                "CreatedAt": old.created if old else now,
+                "UpdatedAt": now,
+                "Labels": dict(labels or {}),
+                "Data": binascii.b2a_base64(content, newline=False).decode(),
+            }
+            write_json(self._path(name), fields, sync=True)
+        return self.find(name)
+
+    def _path(self, name: str) -> str:
+        return os.path.join(self.root, f"{name}.json")
+
+    def _fields(self, name: str) -> Mapping[str, Any]:
+        _check_name(name)
+        try:
+            fields: Mapping[str, Any] = read_json(self._path(name))
+        except FileNotFoundError:
+            raise NotFound(
+                f"No such secret: {name}", hint="`wherry secret ls` lists them"
+            ) from None
+        return fields
+
+    def read(self, name: str) -> bytes:
+        """The content of the secret `name`. Raises NotFound."""
+        try:
+            return binascii.a2b_base64(self._fields(name)["Data"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise CorruptState(f"{self._path(name)} is damaged: {error}") from error
+
+    def find(self, name: str) -> Secret:
+        """The secret with this name, id or unique beginning of an id. Raises NotFound."""
+        try:
+            return self._load(name)
+        except NotFound:
+            found = [secret for secret in self.secrets() if secret.id.startswith(name)]
+            if len(found) == 1:
+                return found[0]
+            raise
+
+    def _load(self, name: str) -> Secret:
+        fields = self._fields(name)
+        try:
+            return Secret(
+                name=name,
+                id=fields["ID"],
+                created=fields["CreatedAt"],
+                updated=fields["UpdatedAt"],
+                labels=fields["Labels"],
+            )
+        except (KeyError, TypeError) as error:
+            raise CorruptState(f"{self._path(name)} is damaged: {error}") from error
+
+    def secrets(self) -> list[Secret]:
+        """All secrets, by name."""
+        try:
+            names = sorted(os.listdir(self.root))
+        except FileNotFoundError:
+            return []
+        return [self._load(name[:-5]) for name in names if name.endswith(".json")]
+
+    def remove(self, name: str) -> str:
+        """Remove a secret; its id. Containers that have it keep it. Raises NotFound."""
+        with Lock(make_dir(self.root)):
+            secret = self.find(name)
+            remove_file(self._path(secret.name))
+        return secret.id
+
+
+def _check_name(name: str) -> None:
+    if not (0 < len(name) < 254 and _NAME.issuperset(name) and name[0] != "."):
+        raise UsageError(
+            f"secret name {name!r} can only include alphanumeric, '.', '_' and '-' characters"
+        )

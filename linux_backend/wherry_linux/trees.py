@@ -1,0 +1,61 @@
+"""The files of a running container, seen from outside of it."""
+
+from __future__ import annotations
+
+import os
+
+from wherry.errors import Conflict
+from wherry_linux.constants import CLONE_NEWUSER
+from wherry_linux.syscalls import libc, setns
+from wherry_linux.userns import read_all, report, unwrap
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+
+def in_container(pid: int, function: Callable[[int], Any]) -> Any:
+    """`function()` of a descriptor of process `pid`'s root directory, with its ids.
+
+    It is run by a forked child in that process's user namespace, which keeps our mount
+    namespace and our root directory. The descriptor is taken before, since from inside
+    the container's user namespace its processes cannot be looked at.
+    """
+    try:
+        root = os.open(f"/proc/{pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        namespace = os.open(f"/proc/{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
+    except (FileNotFoundError, ProcessLookupError):
+        raise Conflict(f"process {pid} of the container has ended") from None
+    try:
+        if os.path.samestat(os.fstat(namespace), os.stat("/proc/self/ns/user")):
+            return function(root)
+        return _in_namespace(namespace, lambda: function(root))
+    finally:
+        os.close(root)
+        os.close(namespace)
+
+
+def _in_namespace(namespace: int, function: Callable[[], Any]) -> Any:
+    reader, writer = os.pipe2(os.O_CLOEXEC)
+    child = os.fork()
+    if child == 0:
+        os.close(reader)
+        report(writer, lambda: _enter(namespace, function))
+        os._exit(0)
+    os.close(writer)
+    try:
+        answer = read_all(reader)
+    finally:
+        os.close(reader)
+        os.waitpid(child, 0)
+    return unwrap(answer)
+
+
+def _enter(namespace: int, function: Callable[[], Any]) -> Any:
+    setns(namespace, CLONE_NEWUSER)
+    # Denied where a single id is mapped; there is no group to give up then.
+    libc.setgroups(0, None)
+    os.setresgid(0, 0, 0)
+    os.setresuid(0, 0, 0)
+    return function()
