@@ -42,3 +42,10 @@ def detach_keys(given: str) -> str:
     from wherry.config_file import ConfigFile
 
     return ConfigFile().text("detachKeys")
+
+
+def moment(nanoseconds: int) -> str:
+    """A `--since` or `--until` that means the same at any later time; "" for 0."""
+    if not nanoseconds:
+        return ""
+    return f"{nanoseconds // 1_000_000_000}.{nanoseconds % 1_000_000_000:09d}"

@@ -6,6 +6,7 @@ import os
 import sys
 
 from wherry.backend import Command, execute
+from wherry.cli import common
 from wherry.cli.grammar import argument, command, option
 from wherry.container.ports import port_key
 from wherry.errors import UsageError, WherryError
@@ -66,18 +67,12 @@ def logs(
         container=container,
         details=details,
         follow=follow,
-        since=_moment(first),
+        since=common.moment(first),
         tail=tail,
         timestamps=timestamps,
-        until=_moment(last),
+        until=common.moment(last),
     )
     return execute(Command(argv=argv, action=action))
-
-
-def _moment(nanoseconds: int) -> str:
-    if not nanoseconds:
-        return ""
-    return f"{nanoseconds // 1_000_000_000}.{nanoseconds % 1_000_000_000:09d}"
 
 
 def _print_record(record: dict[str, Any], *, details: bool, timestamps: bool) -> None:

@@ -6,9 +6,9 @@ import sys
 
 from wherry.backend import Command, execute
 from wherry.cli import common
-from wherry.cli.filters import parse_filters
 from wherry.cli.grammar import command, option
 from wherry.errors import UsageError, WherryError
+from wherry.filters import parse_filters
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

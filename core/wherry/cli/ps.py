@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from wherry.backend import Command, execute
 from wherry.cli import common
-from wherry.cli.filters import parse_filters
 from wherry.cli.grammar import command, option
 from wherry.cli.tables import Table, label_fields, print_rows, short_id
 from wherry.config_file import ConfigFile
+from wherry.filters import parse_filters
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -11,15 +11,15 @@ from __future__ import annotations
 import sys
 
 from wherry.cli.each import complain
-from wherry.cli.filters import matches, parse_boolean, parse_filters
 from wherry.cli.grammar import argument, command, option
 from wherry.cli.tables import Table, print_rows
 from wherry.errors import UsageError, WherryError
+from wherry.filters import matches, parse_boolean, parse_filters
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from wherry.cli.filters import Filters
     from wherry.config_file import ConfigFile
+    from wherry.filters import Filters
     from wherry.image.auth import Credentials
     from wherry.image.search import Found
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from wherry.backend import Command, execute
 from wherry.cli import common
-from wherry.cli.filters import parse_filters
 from wherry.cli.grammar import argument, command, option
 from wherry.cli.options import read_label, read_pair
 from wherry.errors import UsageError
+from wherry.filters import parse_filters
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ def check_body(body: CreateBody) -> None:
     """Raise UsageError where the parts of a body contradict each other or docker's rules."""
     host = body.get("HostConfig") or {}
     _check_config(body)
-    _check_lifetime(body, host)
+    check_lifetime(body, host)
     _check_modes(body, host)
     check_resources(host)
     _check_security(host)
@@ -55,7 +55,8 @@ def _check_config(body: CreateBody) -> None:
         port_key(port)
 
 
-def _check_lifetime(body: CreateBody, host: HostConfig) -> None:
+def check_lifetime(body: CreateBody, host: HostConfig) -> None:
+    """Raise UsageError where what is to happen at the end of a run contradicts itself."""
     policy = host.get("RestartPolicy") or {}
     check_restart_policy(policy)
     if host.get("AutoRemove") and policy.get("Name") not in (None, "", "no"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from wherry.cli.filters import (
+from wherry.filters import (
     matches,
     matches_exactly,
     matches_id,
