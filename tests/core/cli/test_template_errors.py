@@ -126,6 +126,11 @@ def test_template_that_includes_itself_is_stopped() -> None:
         template.render(None)
 
 
+def test_template_that_is_nested_without_end_is_refused() -> None:
+    with pytest.raises(TemplateError, match="nested too deeply"):
+        parse_template("{{" + "(" * 5000 + "1" + ")" * 5000 + "}}")
+
+
 def test_attributes_of_strings_and_private_ones_are_out_of_reach() -> None:
     class Thing:
         Name = "thing"

@@ -79,7 +79,8 @@ _MAPS = _names(
 )
 _STRING_MAPS = _names(
     """
-    Annotations Attributes Data Details DriverOpts Labels LogConfig.Config Options StorageOpt Sysctls Tmpfs
+    Annotations Attributes Data Details DriverOpts Labels LogConfig.Config Options
+    StorageOpt Sysctls Tmpfs
     """
 )
 _ALL_MAPS = _MAPS | _STRING_MAPS

@@ -127,7 +127,9 @@ class _Evaluator:
         known = len(self.variables)
         items = self.items(node, self.value(dot, node.pipe))
         inside = len(self.variables)
+        is_empty = True
         for index, item in items:
+            is_empty = False
             self.bind(node.pipe, index, item)
             try:
                 self.walk(item, node.body)
@@ -137,11 +139,11 @@ class _Evaluator:
                 continue
             finally:
                 del self.variables[inside:]
-        if not items:
+        if is_empty:
             self.walk(dot, node.otherwise)
         del self.variables[known:]
 
-    def items(self, node: Range, value: Any) -> list[tuple[Any, Any]]:
+    def items(self, node: Range, value: Any) -> Iterable[tuple[Any, Any]]:
         """What a range goes through: each item with its index or key."""
         match value:
             case None:
@@ -149,13 +151,13 @@ class _Evaluator:
             case dict() if not isinstance(value, Struct):
                 return sorted(value.items(), key=lambda pair: pair[0])
             case list() | tuple():
-                return list(enumerate(value))
+                return enumerate(value)
             case int() if not isinstance(value, bool):
                 if len(node.pipe.variables) > 1:
                     raise self.error(
                         node.pipe, f"can't use {value} to iterate over more than one variable"
                     )
-                return [(number, number) for number in range(value)]
+                return enumerate(range(value))
         raise self.error(node.pipe, f"range can't iterate over {show(value)}")
 
     def bind(self, pipe: Pipe, index: Any, item: Any) -> None:

@@ -73,7 +73,7 @@ def tokens(name: str, text: str) -> Iterator[Token]:
         if plain:
             yield Token(kind="text", text=plain, offset=position)
         if opening < 0:
-            yield Token(kind="end", text="", offset=len(text))
+            yield Token(kind="eof", text="", offset=len(text))
             return
         if _COMMENT.match(text, opening + 2):
             position, trim = _skip_comment(name, text, opening)
