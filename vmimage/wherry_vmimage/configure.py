@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from wherry.oci.image_spec import Descriptor
-
     from wherry_vmimage.deb import Deb
     from wherry_vmimage.packages import Package
     from wherry_vmimage.tree import Tree
@@ -39,12 +38,12 @@ configure() {{
 }}
 """
 
-# What tells nothing about the system: logs, caches, and the backups of each tool's last change.
+# What tells nothing about the system: logs, caches, and the backups of each tool's last
+# change. A log that some program expects to find stays, empty.
 _EPILOGUE = """\
-apt-get clean 2>/dev/null || true
-for directory in /var/log /var/cache/ldconfig /var/lib/apt/lists /tmp /var/tmp /run; do
-    find "$directory" -xdev -mindepth 1 -type f -delete 2>/dev/null || true
-done
+find /var/log -type f '(' -name '*.log' -o -path '/var/log/apt/*' ')' -delete
+find /var/log -type f -size +0 -exec truncate -s 0 '{}' +
+find /var/cache/ldconfig /var/lib/apt/lists /tmp /var/tmp /run -xdev -type f -delete || true
 rm -f /var/lib/dpkg/*-old /var/cache/debconf/*-old /var/cache/apt/*.bin
 rm -f /etc/passwd- /etc/group- /etc/shadow- /etc/gshadow- /etc/subuid- /etc/subgid- /etc/.pwd.lock
 """

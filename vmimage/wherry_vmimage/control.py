@@ -67,7 +67,8 @@ Alternatives = tuple[Relation, ...]
 _RELATION = re.compile(
     r"""(?P<name>[A-Za-z0-9][A-Za-z0-9+.-]*)
         (?: : (?P<qualifier>[A-Za-z0-9-]+) )?
-        (?: \s* \( \s* (?P<operator><<|<=|>=|>>|=|<|>) \s* (?P<version>[A-Za-z0-9.+:~-]+) \s* \) )?""",
+        (?: \s* \( \s* (?P<operator><<|<=|>=|>>|=|<|>) \s*
+                       (?P<version>[A-Za-z0-9.+:~-]+) \s* \) )?""",
     re.VERBOSE,
 )
 # "<" and ">" are the old spelling of "<=" and ">=".

@@ -41,7 +41,7 @@ def split_clearsigned(content: bytes) -> tuple[bytes, bytes]:
     Nothing may stand before or after: it would look signed and not be.
     """
     match = _CLEARSIGNED.fullmatch(content.replace(b"\r\n", b"\n"))
-    if match is None or b"\n-----BEGIN PGP" in match["text"]:
+    if match is None or content.count(b"-----BEGIN PGP") != 2:
         raise CorruptState("it is not a clear-signed file")
     lines = match["text"].split(b"\n")
     # Trailing blanks are not signed, and dashes are escaped.
