@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 from wherry.cli.template.documents import Struct
@@ -246,13 +247,15 @@ class _Spec:
 
     def float(self, value: float) -> str:
         verb = "g" if self.verb == "v" else self.verb
-        if verb not in "eEfFgG":
+        if verb not in "eEfFgGxXb":
             return self.bad_verb(value)
         sign = self.sign(negative=str(value).startswith("-"))
         if value != value or value in (float("inf"), float("-inf")):
             self.zero = False
             return self.pad("NaN" if value != value else f"{sign or '+'}Inf")
-        if verb in "gG" and self.precision is None and not self.sharp:
+        if verb in "xXb":
+            digits = _binary_digits(value, verb, self.precision)
+        elif verb in "gG" and self.precision is None and not self.sharp:
             digits = _shortest(abs(value))
             digits = digits.upper() if verb == "G" else digits
         else:
@@ -332,6 +335,25 @@ def _shortest(value: float) -> str:
     power = point - 1
     fraction = f".{digits[1:]}" if len(digits) > 1 else ""
     return f"{digits[0]}{fraction}e{'-' if power < 0 else '+'}{abs(power):02d}"
+
+
+def _binary_digits(value: float, verb: str, precision: int | None) -> str:
+    """`value` as a power of two and its factor: `0x1.8p+01`, or for %b `6755399441055744p-51`."""
+    fraction, exponent = math.frexp(abs(value))
+    factor = int(fraction * 2**53)
+    if verb == "b":
+        return f"{factor}p{exponent - 53 if factor else -1074:+d}"
+    if precision is not None and precision < 13:
+        unit = 1 << (52 - 4 * precision)
+        factor = round(factor / unit) * unit
+        if factor >= 2**53:
+            factor, exponent = factor // 2, exponent + 1
+    digits = f"{factor:014x}"
+    rest = digits[1:].rstrip("0") if precision is None else digits[1:].ljust(precision, "0")
+    rest = rest if precision is None else rest[:precision]
+    point = "." if rest else ""
+    text = f"0x{digits[0]}{point}{rest}p{exponent - 1 if factor else 0:+03d}"
+    return text.upper() if verb == "X" else text
 
 
 def _character(point: int) -> str:
