@@ -125,11 +125,12 @@ def _kernel_objects() -> set[str]:
     """What wherry makes in the kernel that has a name: cgroups, network links, namespaces."""
     found = set()
     for directory, names, _ in os.walk("/sys/fs/cgroup"):
-        # A cgroup that is in use belongs to a test that runs beside this one.
+        # Below `wherry`, which itself stays. A group that is in use belongs to a test that
+        # runs beside this one.
         found |= {
             f"cgroup {directory}/{name}"
             for name in names
-            if "wherry" in f"{directory}/{name}" and not _read(f"{directory}/{name}/cgroup.procs")
+            if "/wherry/" in f"{directory}/" and not _read(f"{directory}/{name}/cgroup.procs")
         }
     found |= {f"link {name}" for name in _names("/sys/class/net") if name.startswith("wherry")}
     found |= {f"network namespace {name}" for name in _names("/run/netns") if "wherry" in name}
