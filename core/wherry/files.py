@@ -92,17 +92,25 @@ class Lock:
     may be a directory, which is then its own lock file.
     """
 
-    def __init__(self, path: str, *, shared: bool = False, wait: bool = True) -> None:
-        """`wait=False` raises Conflict where another process holds it."""
+    def __init__(
+        self, path: str, *, shared: bool = False, wait: bool = True, create: bool = True
+    ) -> None:
+        """`wait=False` raises Conflict where another process holds it.
+
+        A missing file is made unless `create` is False, which raises FileNotFoundError.
+        """
         self._path = path
         self._shared = shared
         self._wait = wait
+        self._create = create
         self._descriptor = -1
 
     def __enter__(self) -> Lock:
         try:
             self._descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
+            if not self._create:
+                raise
             self._descriptor = os.open(
                 self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
             )

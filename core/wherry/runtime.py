@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from wherry.container.store import Container
     from wherry.container.wire import Connection
     from wherry.files import Lock
-    from wherry.oci.runtime_spec import IDMapping, LinuxSeccomp, Process, Spec
+    from wherry.oci.runtime_spec import IDMapping, LinuxResources, LinuxSeccomp, Mount, Process, Spec
 
     class Keeper(Protocol):
         """What a container's monitor leaves to the engine."""
@@ -73,6 +73,24 @@ if TYPE_CHECKING:
         def mount_overlay(self, lower: Sequence[str], upper: str, work: str, target: str) -> None:
             """Mount an overlay; only within `unshared(mounts=True)`."""
 
+        def mount_into(self, root: int, entry: Mount) -> None:
+            """Make a mount below the directory that `root` holds, following no link out of it."""
+
+        def open_in_root(
+            self, root: int, path: str, *, create: str = "", flags: int = ...
+        ) -> int:
+            """A descriptor of `path` with `root` as the root directory, whatever links there are.
+
+            `create`, "directory" or "file", makes what is missing. Raises KernelError.
+            """
+
+        def in_container(self, container: Container, function: Callable[[int], Any]) -> Any:
+            """`function()` of a running container's root directory, with its ids as our own.
+
+            The process stays in our own mount namespace and root: nothing of the
+            container's is loaded or followed.
+            """
+
         # ---- containers ----
 
         def launch(
@@ -87,6 +105,9 @@ if TYPE_CHECKING:
 
             Returns once it runs, connected to its monitor; raises what kept it from running.
             """
+
+        def connect_network(self, container: Container, pid: int) -> None:
+            """Connect the network namespace of process `pid` to the host's network."""
 
         def is_supervised(self, container: Container) -> bool:
             """Whether the monitor that the container's state names is alive."""
@@ -111,6 +132,12 @@ if TYPE_CHECKING:
 
         def processes(self, container: Container) -> list[int]:
             """The pids, on the host, of a running container's processes."""
+
+        def usage(self, container: Container) -> dict[str, Any]:
+            """What a running container uses at this moment, in the form of docker's /stats."""
+
+        def limit(self, container: Container, resources: LinuxResources) -> None:
+            """Put other limits on a running container. Raises Unsupported."""
 
         def watch(self, paths: Sequence[str]) -> Callable[[float], bool]:
             """A function that waits (seconds, -1 for ever) until one of the files changes."""

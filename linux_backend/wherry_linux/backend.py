@@ -6,7 +6,8 @@ import os
 
 from wherry import paths
 from wherry.container.wire import Connection
-from wherry.errors import WherryError
+from wherry.errors import Unsupported, WherryError
+from wherry.files import make_dir
 from wherry.lean import sockets
 from wherry_linux import idmap, namespaces
 from wherry_linux.cgroups import Cgroup, place_for
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from wherry.container.bundle import HostDevice
     from wherry.container.store import Container
     from wherry.files import Lock
-    from wherry.oci.runtime_spec import IDMapping, LinuxSeccomp, Process, Spec
+    from wherry.oci.runtime_spec import IDMapping, LinuxResources, LinuxSeccomp, Mount, Process, Spec
     from wherry.runtime import Keeper
 
 
@@ -84,7 +85,7 @@ class LinuxRuntime:
     def resolve_seccomp(
         self, profile: Mapping[str, Any] | None, capabilities: Sequence[str]
     ) -> LinuxSeccomp:
-        from wherry_linux.seccomp import resolve
+        from wherry_linux.seccomp.resolve import resolve
 
         return resolve(profile, capabilities)
 
@@ -104,12 +105,31 @@ class LinuxRuntime:
         return run_unshared(function, mounts=mounts)
 
     def mount_overlay(self, lower: Sequence[str], upper: str, work: str, target: str) -> None:
-        from wherry_linux.rootfs import mount_overlay
+        from wherry.container.overlay import overlay_mount
+        from wherry_linux.mounts import Options, mount_overlay
 
-        options = [f"lowerdir={':'.join(lower)}", "userxattr"]
-        if upper:
-            options += [f"upperdir={upper}", f"workdir={work}"]
-        mount_overlay({"destination": "/", "type": "overlay", "options": options}, target)
+        if not upper and len(lower) == 1:
+            # overlayfs wants two directories at least.
+            lower = [*lower, make_dir(os.path.join(paths.layers(), "empty"), 0o755)]
+        entry = overlay_mount(target, lower, upper=upper, work=work)
+        mount_overlay(Options(entry["options"]), target)
+
+    def mount_into(self, root: int, entry: Mount) -> None:
+        from wherry_linux.mounts import mount_into
+
+        mount_into(root, entry)
+
+    def open_in_root(
+        self, root: int, path: str, *, create: str = "", flags: int = os.O_PATH
+    ) -> int:
+        from wherry_linux.mounts import open_in_root
+
+        return open_in_root(root, path, create=create, flags=flags)
+
+    def in_container(self, container: Container, function: Callable[[int], Any]) -> Any:
+        from wherry_linux.trees import in_container
+
+        return in_container(container.state["Pid"], function)
 
     # ---- containers ----
 
@@ -132,11 +152,6 @@ class LinuxRuntime:
                     theirs, spec, lock.fileno(), attach or {}
                 )
             except BaseException:
-                if os.environ.get("WHERRY_DEBUG"):
-                    import traceback
-
-                    with open(container.path("monitor.log"), "a") as file:
-                        traceback.print_exc(file=file)
                 os._exit(1)
             os._exit(0)
         theirs.close()
@@ -148,6 +163,11 @@ class LinuxRuntime:
             os.waitpid(monitor, 0)
             raise
         return connection
+
+    def connect_network(self, container: Container, pid: int) -> None:
+        from wherry_linux.network.usermode import connect
+
+        connect(container, pid)
 
     def is_supervised(self, container: Container) -> bool:
         state = container.state
@@ -194,6 +214,21 @@ class LinuxRuntime:
         from wherry_linux.processes import in_same_pid_namespace
 
         return in_same_pid_namespace(record["pid"])
+
+    def usage(self, container: Container) -> dict[str, Any]:
+        from wherry_linux.usage import usage
+
+        record = self.oci.record(container.id)
+        return usage(record["cgroup"] or "", record["pid"])
+
+    def limit(self, container: Container, resources: LinuxResources) -> None:
+        path = self.oci.record(container.id)["cgroup"]
+        if not path:
+            raise Unsupported(
+                f"cannot limit container {container.name}: it has no control group",
+                hint="`wherry doctor` tells why",
+            )
+        Cgroup(path).limit(resources)
 
     def watch(self, paths: Sequence[str]) -> Callable[[float], bool]:
         from wherry_linux.inotify import watch

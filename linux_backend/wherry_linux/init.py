@@ -24,6 +24,7 @@ from wherry_linux.process import (
     environment,
     execute,
     find_executable,
+    forbid_imports,
     resolve_identity,
     set_limits,
     set_personality,
@@ -42,9 +43,10 @@ from wherry_linux.syscalls import check, keyctl, libc, mount, prctl, unshare
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
-    from wherry.oci.runtime_spec import Spec
+    from wherry.oci.runtime_spec import LinuxTimeOffsets, Spec
     from wherry_linux.channel import Channel
     from wherry_linux.namespaces import Plan
 
@@ -74,6 +76,12 @@ class Launch:
         self.preserve = preserve
         self.new_keyring = new_keyring
         self.die_with_parent = die_with_parent
+        self.run_hooks: Callable[..., None] | None = None
+        if spec.get("hooks"):
+            # Inside the container nothing can be imported any more.
+            from wherry_linux.hooks import run_hooks
+
+            self.run_hooks = run_hooks
 
 
 def stage_one(launch: Launch, channel: Channel) -> None:
@@ -90,10 +98,6 @@ def stage_one(launch: Launch, channel: Channel) -> None:
     try:
         _init(launch, channel)
     except BaseException as error:
-        if os.environ.get("WHERRY_DEBUG"):
-            import traceback
-
-            traceback.print_exc()
         channel.send_error(error)
     os._exit(1)
 
@@ -125,11 +129,13 @@ def _enter_namespaces(launch: Launch, channel: Channel) -> None:
         _set_clocks(offsets)
 
 
-def _set_clocks(offsets: dict[str, dict[str, int]]) -> None:
+def _set_clocks(offsets: LinuxTimeOffsets) -> None:
     """time_namespaces(7): the offsets are fixed once the first process enters."""
     lines = "".join(
         f"{clock} {offset.get('secs', 0)} {offset.get('nanosecs', 0)}\n"
-        for clock, offset in offsets.items()
+        for clock, offset in (
+            (clock, offsets[clock]) for clock in ("monotonic", "boottime") if clock in offsets
+        )
     )
     try:
         with open("/proc/self/timens_offsets", "w") as file:
@@ -164,6 +170,7 @@ def _init(launch: Launch, channel: Channel) -> None:
     if process.get("terminal"):
         terminal = _open_console(root, spec, launch, channel)
     _run_hooks(launch, "createContainer")
+    forbid_imports()
     enter_root(root)
     os.close(root)
     write_sysctls(linux.get("sysctl") or {})
@@ -277,7 +284,5 @@ def _open_console(root: int, spec: Spec, launch: Launch, channel: Channel) -> in
 
 def _run_hooks(launch: Launch, kind: str) -> None:
     hooks = (launch.spec.get("hooks") or {}).get(kind)
-    if hooks:
-        from wherry_linux.hooks import run_hooks
-
-        run_hooks(hooks, kind, launch.state)
+    if hooks and launch.run_hooks is not None:
+        launch.run_hooks(hooks, kind, launch.state)

@@ -17,6 +17,7 @@ from wherry_linux.process import (
     environment,
     execute as execute_program,
     find_executable,
+    forbid_imports,
     resolve_identity,
     set_limits,
     set_personality,
@@ -60,6 +61,10 @@ def execute(
     if status != "running":
         raise Conflict(f"container {container_id[:12]} is not running")
     spec = load_spec(record["bundle"])
+    if spec["linux"].get("seccomp"):
+        from wherry_linux import seccomp
+
+        seccomp.prepare(spec["linux"]["seccomp"])
     ours, theirs = Channel.pair()
     opened = _open_namespaces(record["pid"], spec)
     child = os.fork()
@@ -72,10 +77,6 @@ def execute(
                     os._exit(0)
             _join(runtime, record, spec, process, opened, theirs, stdin, stdio, preserve)
         except BaseException as error:
-            if os.environ.get("WHERRY_DEBUG"):
-                import traceback
-
-                traceback.print_exc()
             theirs.send_error(error)
         os._exit(255)
     theirs.close()
@@ -145,6 +146,7 @@ def _join(
     # What runs in the container already must not look into us on our way in
     # (ptrace(2), "Ptrace access mode checking").
     prctl(c.PR_SET_DUMPABLE, 0)
+    forbid_imports()
     for kind, descriptor in opened:
         setns(descriptor, KINDS[kind][0])
         os.close(descriptor)

@@ -26,7 +26,7 @@ import os
 import select
 import time
 
-from wherry import events
+from wherry import events, paths
 from wherry.container.logs import DEFAULT_FILES, DEFAULT_SIZE, LogWriter
 from wherry.container.wire import CONTROL, SOCKET, STDERR, STDIN, STDOUT, Parser, control, frame
 from wherry.errors import Conflict, WherryError, to_json
@@ -35,9 +35,8 @@ from wherry.lean import load_json, signals, sockets
 from wherry.timestamps import now
 from wherry_linux import console
 from wherry_linux.cgroups import Cgroup
-from wherry_linux.constants import PR_SET_NAME
 from wherry_linux.processes import boot_id, start_time
-from wherry_linux.syscalls import libc
+from wherry_linux.syscalls import set_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -105,6 +104,7 @@ class Monitor:
             self._open_log()
             self._start(spec)
         except BaseException as error:
+            _trace()
             self._could_not_start(error)
             return
         finally:
@@ -124,7 +124,7 @@ class Monitor:
             signals.signal(number, signals.SIG_IGN)
         for number in (signals.SIGWINCH, signals.SIGCHLD):
             signals.signal(number, signals.SIG_DFL)
-        libc.prctl(PR_SET_NAME, b"wherry-monitor", 0, 0, 0)
+        set_name("wherry-monitor")
 
     def _listen(self) -> None:
         make_dir(self.container.run_directory)
@@ -720,6 +720,15 @@ class Client:
         except OSError:
             pass
         self.socket.close()
+
+
+def _trace() -> None:
+    """With WHERRY_DEBUG, where the exception at hand comes from: stderr is /dev/null here."""
+    if os.environ.get("WHERRY_DEBUG"):
+        import traceback
+
+        with open(f"{paths.run()}/monitor.log", "a") as file:
+            traceback.print_exc(file=file)
 
 
 def _streams(has_stdin: bool) -> tuple[tuple[int, int, int], tuple[int, int, int]]:

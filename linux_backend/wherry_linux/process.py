@@ -9,19 +9,34 @@ import errno
 import os
 import posixpath
 import stat
+import sys
 
 from wherry.errors import CommandNotExecutable, CommandNotFound, KernelError, NotFound, WherryError
 from wherry.lean import signals
+from wherry_linux import capabilities
 from wherry_linux import constants as c
+from wherry_linux.seccomp import install_profile
 from wherry_linux.syscalls import close_range, ioprio_set, personality, prctl
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from wherry.oci.runtime_spec import LinuxPersonality as Personality
     from wherry.oci.runtime_spec import LinuxSeccomp, Process
 
 # Our own bundles leave names of users and groups to the image's /etc/passwd and /etc/group.
 USER_ANNOTATION = "org.wherry.user"
 GROUPS_ANNOTATION = "org.wherry.groups"
+
+
+def forbid_imports() -> None:
+    """From here on an import fails instead of running what a container put in our way.
+
+    To be called before the container's root becomes ours, where every module that is
+    still to be used has been imported.
+    """
+    sys.path.clear()
+    sys.meta_path.clear()
+    sys.path_hooks.clear()
 
 
 class Identity:
@@ -167,7 +182,7 @@ def set_limits(process: Process) -> None:
         _write("/proc/self/oom_score_adj", str(adjustment))
     if process.get("rlimits"):
         _set_rlimits(process)
-    if "scheduler" in process:
+    if process.get("scheduler"):
         from wherry_linux.scheduling import set_scheduler
 
         set_scheduler(process["scheduler"])
@@ -214,10 +229,10 @@ def _write(path: str, text: str) -> None:
 _PERSONALITIES = {"LINUX": 0x0, "LINUX32": 0x8}
 
 
-def set_personality(persona: dict[str, object] | None) -> None:
+def set_personality(persona: Personality | None) -> None:
     """`linux.personality`."""
     if persona:
-        personality(_PERSONALITIES[str(persona["domain"])])
+        personality(_PERSONALITIES[persona["domain"]])
 
 
 def become(process: Process, identity: Identity, seccomp: LinuxSeccomp | None, state: str) -> None:
@@ -225,14 +240,12 @@ def become(process: Process, identity: Identity, seccomp: LinuxSeccomp | None, s
 
     `state` is the container's state as JSON, for a seccomp listener.
     """
-    from wherry_linux import capabilities
-
     no_new_privileges = bool(process.get("noNewPrivileges"))
     if no_new_privileges:
         prctl(c.PR_SET_NO_NEW_PRIVS, 1)
     if seccomp is not None and not no_new_privileges:
         # seccomp(2) wants CAP_SYS_ADMIN or no_new_privs, and the former goes next.
-        _filter(seccomp, state)
+        install_profile(seccomp, state)
     umask = process["user"].get("umask")
     os.umask(0o022 if umask is None else umask)
     wanted = process.get("capabilities") or {}
@@ -252,7 +265,7 @@ def become(process: Process, identity: Identity, seccomp: LinuxSeccomp | None, s
     capabilities.apply(wanted)
     prctl(c.PR_SET_KEEPCAPS, 0)
     if seccomp is not None and no_new_privileges:
-        _filter(seccomp, state)
+        install_profile(seccomp, state)
 
 
 def _may_set_groups() -> bool:
@@ -261,12 +274,6 @@ def _may_set_groups() -> bool:
             return file.read().strip() == "allow"
     except OSError:
         return True
-
-
-def _filter(seccomp: LinuxSeccomp, state: str) -> None:
-    from wherry_linux.seccomp import install_profile
-
-    install_profile(seccomp, state)
 
 
 def enter_directory(cwd: str) -> None:

@@ -74,6 +74,10 @@ class Runtime:
         bundle = os.path.abspath(bundle)
         if spec is None:
             spec = load_spec(bundle)
+        if spec["linux"].get("seccomp"):
+            from wherry_linux import seccomp
+
+            seccomp.prepare(spec["linux"]["seccomp"])
         directory = os.path.join(self.root, container_id)
         make_dir(self.root, 0o711)
         try:

@@ -35,7 +35,7 @@ def _chosen(
     """The containers that a command is about: those named, or with --all every one."""
     if not everything:
         return names
-    summaries = engine.containers.list(all=stopped)
+    summaries = engine.containers.summaries(all=stopped)
     return [str(summary["Id"]) for summary in summaries]
 
 
@@ -85,7 +85,7 @@ def start(
 
 
 def _stopped(engine: Engine) -> list[str]:
-    summaries = engine.containers.list(all=True)
+    summaries = engine.containers.summaries(all=True)
     return [str(each["Id"]) for each in summaries if each["State"] in ("created", "exited")]
 
 

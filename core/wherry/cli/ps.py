@@ -67,7 +67,7 @@ def ps(
     limit = 1 if latest and last < 0 else max(last, 0)
 
     def action(engine: Engine) -> int:
-        summaries = engine.containers.list(
+        summaries = engine.containers.summaries(
             all=all or limit > 0, filters=filters, limit=limit, size=size
         )
         table = (

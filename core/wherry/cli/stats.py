@@ -97,7 +97,7 @@ def _watch(
 
 
 def _samples(engine: Engine, names: Sequence[str], everything: bool) -> dict[str, Sample]:
-    chosen = names or [each["Id"] for each in engine.containers.list(all=everything)]
+    chosen = names or [each["Id"] for each in engine.containers.summaries(all=everything)]
     samples = (engine.containers.stats(name) for name in chosen)
     return {sample["id"]: sample for sample in samples}
 

@@ -79,8 +79,8 @@ class Container:
         return os.path.join(self.directory, *parts)
 
     def lock(self, *, wait: bool = True) -> Lock:
-        """The lock of this container."""
-        return Lock(self.directory, wait=wait)
+        """The lock of this container. Entering it raises FileNotFoundError once that is gone."""
+        return Lock(self.directory, wait=wait, create=False)
 
 
 def initial_state() -> dict[str, Any]:
@@ -186,6 +186,15 @@ class ContainerStore:
         """The directory of a new container, locked by nobody yet."""
         make_dir(paths.containers(), 0o711)
         return make_dir(paths.container(container_id), 0o711)
+
+    def volume_users(self) -> dict[str, list[str]]:
+        """The ids of the containers that use each volume."""
+        users: dict[str, list[str]] = {}
+        for container in self.all():
+            for point in container.record.get("Mounts") or ():
+                if point["Type"] == "volume":
+                    users.setdefault(point["Name"], []).append(container.id)
+        return users
 
     def remove_record(self, container: Container) -> None:
         """Make the container one that is no longer there: what is left is rubbish."""

@@ -62,7 +62,7 @@ class Engine:
         if self._volumes is None:
             from wherry.engine.volumes import Volumes
 
-            self._volumes = Volumes(self.runtime.unshared, self.containers.volume_users)
+            self._volumes = Volumes(self.runtime.unshared, self.container_store.volume_users)
         return self._volumes
 
     @property

@@ -6,24 +6,28 @@ import os
 
 from wherry import names
 from wherry.container.bundle import merge_image_config
+from wherry.container.signals import read_signal
 from wherry.container.store import Container, ContainerStore, initial_state
 from wherry.container.wire import Connection
 from wherry.engine import removal, settle
 from wherry.engine.launch import ContainerKeeper
 from wherry.errors import Conflict, NotFound, UsageError, WherryError
 from wherry.files import Lock, make_dir, write_atomic
-from wherry.lean import signals
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
     from typing import Any
 
     from wherry.container.request import PullOptions, RunRequest
-    from wherry.container.spec import CreateBody
+    from wherry.container.spec import CreateBody, HostConfig
     from wherry.engine import Engine
+    from wherry.filters import Filters
     from wherry.image.store import Image
+    from wherry.volume.store import VolumeStore
 
 DEFAULT_STOP_TIMEOUT = 10
+SIGKILL = 9
 
 
 class Containers:
@@ -74,6 +78,9 @@ class Containers:
                 for link in (name, *([] if name else [self._given_name])):
                     if link:
                         self.store.release_name(link, container_id)
+                from wherry.engine import mounts
+
+                mounts.abandon(directory, self.volume_store, self.store.volume_users)
                 removal.discard_directory(directory, self.runtime)
                 raise
 
@@ -110,16 +117,25 @@ class Containers:
             make_dir(container.path("upper"), 0o755)
             make_dir(container.path("work"), 0o700)
         make_dir(container.path("root"), 0o755)
-        record["Mounts"] = mounts.create_mounts(
-            container, image, self.runtime, self.store, secrets=request.secrets
-        )
         container._state = initial_state()
         container.write_state()
-        container.write_record()
+        volumes = self.volume_store
+        with volumes.held():
+            record["Mounts"] = mounts.create_mounts(
+                container, self.runtime, volumes, self.store, secrets=request.secrets
+            )
+            container.write_record()
+        mounts.forget_draft(container)
         if request.cid_file:
             write_atomic(request.cid_file, container_id.encode(), mode=0o644)
         self._event(container, "create")
         return container
+
+    @property
+    def volume_store(self) -> VolumeStore:
+        from wherry.volume.store import VolumeStore
+
+        return VolumeStore(unshared=self.runtime.unshared)
 
     def _reserve(self, name: str, container_id: str) -> str:
         if name:
@@ -229,7 +245,7 @@ class Containers:
         if timeout is None:
             given = body.get("StopTimeout")
             timeout = DEFAULT_STOP_TIMEOUT if given is None else given
-        number = signal_number(signal or body.get("StopSignal") or "SIGTERM")
+        number = read_signal(signal or body.get("StopSignal") or "SIGTERM")
         self._ask(container, {"op": "stop", "signal": number, "timeout": timeout})
 
     def restart(self, name: str, timeout: int | None = None, signal: str = "") -> None:
@@ -240,7 +256,7 @@ class Containers:
             if timeout is None:
                 given = body.get("StopTimeout")
                 timeout = DEFAULT_STOP_TIMEOUT if given is None else given
-            number = signal_number(signal or body.get("StopSignal") or "SIGTERM")
+            number = read_signal(signal or body.get("StopSignal") or "SIGTERM")
             self._ask(
                 container, {"op": "stop", "signal": number, "timeout": timeout, "keep": True}
             )
@@ -250,13 +266,13 @@ class Containers:
 
     def kill(self, name: str, signal: str = "KILL") -> None:
         """Send a signal to a container's first process."""
-        number = signal_number(signal)
+        number = read_signal(signal)
         container = self.find(name)
         if container.state["Status"] not in ("running", "paused"):
             raise Conflict(
                 f"cannot kill container: {name}: container {container.id[:12]} is not running"
             )
-        final = number == signals.SIGKILL or number == signal_number(
+        final = number == SIGKILL or number == read_signal(
             container.body.get("StopSignal") or "SIGTERM"
         )
         self._ask(container, {"op": "kill", "signal": number, "final": final})
@@ -323,7 +339,7 @@ class Containers:
             try:
                 self._ask(
                     container,
-                    {"op": "stop", "signal": int(signals.SIGKILL), "timeout": 10, "keep": True},
+                    {"op": "stop", "signal": SIGKILL, "timeout": 10, "keep": True},
                 )
             except Conflict:
                 pass  # it ended just now
@@ -349,6 +365,65 @@ class Containers:
             self.store.release_name(old, container.id)
         self._event(container, "rename", oldName=f"/{old}")
 
+    # ---- asking ----
+
+    def summaries(
+        self,
+        *,
+        all: bool = False,  # noqa: A002
+        filters: Filters | None = None,
+        limit: int = 0,
+        size: bool = False,
+    ) -> list[dict[str, Any]]:
+        """Containers in the form of /containers/json, the newest first."""
+        from wherry.engine import query
+
+        return query.list_containers(self, all=all, filters=filters, limit=limit, size=size)
+
+    def inspect(self, name: str, *, size: bool = False) -> dict[str, Any]:
+        """docker's inspect of a container."""
+        from wherry.engine import query
+
+        return query.inspect_container(self, name, size=size)
+
+    def top(self, name: str, options: Sequence[str]) -> tuple[list[str], list[list[str]]]:
+        """A container's processes as ps(1) shows them: titles and rows."""
+        from wherry.engine import query
+
+        return query.top(self, name, options)
+
+    def stats(self, name: str) -> dict[str, Any]:
+        """What a container uses at this moment, in the form of the API's /stats."""
+        from wherry.engine import query
+
+        return query.stats(self, name)
+
+    def logs(
+        self,
+        name: str,
+        *,
+        follow: bool = False,
+        since: int = 0,
+        until: int = 0,
+        tail: int = -1,
+    ) -> Iterator[dict[str, Any]]:
+        """The records of a container's log, and with `follow` those to come."""
+        from wherry.engine import query
+
+        return query.logs(self, name, follow=follow, since=since, until=until, tail=tail)
+
+    def update(self, name: str, changes: HostConfig) -> None:
+        """Give a container other limits, or another restart policy."""
+        from wherry.engine import query
+
+        query.update(self, name, changes)
+
+    def prune(self, filters: Filters) -> dict[str, Any]:
+        """Remove the containers that do not run."""
+        from wherry.engine import query
+
+        return query.prune(self, filters)
+
     # ---- for others ----
 
     def image_users(self) -> list[tuple[str, str, bool]]:
@@ -357,15 +432,6 @@ class Containers:
             (one.id, one.record["Image"], one.state["Status"] in ("running", "paused"))
             for one in self.all()
         ]
-
-    def volume_users(self) -> dict[str, list[str]]:
-        """The ids of the containers that use each volume."""
-        users: dict[str, list[str]] = {}
-        for container in self.store.all():
-            for point in container.record.get("Mounts") or ():
-                if point.get("Type") == "volume":
-                    users.setdefault(point["Name"], []).append(container.id)
-        return users
 
     def _event(self, container: Container, action: str, **attributes: str) -> None:
         from wherry import events
@@ -383,25 +449,6 @@ class Containers:
         )
 
 
-def signal_number(text: str) -> int:
-    """The number of a signal given as `9`, `KILL` or `SIGKILL`. Raises UsageError."""
-    if text.isdigit():
-        if 0 < int(text) < signals.NSIG:
-            return int(text)
-    else:
-        bare = text.upper().removeprefix("SIG")
-        base, plus, offset = bare.partition("+")
-        if base == "RTMIN" and (not plus or offset.isdigit()):
-            return int(signals.SIGRTMIN) + int(offset or 0)
-        base, minus, offset = bare.partition("-")
-        if base == "RTMAX" and (not minus or offset.isdigit()):
-            return int(signals.SIGRTMAX) - int(offset or 0)
-        number = getattr(signals, f"SIG{bare}", None)
-        if number is not None and bare.isalnum():
-            return int(number)
-    raise UsageError(f"invalid signal: {text}")
-
-
 def _check(body: dict[str, Any]) -> None:
     """What can be refused as soon as body and image are one."""
     if not (body.get("Entrypoint") or body.get("Cmd")):
@@ -410,5 +457,5 @@ def _check(body: dict[str, Any]) -> None:
             hint="the image has neither an entry point nor a command: say one after its name",
         )
     if body.get("StopSignal"):
-        signal_number(body["StopSignal"])
+        read_signal(body["StopSignal"])
 

@@ -7,10 +7,10 @@ import os
 from wherry import paths
 from wherry.container.bundle import ContainerFacts, runtime_spec
 from wherry.container.namespaces import mode
+from wherry.container.overlay import overlay_mount
 from wherry.engine import mounts, removal
-from wherry.errors import Conflict, UsageError
-from wherry.files import make_dir
-from wherry.image.layers import layer_path
+from wherry.errors import Conflict
+from wherry.files import make_dir, write_json
 from wherry.volume.store import VolumeStore
 
 TYPE_CHECKING = False
@@ -56,9 +56,9 @@ class ContainerKeeper:
         joined = self._joined(body)
         maps = None if "user" in joined else self._id_maps(body)
         own = body.get("Wherry") or {}
-        # For where we only know that the container's network is not there yet.
-        make_dir(container.path("root"), 0o755)
-        resolved = mounts.start_mounts(container, runtime, VolumeStore(), self._store)
+        resolved = mounts.start_mounts(
+            container, runtime, VolumeStore(unshared=runtime.unshared), self._store
+        )
         facts = ContainerFacts(
             id=container.id,
             rootfs=own.get("Rootfs") or container.path("root"),
@@ -79,6 +79,7 @@ class ContainerKeeper:
         spec = runtime_spec(body, None, facts)
         if not own.get("Rootfs"):
             spec["mounts"] = [root_overlay(container), *spec["mounts"]]
+        write_json(container.path("config.json"), spec)
         return spec
 
     def _joined(self, body: Mapping[str, Any]) -> dict[str, str]:
@@ -130,9 +131,10 @@ class ContainerKeeper:
 
     def connect(self, container: Container, pid: int) -> None:
         """Give the created container its network."""
-        from wherry.engine.networking import connect
-
-        connect(container, pid, self._runtime)
+        body = container.body
+        if mode(body, "network") in ("none", "host") or "container:" in mode(body, "network"):
+            return
+        self._runtime.connect_network(container, pid)
 
     def ended(self, container: Container) -> None:
         """Take back what one run had."""
@@ -166,27 +168,9 @@ def why_no_user_namespace(body: Mapping[str, Any]) -> str:
 
 def root_overlay(container: Container) -> Mount:
     """The container's layers, as the mount that becomes its root."""
-    lower = [layer_path(diff_id) for diff_id in reversed(container.record["Layers"])]
-    if not lower:
-        lower = [make_dir(os.path.join(paths.layers(), "empty"), 0o755)]
-    return {
-        "destination": "/",
-        "type": "overlay",
-        "source": "overlay",
-        "options": [
-            f"lowerdir={':'.join(escape(path) for path in lower)}",
-            f"upperdir={escape(container.path('upper'))}",
-            f"workdir={escape(container.path('work'))}",
-            "userxattr",
-        ],
-    }
-
-
-def escape(path: str) -> str:
-    """A path as an option of overlayfs, where commas and colons separate."""
-    if "," in path:
-        raise UsageError(
-            f"a comma in {path} cannot be said to overlayfs",
-            hint="put wherry's data elsewhere with WHERRY_ROOT",
-        )
-    return path.replace("\\", "\\\\").replace(":", "\\:")
+    return overlay_mount(
+        "/",
+        mounts.lower_directories(container) or [make_dir(os.path.join(paths.layers(), "empty"), 0o755)],
+        upper=container.path("upper"),
+        work=container.path("work"),
+    )

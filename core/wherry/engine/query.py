@@ -171,30 +171,16 @@ def inspect_container(containers: Containers, name: str, *, size: bool = False) 
 
 def sizes(containers: Containers, container: Container) -> tuple[int, int]:
     """The bytes of the container's own layer, and of that with the image below."""
+    from wherry.container.copy import tree_size
     from wherry.image.layers import layer_path
 
     layers = [layer_path(each) for each in container.record.get("Layers") or ()]
     trees = [container.path("upper"), *layers]
-    own, *below = containers.runtime.unshared(lambda: [tree_size(tree) for tree in trees])
-    return own, own + sum(below)
-
-
-def tree_size(path: str) -> int:
-    """The bytes of the files below `path`; what has several names counts once."""
-    total = 0
-    seen: set[tuple[int, int]] = set()
-    for directory, _, files in os.walk(path):
-        for name in files:
-            try:
-                found = os.lstat(os.path.join(directory, name))
-            except FileNotFoundError:
-                continue
-            if found.st_nlink > 1:
-                if (found.st_dev, found.st_ino) in seen:
-                    continue
-                seen.add((found.st_dev, found.st_ino))
-            total += found.st_size
-    return total
+    # A container of a `--rootfs` has no layer of its own.
+    present = [tree for tree in trees if os.path.isdir(tree)]
+    counted = containers.runtime.unshared(lambda: [tree_size(tree) for tree in present])
+    own = counted.pop(0) if present[:1] == trees[:1] else 0
+    return own, own + sum(counted)
 
 
 def top(

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import errno
-import os
-
 from wherry import paths
-from wherry.files import remove_file
+from wherry.container.copy import remove_tree
+from wherry.engine import mounts
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,20 +23,14 @@ def remove(
     """Remove a container that does not run: record first, so that it is gone for everybody."""
     from wherry import events
 
-    anonymous = [
-        point["Name"]
-        for point in container.record.get("Mounts") or ()
-        if volumes and point.get("Type") == "volume" and point.get("Anonymous")
-    ]
+    anonymous = mounts.anonymous_volumes(container.record["Mounts"]) if volumes else []
     store.remove_record(container)
     forget_run(container)
     discard_directory(container.directory, runtime)
     if anonymous:
         from wherry.volume.store import VolumeStore
 
-        volume_store = VolumeStore()
-        for name in anonymous:
-            volume_store.remove(name, runtime.unshared, force=True)
+        VolumeStore(unshared=runtime.unshared).remove_unused(anonymous, store.volume_users)
     events.record(
         "container",
         "destroy",
@@ -57,26 +49,3 @@ def discard_directory(directory: str, runtime: Runtime) -> None:
         remove_tree(directory)
     except PermissionError:
         runtime.unshared(lambda: remove_tree(directory))
-
-
-def remove_tree(path: str) -> None:
-    """Remove `path` and everything below it, following no link. Gone already is fine."""
-    try:
-        os.rmdir(path)
-        return
-    except FileNotFoundError:
-        return
-    except NotADirectoryError:
-        remove_file(path)
-        return
-    except OSError as error:
-        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-            raise
-    with os.scandir(path) as entries:
-        children = list(entries)
-    for entry in children:
-        if entry.is_dir(follow_symlinks=False):
-            remove_tree(entry.path)
-        else:
-            remove_file(entry.path)
-    os.rmdir(path)

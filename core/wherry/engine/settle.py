@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from wherry import paths
+from wherry.container.copy import remove_tree
 from wherry.engine import removal
 from wherry.errors import Conflict, CorruptState, WherryError
 from wherry.files import Lock
@@ -79,7 +80,7 @@ def sweep(store: ContainerStore, runtime: Runtime) -> None:
         if os.path.exists(os.path.join(directory, "container.json")):
             continue
         try:
-            with Lock(directory, wait=False):
+            with Lock(directory, wait=False, create=False):
                 if os.path.exists(os.path.join(directory, "container.json")):
                     continue
                 _clear(container_id, directory, store, runtime)
@@ -87,7 +88,7 @@ def sweep(store: ContainerStore, runtime: Runtime) -> None:
             continue
     for container_id in _names_in(paths.run_container("")):
         if not os.path.isdir(paths.container(container_id)):
-            removal.remove_tree(paths.run_container(container_id))
+            remove_tree(paths.run_container(container_id))
 
 
 def _clear(container_id: str, directory: str, store: ContainerStore, runtime: Runtime) -> None:

@@ -20,6 +20,7 @@ from wherry import paths
 from wherry.errors import WherryError
 from wherry.files import make_dir, write_atomic
 from wherry.lean import dump_json
+from wherry_linux.seccomp.install import install
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -64,8 +65,6 @@ def install_profile(seccomp: LinuxSeccomp, state: str) -> None:
     Without `prepare` the section is compiled anew: nothing is read from disk, which may
     be the container's own by now.
     """
-    from wherry_linux.seccomp.install import install
-
     chosen = _prepared.get(_key(seccomp))
     if chosen is not None:
         program, flags = chosen.program, chosen.flags

@@ -82,7 +82,7 @@ _LARGEST_ERRNO = 4095
 ARCHES: dict[str, tuple[int, str, int]] = {
     "SCMP_ARCH_X86_64": (0xC000003E, "x86_64", 64),
     "SCMP_ARCH_X86": (0x40000003, "x86", 32),
-    "SCMP_ARCH_X32": (0xC000003E, "x32", 64),
+    "SCMP_ARCH_X32": (0xC000003E, "x32", 32),
     "SCMP_ARCH_AARCH64": (0xC00000B7, "aarch64", 64),
     "SCMP_ARCH_ARM": (0x40000028, "arm", 32),
 }
@@ -281,8 +281,9 @@ def _condition(argument: LinuxSeccompArg, bits: int) -> Condition:
     if not 0 <= index < 6:
         raise UsageError(f"seccomp: a system call has six arguments, there is no number {index}")
     word = (1 << bits) - 1
-    number, second = argument.get("value", 0) & word, argument.get("valueTwo", 0) & word
-    return index, operator, number, second, bits
+    number = argument.get("value", 0) & word
+    # MASKED_EQ compares under the mask on both sides.
+    return index, operator, number, argument.get("valueTwo", 0) & number, bits
 
 
 def _with_enosys(decisions: Mapping[int, Decision], column: str, default: int) -> list[Interval]:

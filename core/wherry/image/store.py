@@ -1,0 +1,376 @@
+"""The image store: an OCI image layout (image-spec "Image Layout") that other tools can read.
+
+    DATA/images/oci-layout
+    DATA/images/index.json            what has a name; rewritten whole, under the store's lock
+    DATA/images/blobs/sha256/<hex>    manifests, configs and layers, verified before they appear
+    DATA/images/partial/<hex>         a blob on its way; what a killed process had is kept
+
+A blob that is there is whole. A name is written last, after every blob it leads to.
+Who removes blobs holds the lock exclusively; who brings some in holds `held()` shared
+from the first blob to the name, so that no blob goes before its name comes.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from wherry import paths
+from wherry.errors import CorruptState, NotFound, UsageError, WherryError
+from wherry.files import Lock, make_dir, read_json, remove_file, storage_error, write_atomic
+from wherry.image.reference import parse_reference
+from wherry.lean import dump_json, load_json
+from wherry.values import value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import TracebackType
+    from typing import Any
+
+    from wherry.oci.image_spec import Descriptor
+
+NAME = "org.opencontainers.image.ref.name"
+CONTAINERD_NAME = "io.containerd.image.name"
+
+INDEXES = frozenset(
+    (
+        "application/vnd.oci.image.index.v1+json",
+        "application/vnd.docker.distribution.manifest.list.v2+json",
+    )
+)
+
+_HEX = frozenset("0123456789abcdef")
+
+
+@value
+class Image:
+    """An image for one platform."""
+
+    # The digest of the config, which is what docker calls an image's id.
+    id: str
+    # What the name points to: a manifest, or the index that holds it.
+    descriptor: Descriptor
+    manifest: dict[str, Any]
+    config: dict[str, Any]
+    references: tuple[str, ...] = ()
+    repo_digests: tuple[str, ...] = ()
+
+    @property
+    def diff_ids(self) -> tuple[str, ...]:
+        """The digests of the unpacked layers, the lowest first."""
+        return tuple(self.config["rootfs"]["diff_ids"])
+
+
+class ImageStore:
+    """The images of this user."""
+
+    def __init__(self, root: str | None = None) -> None:
+        self.root = root or paths.images()
+
+    # ---- blobs ----
+
+    def blob_path(self, digest: str) -> str:
+        """Where the blob of `digest` is or would be. Raises UsageError for no digest."""
+        algorithm, _, encoded = digest.partition(":")
+        if algorithm != "sha256" or len(encoded) != 64 or not _HEX.issuperset(encoded):
+            raise UsageError(f"unsupported digest {digest!r}: only sha256 is known")
+        return f"{self.root}/blobs/sha256/{encoded}"
+
+    def has_blob(self, digest: str) -> bool:
+        return os.path.exists(self.blob_path(digest))
+
+    def read_blob(self, digest: str) -> bytes:
+        """A small blob, verified. Raises NotFound or CorruptState."""
+        try:
+            with open(self.blob_path(digest), "rb", buffering=0) as file:
+                content = file.read()
+        except FileNotFoundError:
+            raise NotFound(f"blob {digest} is not in the image store") from None
+        if _digest(content) != digest:
+            raise CorruptState(
+                f"blob {digest} is damaged",
+                hint="`wherry system check --repair` drops it, so that it can be fetched again",
+            )
+        return content
+
+    def put_blob(self, content: bytes) -> str:
+        """Keep `content`; its digest."""
+        digest = _digest(content)
+        self._make()
+        if not self.has_blob(digest):
+            write_atomic(self.blob_path(digest), content, mode=0o644, sync=True)
+        return digest
+
+    def ingest(self, digest: str, size: int | None) -> Ingest:
+        """Bring in a large blob piece by piece; one process at a time does so."""
+        self._make()
+        return Ingest(self, digest, size)
+
+    def _make(self) -> None:
+        """Make the layout, if this is the first image."""
+        if os.path.exists(f"{self.root}/oci-layout"):
+            return
+        make_dir(f"{self.root}/blobs/sha256", 0o755)
+        make_dir(f"{self.root}/partial")
+        if not os.path.exists(f"{self.root}/index.json"):
+            with self.locked():
+                if not os.path.exists(f"{self.root}/index.json"):
+                    self._write_index([])
+        write_atomic(f"{self.root}/oci-layout", b'{"imageLayoutVersion":"1.0.0"}', mode=0o644)
+
+    # ---- names ----
+
+    def locked(self) -> Lock:
+        """Nobody else changes names or removes blobs while this is held."""
+        return Lock(f"{make_dir(self.root)}/lock")
+
+    def held(self) -> Lock:
+        """Nobody removes blobs while this is held; many may hold it at once."""
+        return Lock(f"{make_dir(self.root)}/held", shared=True)
+
+    def entries(self) -> list[Descriptor]:
+        """The descriptors of index.json."""
+        try:
+            index = read_json(f"{self.root}/index.json")
+        except FileNotFoundError:
+            return []
+        manifests: list[Descriptor] = index.get("manifests") or []
+        return manifests
+
+    def _write_index(self, manifests: list[Descriptor]) -> None:
+        index = {
+            "schemaVersion": 2,
+            "mediaType": "application/vnd.oci.image.index.v1+json",
+            "manifests": manifests,
+        }
+        write_atomic(f"{self.root}/index.json", dump_json(index).encode(), mode=0o644, sync=True)
+
+    def tag(self, reference: str, descriptor: Descriptor) -> None:
+        """Make `reference` (full) the name of what `descriptor` describes.
+
+        What had the name stays, without one.
+        """
+        self._make()
+        named = _bare(descriptor)
+        named["annotations"] = {NAME: reference, CONTAINERD_NAME: reference}
+        with self.locked():
+            kept: list[Descriptor] = []
+            for entry in self.entries():
+                if name_of(entry) == reference:
+                    if entry["digest"] == descriptor["digest"]:
+                        continue
+                    entry = _bare(entry)
+                    if any(other["digest"] == entry["digest"] for other in self.entries()
+                           if name_of(other) != reference):
+                        continue
+                elif not name_of(entry) and entry["digest"] == descriptor["digest"]:
+                    continue
+                kept.append(entry)
+            self._write_index([*kept, named])
+
+    def untag(self, reference: str, *, forget: bool = False) -> None:
+        """Take a name away. The image stays without one, unless `forget` or it has another."""
+        with self.locked():
+            entries = self.entries()
+            gone = [entry for entry in entries if name_of(entry) == reference]
+            kept = [entry for entry in entries if name_of(entry) != reference]
+            if gone and not forget and all(e["digest"] != gone[0]["digest"] for e in kept):
+                kept.append(_bare(gone[0]))
+            self._write_index(kept)
+
+    # ---- images ----
+
+    def find(self, name: str, platform: str | None = None) -> Image:
+        """By short or full reference, digest, id or unique id prefix. Raises NotFound."""
+        entries = self.entries()
+        try:
+            wanted = parse_reference(name)
+        except UsageError:
+            wanted = None
+        if wanted is not None:
+            for entry in entries:
+                if _is_meant(entry, wanted):
+                    return self._load(entry, entries, platform)
+        prefix = name.removeprefix("sha256:")
+        if prefix and _HEX.issuperset(prefix):
+            found = {
+                image.id: image
+                for image in self._each(entries, platform)
+                if image.id.startswith(f"sha256:{prefix}")
+            }
+            if len(found) == 1:
+                return next(iter(found.values()))
+            if found:
+                raise UsageError(f"Multiple IDs found with provided prefix: {name}")
+        raise NotFound(f"No such image: {name}")
+
+    def images(self) -> list[Image]:
+        """Every image that is whole, each once."""
+        entries = self.entries()
+        return list({image.id: image for image in self._each(entries, None)}.values())
+
+    def _each(self, entries: list[Descriptor], platform: str | None) -> Iterator[Image]:
+        for entry in entries:
+            try:
+                yield self._load(entry, entries, platform)
+            except WherryError:
+                continue
+
+    def _load(
+        self, entry: Descriptor, entries: list[Descriptor], platform: str | None
+    ) -> Image:
+        manifest_digest = self._manifest_digest(entry, platform)
+        manifest = load_json(self.read_blob(manifest_digest))
+        config_digest = manifest["config"]["digest"]
+        named = [name for e in entries if e["digest"] == entry["digest"] and (name := name_of(e))]
+        return Image(
+            id=config_digest,
+            descriptor=_bare(entry),
+            manifest=manifest,
+            config=load_json(self.read_blob(config_digest)),
+            references=tuple(named),
+            repo_digests=tuple(
+                dict.fromkeys(f"{parse_reference(n).familiar_name}@{entry['digest']}" for n in named)
+            ),
+        )
+
+    def _manifest_digest(self, entry: Descriptor, platform: str | None) -> str:
+        if entry.get("mediaType") not in INDEXES:
+            return entry["digest"]
+        from wherry.image.platform import choose_manifest, host_platform, parse_platform
+
+        index = load_json(self.read_blob(entry["digest"]))
+        wanted = parse_platform(platform) if platform else host_platform()
+        chosen: str = choose_manifest(index["manifests"], wanted)["digest"]
+        return chosen
+
+
+class Ingest:
+    """A blob on its way into the store; a context manager.
+
+    `complete`: another process has brought it meanwhile. `offset`: how many bytes are
+    here already, from a run that was cut short; write the rest. Leaving without
+    `commit` keeps what is there for the next run.
+    """
+
+    def __init__(self, store: ImageStore, digest: str, size: int | None) -> None:
+        self._store = store
+        self._digest = digest
+        self._size = size
+        self._path = f"{store.root}/partial/{digest.partition(':')[2]}"
+        self._descriptor = -1
+        self._hash: Any = None
+        self.complete = False
+        self.offset = 0
+
+    def __enter__(self) -> Ingest:
+        import fcntl
+        import hashlib
+
+        target = self._store.blob_path(self._digest)
+        while True:
+            if os.path.exists(target):
+                self.complete = True
+                return self
+            self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+            try:
+                if os.stat(self._path).st_ino == os.fstat(self._descriptor).st_ino:
+                    break
+            except FileNotFoundError:
+                pass  # whom we waited for has finished it, or given it up
+            os.close(self._descriptor)
+            self._descriptor = -1
+        self._hash = hashlib.sha256()
+        while chunk := os.read(self._descriptor, 1 << 20):
+            self._hash.update(chunk)
+            self.offset += len(chunk)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def write(self, chunk: bytes) -> None:
+        """Append. Raises WherryError where the disk is full."""
+        view = memoryview(chunk)
+        try:
+            while view:
+                view = view[os.write(self._descriptor, view) :]
+        except OSError as error:
+            if error.errno == errno.ENOSPC:
+                os.ftruncate(self._descriptor, 0)
+            raise storage_error(error, "store a layer") from error
+        self._hash.update(chunk)
+        self.offset += len(chunk)
+
+    def restart(self) -> None:
+        """Drop what is there."""
+        import hashlib
+
+        os.ftruncate(self._descriptor, 0)
+        os.lseek(self._descriptor, 0, os.SEEK_SET)
+        self._hash = hashlib.sha256()
+        self.offset = 0
+
+    def commit(self) -> None:
+        """Verify, and make it a blob. Raises CorruptState, and drops it, where it is wrong."""
+        if self._size is not None and self.offset != self._size:
+            got = self.offset
+            self.restart()
+            raise CorruptState(f"blob {self._digest} has {got} bytes instead of {self._size}")
+        found = f"sha256:{self._hash.hexdigest()}"
+        if found != self._digest:
+            self.restart()
+            raise CorruptState(f"digest mismatch: blob {self._digest} has digest {found}")
+        os.fsync(self._descriptor)
+        os.fchmod(self._descriptor, 0o644)
+        os.replace(self._path, self._store.blob_path(self._digest))
+
+
+def _digest(content: bytes) -> str:
+    from _hashlib import openssl_sha256
+
+    return f"sha256:{openssl_sha256(content).hexdigest()}"
+
+
+def name_of(entry: Descriptor) -> str:
+    """The name that index.json gives to an entry; "" for none."""
+    return (entry.get("annotations") or {}).get(NAME, "")
+
+
+def _bare(entry: Descriptor) -> Descriptor:
+    """A descriptor without the names that index.json has given it."""
+    bare = dict(entry)
+    kept = {
+        key: text
+        for key, text in (entry.get("annotations") or {}).items()
+        if key not in (NAME, CONTAINERD_NAME)
+    }
+    bare.pop("annotations", None)
+    if kept:
+        bare["annotations"] = kept
+    return bare  # type: ignore[return-value]
+
+
+def _is_meant(entry: Descriptor, wanted: Any) -> bool:
+    name = name_of(entry)
+    if not name:
+        return False
+    if wanted.digest:
+        return entry["digest"] == wanted.digest and parse_reference(name).name == wanted.name
+    return name == wanted.canonical()
+
+
+def forget_partials(root: str) -> None:
+    """Remove what interrupted pulls have left."""
+    directory = f"{root}/partial"
+    for name in os.listdir(directory) if os.path.isdir(directory) else ():
+        remove_file(f"{directory}/{name}")

@@ -1,0 +1,1 @@
+"""Networks, as the kernel and its helpers make them."""
