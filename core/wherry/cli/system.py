@@ -47,6 +47,7 @@ def client_version() -> dict[str, Any]:
     import platform
 
     from wherry import __version__
+    from wherry.engine.system import API_VERSION
     from wherry.image.platform import host_platform
 
     return {
@@ -62,10 +63,6 @@ def client_version() -> dict[str, Any]:
         "BuildTime": "",
         "Context": "default",
     }
-
-
-API_VERSION = "1.47"
-"""The version of docker's Engine API whose documents ours follow."""
 
 
 def _print_client(client: Mapping[str, Any]) -> None:

@@ -14,6 +14,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from wherry.container.spec import HostConfig
+
 _KEYS = {
     "blkio_weight": "BlkioWeight",
     "cpu_period": "CpuPeriod",
@@ -36,7 +38,10 @@ _KEYS = {
 )
 def update(container: tuple[str, ...], restart: str, **values: Any) -> int:
     """Update configuration of one or more containers"""
-    changes: dict[str, Any] = {key: values[name] for name, key in _KEYS.items() if values[name]}
+    changes: HostConfig = {}
+    for name, key in _KEYS.items():
+        if values[name]:
+            changes[key] = values[name]  # type: ignore[literal-required]
     for name in sorted(values.keys() & IGNORED.keys()):
         if values[name]:
             complain(f"--{name.replace('_', '-')} does nothing: {IGNORED[name]}")
@@ -47,7 +52,7 @@ def update(container: tuple[str, ...], restart: str, **values: Any) -> int:
             "you must provide one or more flags when using this command",
             hint="See 'wherry update --help'.",
         )
-    check_resources(changes)  # type: ignore[arg-type]
+    check_resources(changes)
     return execute(
         Command(
             argv=update.argv(container=container, restart=restart, **values),

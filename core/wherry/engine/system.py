@@ -1,0 +1,309 @@
+"""What can be asked of wherry as a whole: version, info, events, disk usage."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+
+from wherry import __version__, events, paths
+from wherry.engine.documents import RUNNING, summary
+from wherry.errors import UsageError, WherryError
+from wherry.image.platform import host_platform
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
+    from wherry.engine import Engine
+    from wherry.filters import Filters
+
+API_VERSION = "1.47"
+"""The version of docker's Engine API whose documents ours follow."""
+
+MIN_API_VERSION = "1.24"
+
+
+class System:
+    """The verbs of `wherry system`; answers are the documents of the Docker Engine API."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def version(self) -> dict[str, Any]:
+        """/version: the program that carries commands out, and its kernel."""
+        architecture = host_platform().architecture
+        return {
+            "Platform": {"Name": "wherry"},
+            "Components": [
+                {
+                    "Name": "Engine",
+                    "Version": __version__,
+                    "Details": {
+                        "ApiVersion": API_VERSION,
+                        "Arch": architecture,
+                        "KernelVersion": platform.release(),
+                        "MinAPIVersion": MIN_API_VERSION,
+                        "Os": "linux",
+                    },
+                }
+            ],
+            "Version": __version__,
+            "ApiVersion": API_VERSION,
+            "MinAPIVersion": MIN_API_VERSION,
+            "GitCommit": "",
+            "GoVersion": "",
+            "PythonVersion": platform.python_version(),
+            "Os": "linux",
+            "Arch": architecture,
+            "KernelVersion": platform.release(),
+            "BuildTime": "",
+        }
+
+    def info(self) -> dict[str, Any]:
+        """/info."""
+        containers = self._engine.containers.all()
+        states = [container.state["Status"] for container in containers]
+        rootless = self._engine.runtime.is_rootless()
+        security = ["name=seccomp,profile=builtin", "name=cgroupns"]
+        cgroup = self._engine.runtime.cgroup_path("info", "")
+        return {
+            "ID": _machine_id(),
+            "Containers": len(states),
+            "ContainersRunning": sum(state in ("running", "restarting") for state in states),
+            "ContainersPaused": states.count("paused"),
+            "ContainersStopped": sum(state not in RUNNING for state in states),
+            "Images": len(self._engine.image_store.images()),
+            "Driver": "overlay2",
+            "DriverStatus": [
+                ["Backing Filesystem", _file_system(paths.data())],
+                ["Native Overlay Diff", "true"],
+                ["userxattr", "true"],
+            ],
+            "Plugins": {
+                "Volume": ["local"],
+                "Network": ["bridge", "host", "null"],
+                "Authorization": None,
+                "Log": ["json-file", "local", "none"],
+            },
+            "MemoryLimit": cgroup is not None,
+            "SwapLimit": cgroup is not None,
+            "CpuCfsPeriod": cgroup is not None,
+            "CpuCfsQuota": cgroup is not None,
+            "CPUShares": cgroup is not None,
+            "CPUSet": cgroup is not None,
+            "PidsLimit": cgroup is not None,
+            "IPv4Forwarding": True,
+            "OomKillDisable": False,
+            "Debug": bool(os.environ.get("WHERRY_DEBUG")),
+            "NFd": 0,
+            "NGoroutines": 0,
+            "NEventsListener": 0,
+            "SystemTime": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            "LoggingDriver": "json-file",
+            "CgroupDriver": "cgroupfs" if cgroup is not None else "none",
+            "CgroupVersion": "2",
+            "KernelVersion": platform.release(),
+            "OperatingSystem": _system_name(),
+            "OSVersion": "",
+            "OSType": "linux",
+            "Architecture": platform.machine(),
+            "IndexServerAddress": "https://index.docker.io/v1/",
+            "RegistryConfig": {
+                "InsecureRegistryCIDRs": ["::1/128", "127.0.0.0/8"],
+                "IndexConfigs": {},
+                "Mirrors": [],
+            },
+            "NCPU": os.cpu_count() or 1,
+            "MemTotal": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+            "DockerRootDir": paths.data(),
+            "HttpProxy": "",
+            "HttpsProxy": "",
+            "NoProxy": "",
+            "Name": platform.node(),
+            "Labels": [],
+            "ExperimentalBuild": False,
+            "ServerVersion": __version__,
+            "Runtimes": {"wherry": {"path": "wherry oci"}},
+            "DefaultRuntime": "wherry",
+            "Swarm": {"LocalNodeState": "inactive", "ControlAvailable": False},
+            "LiveRestoreEnabled": True,
+            "Isolation": "",
+            "InitBinary": "wherry",
+            "SecurityOptions": [*security, "name=rootless"] if rootless else security,
+            "Warnings": _warnings(cgroup),
+        }
+
+    # ---- events ----
+
+    def events(self, *, since: int, until: int, filters: Filters) -> Iterator[dict[str, Any]]:
+        """The events that `filters` let through, from `since` (0: now) to `until` (0: for ever)."""
+        _check_event_filters(filters)
+        ended = until and until <= time.time_ns()
+        if ended:
+            yield from (
+                event
+                for event in events.read(since)
+                if event["timeNano"] <= until and _passes(event, filters)
+            )
+            return
+        changed = self._engine.runtime.watch([paths.events()])
+
+        def wait(_: str) -> None:
+            changed((until - time.time_ns()) / 1e9 if until else -1)
+
+        for event in events.follow(since or time.time_ns(), wait):
+            if until and (event["timeNano"] if event else time.time_ns()) > until:
+                return
+            if event is not None and _passes(event, filters):
+                yield event
+
+    # ---- disk usage ----
+
+    def disk_usage(self) -> dict[str, Any]:
+        """/system/df."""
+        from wherry.container.copy import tree_size
+        from wherry.engine.query import sizes
+        from wherry.image.layers import layer_path
+
+        engine = self._engine
+        containers = []
+        users: dict[str, int] = {}
+        for container in engine.containers.all():
+            entry = summary(container)
+            entry["SizeRw"], entry["SizeRootFs"] = sizes(engine.containers, container)
+            containers.append(entry)
+            users[entry["ImageID"]] = users.get(entry["ImageID"], 0) + 1
+        images = engine.image_store.images()
+        holders: dict[str, int] = {}
+        for image in images:
+            for layer in set(image.diff_ids):
+                holders[layer] = holders.get(layer, 0) + 1
+        present = {each: layer_path(each) for each in holders if os.path.isdir(layer_path(each))}
+        measured: dict[str, int] = engine.runtime.unshared(
+            lambda: {layer: tree_size(path) for layer, path in present.items()}
+        )
+        return {
+            "LayersSize": sum(measured.values()),
+            "Images": [
+                {
+                    "Id": image.id,
+                    "RepoTags": list(image.references),
+                    "RepoDigests": list(image.repo_digests),
+                    "Created": _created(image.config),
+                    "Size": sum(measured.get(layer, 0) for layer in set(image.diff_ids)),
+                    "SharedSize": sum(
+                        measured.get(layer, 0)
+                        for layer in set(image.diff_ids)
+                        if holders[layer] > 1
+                    ),
+                    "Containers": users.get(image.id, 0),
+                    "Labels": (image.config.get("config") or {}).get("Labels") or {},
+                }
+                for image in images
+            ],
+            "Containers": containers,
+            "Volumes": self._volumes(),
+            "BuildCache": [],
+        }
+
+    def _volumes(self) -> list[dict[str, Any]]:
+        volumes = self._engine.volumes
+        used = self._engine.container_store.volume_users()
+        return [
+            {
+                **volume.inspect(),
+                "UsageData": {
+                    "Size": volumes.size(volume),
+                    "RefCount": len(used.get(volume.name, ())),
+                },
+            }
+            for volume in volumes.store.volumes()
+        ]
+
+
+def _created(config: dict[str, Any]) -> int:
+    from wherry.times import parse_time
+
+    try:
+        return parse_time(config.get("created") or "") // 1_000_000_000
+    except WherryError:
+        return 0
+
+
+def _machine_id() -> str:
+    try:
+        with open("/etc/machine-id") as file:
+            return file.read().strip()
+    except OSError:
+        return platform.node()
+
+
+def _system_name() -> str:
+    try:
+        return platform.freedesktop_os_release()["PRETTY_NAME"]
+    except (OSError, KeyError):
+        return platform.system()
+
+
+def _file_system(path: str) -> str:
+    """The type of the file system that holds `path`, or will hold it."""
+    while not os.path.exists(path):
+        path = os.path.dirname(path)
+    best, kind = "", "unknown"
+    try:
+        with open("/proc/self/mounts") as mounts:
+            for line in mounts:
+                _, point, name, *_ = line.split(" ")
+                inside = path == point or path.startswith(point.rstrip("/") + "/")
+                if inside and len(point) >= len(best):
+                    best, kind = point, name
+    except OSError:
+        pass
+    return kind
+
+
+def _warnings(cgroup: str | None) -> list[str] | None:
+    if cgroup is None:
+        return ["No control group can be made here: limits are not applied"]
+    return None
+
+
+# ---- event filters ----
+
+_SCOPES = ("container", "image", "volume", "network", "daemon")
+
+
+def _check_event_filters(filters: Filters) -> None:
+    for kind in filters.get("type", ()):
+        if kind not in (*_SCOPES, "plugin", "service", "node", "secret", "config", "builder"):
+            raise UsageError(f"invalid filter 'type={kind}'")
+
+
+def _passes(event: dict[str, Any], filters: Filters) -> bool:
+    from wherry.filters import matches, matches_exactly, matches_labels
+
+    actor = event["Actor"]
+    attributes: dict[str, str] = actor.get("Attributes") or {}
+    action = str(event["Action"])
+    if not (
+        matches_exactly(filters, "type", event["Type"])
+        and matches_exactly(filters, "scope", event.get("scope") or "local")
+        and matches(filters, "event", lambda wanted: wanted in (action, action.partition(":")[0]))
+        and matches_labels(filters, attributes)
+    ):
+        return False
+    for kind in _SCOPES:
+        wanted = filters.get(kind)
+        if wanted and not (event["Type"] == kind and _names(actor, attributes, wanted)):
+            # An image is also told of by the events of its containers.
+            of_image = kind == "image" and attributes.get("image") in wanted
+            if not of_image:
+                return False
+    return True
+
+
+def _names(actor: dict[str, Any], attributes: dict[str, str], wanted: tuple[str, ...]) -> bool:
+    name = attributes.get("name")
+    return any(each == name or actor["ID"].startswith(each) for each in wanted)
