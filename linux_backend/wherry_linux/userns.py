@@ -57,7 +57,7 @@ def in_child(
     for descriptor in (result_write, mapped_read, ready_write):
         os.close(descriptor)
     try:
-        if maps is not None and os.read(ready_read, 1):
+        if os.read(ready_read, 1) and maps is not None:
             write_maps(child, *maps)
         os.write(mapped_write, b"1")
     except BrokenPipeError:
