@@ -28,6 +28,13 @@ def signing_key(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SigningKey
     key.close()
 
 
+@pytest.fixture(scope="session")
+def other_key(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SigningKey]:
+    key = SigningKey(tmp_path_factory.mktemp("other"))
+    yield key
+    key.close()
+
+
 @pytest.fixture
 def mirror(tmp_path: Path, signing_key: SigningKey) -> Mirror:
     """An empty archive, signed when it is published."""

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
 import sys
 import time
 from typing import TYPE_CHECKING
 
 import pytest
 
-from support.mirror import RELEASE_TIME, SigningKey
+from support.mirror import RELEASE_TIME
 from support.requirements import need_tool
 from wherry.errors import AccessDenied, CorruptState, NotFound, Unsupported, WherryError
 from wherry.image.transport import Transport
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from support.mirror import Mirror
+    from support.mirror import Mirror, SigningKey
     from wherry_vmimage.archive import Release
 
 
@@ -101,24 +100,16 @@ def test_only_named_fingerprints_of_a_keyring_count(mirror: Mirror) -> None:
         signature.verify_clearsigned(content, keys, fingerprints=["A" * 40])
 
 
-def _as_gpgv(monkeypatch: pytest.MonkeyPatch) -> None:
-    need_tool("gpgv")
-
-
-def _as_sqv(monkeypatch: pytest.MonkeyPatch) -> None:
-    tool = need_tool("sqv")
-    monkeypatch.setattr(shutil, "which", lambda name: tool if name == "sqv" else None)
-
-
-def _as_pysequoia(monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("pysequoia")
-    monkeypatch.setattr(shutil, "which", lambda name: None)
-
-
-@pytest.fixture(params=[_as_gpgv, _as_sqv, _as_pysequoia])
-def _verifier(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each program that can check a signature, where this machine has it."""
-    request.param(monkeypatch)
+@pytest.fixture(params=["gpgv", "sqv", "pysequoia"])
+def _verifier(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each program that can check a signature, where this machine has it; none beside it."""
+    if request.param == "pysequoia":
+        pytest.importorskip("pysequoia")
+    else:
+        (tmp_path / request.param).symlink_to(need_tool(request.param))
+    monkeypatch.setenv("PATH", str(tmp_path))
 
 
 @pytest.mark.usefixtures("_verifier")
@@ -141,10 +132,10 @@ def test_changed_text_is_refused(signing_key: SigningKey) -> None:
 
 
 @pytest.mark.usefixtures("_verifier")
-def test_signature_of_another_key_is_refused(signing_key: SigningKey, tmp_path: Path) -> None:
-    other = SigningKey(tmp_path)
-    content = other.sign(b"Origin: Debian\n")
-    other.close()
+def test_signature_of_another_key_is_refused(
+    signing_key: SigningKey, other_key: SigningKey
+) -> None:
+    content = other_key.sign(b"Origin: Debian\n")
 
     with pytest.raises(AccessDenied, match="no key in the keyring"):
         signature.verify_clearsigned(content, signing_key.keyring.read_bytes())
@@ -193,7 +184,7 @@ def test_without_a_program_that_verifies_the_archive_is_refused(
     mirror: Mirror, fetch: Callable[..., Release], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mirror.publish()
-    monkeypatch.setattr(shutil, "which", lambda name: None)
+    monkeypatch.setenv("PATH", "/nowhere")
     monkeypatch.setitem(sys.modules, "pysequoia", None)
 
     with pytest.raises(Unsupported, match="nothing here can check") as error:

@@ -270,12 +270,12 @@ def _first_steps(tree: Tree) -> None:
 def apt_sources(tree: Tree, releases: Sequence[Release], distribution: str) -> str:
     """The sources of the image's own apt: where its packages came from."""
     suites: dict[tuple[str, ...], list[str]] = {}
-    for number, release in enumerate(releases):
+    for release in releases:
         source = release.source
         lines = [f"URIs: {source.public_uri}", f"Components: {' '.join(source.components)}"]
         if source.trusted:
             lines.append("Trusted: yes")
-        elif keyring := _keyring(tree, release, distribution, number):
+        elif keyring := _keyring(tree, release, distribution):
             lines.append(f"Signed-By: {keyring}")
         if not source.check_valid_until:
             lines.append("Check-Valid-Until: no")
@@ -286,7 +286,7 @@ def apt_sources(tree: Tree, releases: Sequence[Release], distribution: str) -> s
     )
 
 
-def _keyring(tree: Tree, release: Release, distribution: str, number: int) -> str:
+def _keyring(tree: Tree, release: Release, distribution: str) -> str:
     """The image's file with the keys of `release`: its distribution's, or a copy of ours."""
     for ending in ("pgp", "gpg"):
         path = f"usr/share/keyrings/{distribution}-archive-keyring.{ending}"
@@ -294,6 +294,6 @@ def _keyring(tree: Tree, release: Release, distribution: str, number: int) -> st
             return f"/{path}"
     if not release.keys:
         return ""
-    path = f"etc/apt/keyrings/{distribution}-{number}.gpg"
+    path = f"etc/apt/keyrings/{distribution}-{hashlib.sha256(release.keys).hexdigest()[:8]}.gpg"
     tree.file(path, release.keys)
     return f"/{path}"

@@ -46,7 +46,9 @@ class Package:
 
     @property
     def uri(self) -> str:
-        return f"{self.base_uri}/{self.fields['Filename']}"
+        from urllib.parse import quote
+
+        return f"{self.base_uri}/{quote(self.fields['Filename'], safe='/+~:@')}"
 
     @property
     def sha256(self) -> str:
