@@ -123,12 +123,16 @@ if TYPE_CHECKING:
             container: Container,
             process: Process,
             *,
+            user: str,
             detach: bool,
-            terminal: bool,
             stdin: bool,
-            on_terminal: Callable[[int], int] | None = None,
+            on_terminal: Callable[[int], None],
         ) -> int:
-            """Run one more process in a running container; its exit code, 0 if detached."""
+            """Run one more process in a running container; its exit code, 0 if detached.
+
+            `user` is looked up in the container; `on_terminal` relays the master side of
+            the terminal of a process that has one.
+            """
 
         def processes(self, container: Container) -> list[int]:
             """The pids, on the host, of a running container's processes."""

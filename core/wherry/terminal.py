@@ -20,9 +20,27 @@ if sys.platform == "win32":
 
         def __exit__(self, *_: object) -> None: ...
 
+    def copy_size(terminal: int) -> None:
+        """See above."""
+        raise NotImplementedError(terminal)
+
 else:
     import atexit
+    import fcntl
+    import os
+    import struct
     import termios
+
+    def copy_size(terminal: int) -> None:
+        """Give `terminal` the size of the one that this command was typed in."""
+        for descriptor in (1, 0, 2):
+            try:
+                columns, rows = os.get_terminal_size(descriptor)
+            except OSError:
+                continue
+            size = struct.pack("HHHH", rows, columns, 0, 0)
+            fcntl.ioctl(terminal, termios.TIOCSWINSZ, size)
+            return
 
     class RawMode:
         """Keys go to the container as they are typed: termios(3), "Raw mode"."""

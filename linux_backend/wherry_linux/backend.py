@@ -191,10 +191,10 @@ class LinuxRuntime:
         container: Container,
         process: Process,
         *,
+        user: str,
         detach: bool,
-        terminal: bool,
         stdin: bool,
-        on_terminal: Callable[[int], int] | None = None,
+        on_terminal: Callable[[int], None],
     ) -> int:
         from wherry_linux.joining import execute
 
@@ -202,9 +202,10 @@ class LinuxRuntime:
             self.oci,
             container.id,
             process,
+            user=user,
             detach=detach,
             stdin=stdin,
-            on_terminal=on_terminal if terminal else None,
+            on_terminal=on_terminal,
         )
 
     def processes(self, container: Container) -> list[int]:

@@ -12,6 +12,8 @@ from wherry_linux.cgroups import Cgroup
 from wherry_linux.channel import Channel
 from wherry_linux.namespaces import KINDS, open_namespace
 from wherry_linux.process import (
+    GROUPS_ANNOTATION,
+    USER_ANNOTATION,
     become,
     enter_directory,
     environment,
@@ -39,15 +41,17 @@ def execute(
     container_id: str,
     process: Process,
     *,
+    user: str | None = None,
     detach: bool = False,
     stdin: bool = True,
     stdio: tuple[int, int, int] | None = None,
-    on_terminal: Callable[[int], int] | None = None,
+    on_terminal: Callable[[int], None] | None = None,
     on_started: Callable[[int], None] | None = None,
     preserve: int = 0,
 ) -> int:
     """Run `process` in a container; its exit code, or 0 at once with `detach`.
 
+    `user` is looked up in the container; without it `process["user"]` has numbers.
     With `process["terminal"]` the process gets a new terminal of the container, and
     `on_terminal` its master side, to relay until it returns; `on_started` gets the pid.
     Raises what kept the program from running.
@@ -75,7 +79,7 @@ def execute(
                 os.setsid()
                 if os.fork():
                     os._exit(0)
-            _join(runtime, record, spec, process, opened, theirs, stdin, stdio, preserve)
+            _join(runtime, record, spec, process, user, opened, theirs, stdin, stdio, preserve)
         except BaseException as error:
             theirs.send_error(error)
         os._exit(255)
@@ -133,6 +137,7 @@ def _join(
     record: dict[str, Any],
     spec: Spec,
     process: Process,
+    user: str | None,
     opened: list[tuple[str, int]],
     channel: Channel,
     stdin: bool,
@@ -164,7 +169,10 @@ def _join(
     os.chdir("/")
     slave = _open_terminal(process, channel) if process.get("terminal") else -1
     set_personality(spec["linux"].get("personality"))
-    identity = resolve_identity(process, spec.get("annotations") or {})
+    annotations = {} if user is None else {USER_ANNOTATION: user}
+    if GROUPS_ANNOTATION in (spec.get("annotations") or {}):
+        annotations[GROUPS_ANNOTATION] = spec["annotations"][GROUPS_ANNOTATION]
+    identity = resolve_identity(process, annotations)
     variables = environment(process, identity.home)
     executable = find_executable(process["args"], variables, process["cwd"])
     if slave >= 0:

@@ -8,7 +8,7 @@ from wherry import names
 from wherry.container.bundle import merge_image_config
 from wherry.container.signals import read_signal
 from wherry.container.store import Container, ContainerStore, initial_state
-from wherry.container.wire import Connection
+from wherry.container.wire import Connection, control
 from wherry.engine import removal, settle
 from wherry.engine.launch import ContainerKeeper
 from wherry.errors import Conflict, NotFound, UsageError, WherryError
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from wherry.container.request import PullOptions, RunRequest
     from wherry.container.spec import CreateBody, HostConfig
     from wherry.engine import Engine
+    from wherry.engine.session import Session
     from wherry.filters import Filters
     from wherry.image.store import Image
     from wherry.volume.store import VolumeStore
@@ -210,6 +211,89 @@ class Containers:
                     removal.remove(container, self.store, self.runtime, volumes=True)
             except (OSError, WherryError):
                 pass
+
+    def attach(
+        self, name: str, *, stdin: bool = True, detach_keys: str = "", sig_proxy: bool = True
+    ) -> int:
+        """Join a running container's streams; its exit code, or 0 when detached from."""
+        container = self.find(name)
+        status = container.state["Status"]
+        if status == "paused":
+            raise Conflict(
+                "You cannot attach to a paused container, unpause it first",
+            )
+        if status == "restarting":
+            raise Conflict("You cannot attach to a restarting container, wait until it is running")
+        if status != "running":
+            raise Conflict("You cannot attach to a stopped container, start it first")
+        session = self._session(container, stdin, detach_keys, sig_proxy)
+        return session.run(lambda options: self._join(container, options))
+
+    def start_attached(self, name: str, *, stdin: bool = False, detach_keys: str = "") -> int:
+        """Start a container and stay with it; its exit code."""
+        container = self.find(name)
+        if container.state["Status"] in ("running", "restarting"):
+            return self.attach(name, stdin=stdin, detach_keys=detach_keys)
+        session = self._session(container, stdin, detach_keys, sig_proxy=True)
+        return session.run(lambda options: self._start(container, options))
+
+    def _session(
+        self, container: Container, stdin: bool, detach_keys: str, sig_proxy: bool
+    ) -> Session:
+        from wherry.engine.session import Session
+
+        return Session(
+            container,
+            stdin=stdin and bool(container.body.get("OpenStdin")),
+            stdout=True,
+            stderr=True,
+            detach_keys=detach_keys,
+            sig_proxy=sig_proxy,
+        )
+
+    def _join(self, container: Container, options: dict[str, Any]) -> Connection:
+        connection = Connection.open(container.id)
+        connection.send(control({"op": "attach", **options}))
+        connection.expect("attached")
+        return connection
+
+    def exec(
+        self, name: str, config: ExecConfig, *, detach: bool = False, detach_keys: str = ""
+    ) -> int:
+        """Run one more process in a running container; its exit code."""
+        from wherry.container.process import exec_process
+        from wherry.files import read_json
+
+        container = self.find(name)
+        status = container.state["Status"]
+        if status == "paused":
+            raise Conflict(f"Container {name} is paused, unpause the container before exec")
+        if status != "running":
+            raise Conflict(f"container {container.id} is not running")
+        spec = read_json(container.path("config.json"))
+        process = exec_process(spec["process"], config, available=self.runtime.capabilities())
+        exec_id = names.new_id()
+        words = " ".join(process["args"])
+        self._event(container, f"exec_create: {words}", execID=exec_id)
+        self._event(container, f"exec_start: {words}", execID=exec_id)
+        stdin = bool(config.get("AttachStdin"))
+
+        def relay(master: int) -> None:
+            from wherry.engine.session import relay_terminal
+
+            relay_terminal(master, stdin=stdin, detach_keys=detach_keys)
+
+        code = self.runtime.execute(
+            container,
+            process,
+            user=config.get("User") or container.body.get("User") or "",
+            detach=detach,
+            stdin=stdin,
+            on_terminal=relay,
+        )
+        if not detach:
+            self._event(container, "exec_die", execID=exec_id, exitCode=str(code))
+        return code
 
     def start(self, name: str) -> None:
         """Start a container that does not run; nothing happens to one that does."""

@@ -324,3 +324,49 @@ def write_all(descriptor: int, data: bytes) -> None:
             poll = select.poll()
             poll.register(descriptor, select.POLLOUT)
             poll.poll()
+
+
+def relay_terminal(master: int, *, stdin: bool, detach_keys: str = "") -> None:
+    """Join our terminal to another whose master side is `master`, until that one closes.
+
+    For a process that no monitor looks after (`exec -t`). Returns early when the user
+    types the detach keys.
+    """
+    keys = DetachKeys(parse_keys(detach_keys or DEFAULT_DETACH_KEYS))
+    if stdin and os.isatty(0):
+        from wherry.terminal import RawMode
+
+        with RawMode(0):
+            _relay(master, stdin, keys)
+    else:
+        _relay(master, stdin, keys)
+
+
+def _relay(master: int, stdin: bool, keys: DetachKeys) -> None:
+    from wherry.terminal import copy_size
+
+    copy_size(master)
+    previous = signals.signal(signals.SIGWINCH, lambda *_: copy_size(master))
+    poll = select.poll()
+    poll.register(master, select.POLLIN)
+    if stdin:
+        poll.register(0, select.POLLIN)
+    try:
+        while True:
+            for descriptor, _ in poll.poll():
+                try:
+                    data = os.read(descriptor, 1 << 16)
+                except OSError:
+                    data = b""  # EIO: nobody has the terminal open any more
+                if descriptor == master:
+                    if not data:
+                        return
+                    write_all(1, data)
+                elif not data:
+                    poll.unregister(0)
+                else:
+                    write_all(master, keys.filter(data))
+                    if keys.typed:
+                        return
+    finally:
+        signals.signal(signals.SIGWINCH, previous)

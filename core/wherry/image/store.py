@@ -77,6 +77,10 @@ class ImageStore:
             raise UsageError(f"unsupported digest {digest!r}: only sha256 is known")
         return f"{self.root}/blobs/sha256/{encoded}"
 
+    def partial_path(self, digest: str) -> str:
+        """Where a blob is as long as it is not whole."""
+        return f"{self.root}/partial/{self.blob_path(digest).rpartition('/')[2]}"
+
     def has_blob(self, digest: str) -> bool:
         return os.path.exists(self.blob_path(digest))
 
