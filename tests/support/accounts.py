@@ -174,7 +174,11 @@ def _reachable_command(uid: int, gid: int) -> tuple[tuple[str, ...], dict[str, s
     sources = [
         f"{place}/wherry/{root}" for root in ("core", "linux_backend", "vm_backend", "vmimage")
     ]
-    environment = {"PYTHONPATH": ":".join([*sources, f"{place}/site"])}
+    environment = {
+        "PYTHONPATH": ":".join([*sources, f"{place}/site"]),
+        # An interpreter may have its own library beside it, and name its old place.
+        "LD_LIBRARY_PATH": f"{place}/python/lib",
+    }
     return (f"{place}/python/{executable}", "-P", "-m", "wherry"), environment
 
 

@@ -88,7 +88,7 @@ class SigningKey:
     """An OpenPGP key that gpg makes and keeps in a directory of its own."""
 
     def __init__(self, directory: Path) -> None:
-        need_tool("gpg")
+        self._program = need_tool("gpg")
         # The agent's socket must have a short path.
         self._home = tempfile.mkdtemp(prefix="gpg-")
         self._gpg("--passphrase", "", "--quick-gen-key", "archive@test", "ed25519", "sign", "never")
@@ -110,7 +110,7 @@ class SigningKey:
 
     def _gpg(self, *arguments: str, input: bytes = b"") -> bytes:  # noqa: A002
         return subprocess.run(
-            ["gpg", "--homedir", self._home, "--batch", "--quiet", *arguments],
+            [self._program, "--homedir", self._home, "--batch", "--quiet", *arguments],
             check=True,
             input=input,
             stdout=subprocess.PIPE,
