@@ -28,6 +28,7 @@ import time
 
 from wherry import events, paths
 from wherry.container.logs import DEFAULT_FILES, DEFAULT_SIZE, LogWriter
+from wherry.container.signals import read_signal
 from wherry.container.wire import CONTROL, SOCKET, STDERR, STDIN, STDOUT, Parser, control, frame
 from wherry.errors import Conflict, WherryError, to_json
 from wherry.files import make_dir, remove_file
@@ -79,6 +80,7 @@ class Monitor:
         self.stdin_ended = False
         self.stopping = False
         self.keep = False
+        self.restart_once = False
         self.stop_waiters: list[Client] = []
         self.restart_count = 0
         self.delay = _FIRST_DELAY
@@ -471,6 +473,21 @@ class Monitor:
         if self.pid:
             self._kill(signals.SIGKILL, final=True)
 
+    def end_unhealthy(self, wanted: str) -> None:
+        """`--health-on-failure`: kill, stop or restart."""
+        if not self.pid:
+            return
+        if wanted == "restart":
+            self.restart_once = True
+        elif wanted == "stop":
+            self.stopping = True
+            signals.pidfd_send_signal(
+                self.pidfd, read_signal(self.container.body.get("StopSignal") or "SIGTERM")
+            )
+            self.after(10, self._kill_hard)
+            return
+        signals.pidfd_send_signal(self.pidfd, signals.SIGKILL)
+
     def event(self, action: str, **attributes: str) -> None:
         """Record an event of this container, with docker's attributes."""
         record = self.container.record
@@ -565,6 +582,9 @@ class Monitor:
     def _will_restart(self, code: int) -> bool:
         policy = self.container.body["HostConfig"].get("RestartPolicy") or {}
         name = policy.get("Name") or "no"
+        if self.restart_once:
+            self.restart_once = False
+            return not self.stopping
         if self.stopping or name == "no":
             return False
         if name == "on-failure":

@@ -1,0 +1,209 @@
+"""HEALTHCHECK: the monitor runs the checks itself, so they need no init system.
+
+docker's rules: the first check comes one interval after the start (one start interval
+during the start period); a failure counts once the start period is over, or a check
+has succeeded; `retries` failures in a row make the container unhealthy.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import time
+
+from wherry.timestamps import now
+from wherry_linux.joining import execute
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from wherry.container.spec import HealthConfig
+    from wherry.oci.runtime_spec import Process
+    from wherry_linux.monitor import Monitor
+
+_SECOND = 1_000_000_000
+_LONGEST_OUTPUT = 4096
+_KEPT_RESULTS = 5
+
+
+class HealthChecks:
+    """The health checks of one run of a container."""
+
+    def __init__(self, monitor: Monitor, check: HealthConfig) -> None:
+        self._monitor = monitor
+        self._test = check["Test"]
+        self._interval = (check.get("Interval") or 30 * _SECOND) / _SECOND
+        self._timeout = (check.get("Timeout") or 30 * _SECOND) / _SECOND
+        self._start_period = check.get("StartPeriod", 0) / _SECOND
+        self._start_interval = (check.get("StartInterval") or 5 * _SECOND) / _SECOND
+        self._retries = check.get("Retries") or 3
+        self._began = time.monotonic()
+        self._status = "starting"
+        self._streak = 0
+        self._results: list[dict[str, Any]] = []
+        self._child = 0
+        self._child_fd = -1
+        self._output_fd = -1
+        self._output = b""
+        self._check_start = ""
+
+    def begin(self) -> None:
+        """Record that the container is starting, and plan the first check."""
+        self._record()
+        self._plan()
+
+    def end(self) -> None:
+        """The container has ended: no check will come, and a running one counts for nothing."""
+        self._monitor.cancel(self._run)
+        self._monitor.cancel(self._expire)
+        if self._child:
+            self._stop_child()
+            self._forget_child()
+
+    def _plan(self) -> None:
+        is_starting = (
+            self._status == "starting" and time.monotonic() - self._began < self._start_period
+        )
+        delay = self._start_interval if is_starting else self._interval
+        self._monitor.after(delay, self._run)
+
+    def _run(self) -> None:
+        if self._monitor.container.state["Status"] != "running":
+            self._plan()  # paused: nothing answers
+            return
+        self._check_start = now()
+        self._output = b""
+        self._output_fd, write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        child = os.fork()
+        if child == 0:
+            self._become_check(write)
+        os.close(write)
+        self._child = child
+        self._child_fd = os.pidfd_open(child)
+        self._monitor.watch(self._child_fd, select.EPOLLIN, self._finished)
+        self._monitor.watch(self._output_fd, select.EPOLLIN, self._read)
+        self._monitor.after(self._timeout, self._expire)
+
+    def _become_check(self, output: int) -> None:
+        """In a forked child: run the check in the container, and end with its exit code."""
+        code = 1
+        try:
+            os.setsid()
+            os.set_blocking(output, True)
+            code = execute(
+                self._monitor.runtime,
+                self._monitor.container.id,
+                self._process(),
+                user=self._monitor.container.body.get("User") or "",
+                stdin=False,
+                stdio=(0, output, output),
+            )
+        except BaseException as error:
+            os.write(output, str(error).encode()[:_LONGEST_OUTPUT])
+        os._exit(code)
+
+    def _process(self) -> Process:
+        from wherry.files import read_json
+
+        process: Process = read_json(self._monitor.container.path("config.json"))["process"]
+        process["terminal"] = False
+        if self._test[0] == "CMD-SHELL":
+            process["args"] = ["/bin/sh", "-c", self._test[1]]
+        else:
+            process["args"] = self._test[1:] if self._test[0] == "CMD" else list(self._test)
+        return process
+
+    def _read(self, mask: int) -> None:
+        try:
+            data = os.read(self._output_fd, 65536)
+        except BlockingIOError:
+            return
+        if not data:
+            self._monitor.unwatch(self._output_fd)
+            return
+        self._output = (self._output + data)[:_LONGEST_OUTPUT]
+
+    def _expire(self) -> None:
+        """The check has taken too long, which is a failure."""
+        self._stop_child()
+        seconds = f"{self._timeout:g}s"
+        self._output = f"Health check exceeded timeout ({seconds})".encode()
+        self._forget_child()
+        self._judge(-1)
+
+    def _stop_child(self) -> None:
+        # The process in the container is in a session of its own; its stand-in passes
+        # nothing on of SIGKILL, so the whole group of both is meant.
+        for pid in _descendants(self._child):
+            try:
+                os.kill(pid, 9)
+            except ProcessLookupError:
+                pass
+
+    def _finished(self, mask: int) -> None:
+        self._monitor.cancel(self._expire)
+        self._read(mask)
+        code = self._forget_child()
+        self._judge(code)
+
+    def _forget_child(self) -> int:
+        code = os.waitstatus_to_exitcode(os.waitpid(self._child, 0)[1])
+        for descriptor in (self._child_fd, self._output_fd):
+            self._monitor.unwatch(descriptor)
+            os.close(descriptor)
+        self._child = 0
+        return code
+
+    def _judge(self, code: int) -> None:
+        self._results.append(
+            {
+                "Start": self._check_start,
+                "End": now(),
+                "ExitCode": code,
+                "Output": self._output.decode(errors="replace"),
+            }
+        )
+        del self._results[:-_KEPT_RESULTS]
+        before = self._status
+        if code == 0:
+            self._streak = 0
+            self._status = "healthy"
+        elif before != "starting" or time.monotonic() - self._began >= self._start_period:
+            self._streak += 1
+            if self._streak >= self._retries:
+                self._status = "unhealthy"
+        self._record()
+        if self._status != before:
+            self._monitor.event(f"health_status: {self._status}")
+        if self._status == "unhealthy" and before != "unhealthy":
+            self._react()
+        self._plan()
+
+    def _react(self) -> None:
+        """`--health-on-failure`."""
+        wanted = (self._monitor.container.body.get("Wherry") or {}).get("HealthOnFailure", "none")
+        if wanted != "none":
+            self._monitor.end_unhealthy(wanted)
+
+    def _record(self) -> None:
+        self._monitor.container.write_state(
+            Health={
+                "Status": self._status,
+                "FailingStreak": self._streak,
+                "Log": list(self._results),
+            }
+        )
+
+
+def _descendants(pid: int) -> list[int]:
+    """A process and those it has forked, the youngest first."""
+    found = [pid]
+    try:
+        with open(f"/proc/{pid}/task/{pid}/children") as file:
+            children = [int(word) for word in file.read().split()]
+    except OSError:
+        children = []
+    for child in children:
+        found = [*_descendants(child), *found]
+    return found
