@@ -73,7 +73,7 @@ def check_target(path: str, kind: str) -> None:
 def split_volume(text: str) -> list[str]:
     """The parts of `-v`; a drive letter (`C:\\x`, `C:/x`) is no part of its own."""
     parts = text.split(":")
-    if len(parts) > 1 and _is_drive(parts[0], parts[1]):
+    if len(parts) > 2 and _is_drive(parts[0], parts[1]) and parts[2].startswith("/"):
         parts[:2] = [f"{parts[0]}:{parts[1]}"]
     return parts
 
@@ -138,6 +138,10 @@ def parse_bind(text: str) -> Mount:
 
 def check_volume_name(name: str) -> None:
     """Raise UsageError where no volume can have this name."""
+    if len(name) == 1:
+        raise UsageError(
+            "volume name is too short, names should be at least two alphanumeric characters"
+        )
     if not is_name(name):
         raise UsageError(
             f'"{name}" includes invalid characters for a local volume name, only '
