@@ -6,6 +6,7 @@ command is asked for. Errors are printed here and nowhere else.
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from io import TextIOWrapper
@@ -141,6 +142,9 @@ _OPTIONS = (
 # fmt: on
 
 
+_WRITE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+
+
 @command(
     *_OPTIONS,
     argument("words", nargs=-1, required=False),
@@ -169,7 +173,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         code = _dispatch(sys.argv[1:] if argv is None else list(argv))
         if sys.stdout is not None:
-            _flush()
+            # A full disk behind our output shows here, or never.
+            sys.stdout.flush()
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
@@ -244,8 +249,11 @@ def print_error(error: Exception) -> int:
     if isinstance(error, WherryError):
         message, hint, code = error.message, error.hint, error.exit_code
     elif isinstance(error, OSError):
-        where = f": {error.filename}" if error.filename else ""
-        message = f"{error.strerror or error}{where}"
+        message = error.strerror or str(error)
+        if error.filename is not None:
+            message = f"{message}: {error.filename}"
+        elif error.errno in _WRITE_ERRORS:
+            message = f"cannot write: {message}"
     else:
         message = f"internal error: {type(error).__name__}: {error}"
         hint = "This is a mistake in wherry: WHERRY_DEBUG=1 shows where."
@@ -305,13 +313,3 @@ def _open_standard_streams() -> None:
     if isinstance(sys.stdout, TextIOWrapper):
         # A file name need not be UTF-8: what came in as bytes goes out as the same bytes.
         sys.stdout.reconfigure(errors="surrogateescape")
-
-
-def _flush() -> None:
-    """Write what is left of the output: a full disk shows here, or never."""
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        raise WherryError(f"cannot write to standard output: {error.strerror}") from error
