@@ -36,11 +36,11 @@ def downloader() -> Downloader:
 def fetch(mirror: Mirror, downloader: Downloader) -> Callable[..., Release]:
     """Fetch the mirror's release, verified with its key unless said otherwise."""
 
-    def fetch(*, keyring: str | None = None, check: bool = True, **fields: object) -> Release:
+    def fetch(*, own_key: bool = True, check: bool = True, **fields: object) -> Release:
         source = Source(**{"uri": mirror.uri, "suite": "bookworm", **fields})  # type: ignore[arg-type]
         assert mirror.key
-        own = str(mirror.key.keyring) if keyring is None else keyring
-        return fetch_release(downloader, source, "debian", keyring=own, check_signature=check)
+        keys = mirror.key.keyring.read_bytes() if own_key else b""
+        return fetch_release(downloader, source, "debian", keys=keys, check_signature=check)
 
     return fetch
 
@@ -78,7 +78,7 @@ def test_armored_keyring_serves(mirror: Mirror, fetch: Callable[..., Release]) -
     armored.write_bytes(mirror.key.armored)
     mirror.publish()
 
-    assert fetch(keyring=str(armored)).version == "12.0"
+    assert fetch(own_key=False, signed_by=str(armored)).version == "12.0"
 
 
 def test_key_in_the_source_itself_serves(mirror: Mirror, fetch: Callable[..., Release]) -> None:
@@ -86,7 +86,7 @@ def test_key_in_the_source_itself_serves(mirror: Mirror, fetch: Callable[..., Re
     lines = mirror.key.armored.decode().strip().splitlines()
     mirror.publish()
 
-    release = fetch(keyring="", signed_by="\n".join(line or "." for line in lines))
+    release = fetch(own_key=False, signed_by="\n".join(line or "." for line in lines))
 
     assert release.version == "12.0"
 
@@ -200,9 +200,9 @@ def test_keyring_that_is_missing_or_no_keyring_is_an_error(
     (tmp_path / "text").write_text("no keys\n")
 
     with pytest.raises(NotFound, match="no such keyring"):
-        fetch(keyring=str(tmp_path / "nothing"))
+        fetch(own_key=False, signed_by=str(tmp_path / "nothing"))
     with pytest.raises(CorruptState, match="cannot use the keyring"):
-        fetch(keyring=str(tmp_path / "text"))
+        fetch(own_key=False, signed_by=str(tmp_path / "text"))
 
 
 def test_another_suite_in_its_place_is_refused(

@@ -11,7 +11,9 @@
     debian       the tree of a Debian or Ubuntu base system, unpacked
     configure    the second stage: maintainer scripts, in a container of our own
     busybox      the tree of a busybox system: one package
+    image        a tree as an image of one layer
     bootstrap    all of it, into the image store
+    stage        the second stage by wherry's engine
 
 A base image and the VM's guest are both a `tree` of resolved packages; they differ in
 what is asked for and in what the tree is written to.

@@ -148,11 +148,11 @@ def fetch_release(
     source: Source,
     distribution: str,
     *,
-    keyring: str = "",
+    keys: bytes = b"",
     check_signature: bool = True,
     now: float | None = None,
 ) -> Release:
-    """The Release of `source`, verified with the keys that `keyring_for` finds."""
+    """The Release of `source`, verified with `keys` or those that `keyring_for` finds."""
     base = f"{source.uri}/dists/{source.suite}"
     check_signature = check_signature and not source.trusted
     keyring_used = Keyring(b"")
@@ -168,7 +168,7 @@ def fetch_release(
     else:
         try:
             if check_signature:
-                keyring_used = keyring_for(source, distribution, keyring)
+                keyring_used = Keyring(keys) if keys else keyring_for(source, distribution)
                 text = verify_clearsigned(
                     content, keyring_used.keys, fingerprints=keyring_used.fingerprints
                 )
@@ -194,17 +194,16 @@ class Keyring(NamedTuple):
     by_distribution: bool = False
 
 
-def keyring_for(source: Source, distribution: str, keyring: str = "") -> Keyring:
-    """The first of: the file `keyring`, what `source` names, the distribution's on this host."""
-    if not keyring and "-----BEGIN PGP PUBLIC KEY BLOCK-----" in source.signed_by:
+def keyring_for(source: Source, distribution: str) -> Keyring:
+    """What `source` names, or else what this host has of the distribution's."""
+    if "-----BEGIN PGP PUBLIC KEY BLOCK-----" in source.signed_by:
         # In a deb822 field an empty line is written as a dot.
         lines = ("" if line.strip() == "." else line for line in source.signed_by.splitlines())
         return Keyring(dearmor("\n".join(lines).strip().encode()))
     words = source.signed_by.replace(",", " ").split()
     default = distribution_keyrings(distribution)
-    files = [keyring] if keyring else [word for word in words if word.startswith("/")]
-    if files:
-        return Keyring(_read_keys(files), by_distribution=files == default)
+    if files := [word for word in words if word.startswith("/")]:
+        return Keyring(read_keys(files), by_distribution=files == default)
     if source.from_host:
         default += trusted_keyrings()
     if not default:
@@ -213,10 +212,11 @@ def keyring_for(source: Source, distribution: str, keyring: str = "") -> Keyring
             hint="install debian-archive-keyring or ubuntu-keyring, or name the file with "
             "--keyring; --no-check-signature does without",
         )
-    return Keyring(_read_keys(default), words, by_distribution=True)
+    return Keyring(read_keys(default), words, by_distribution=True)
 
 
-def _read_keys(files: Sequence[str]) -> bytes:
+def read_keys(files: Sequence[str]) -> bytes:
+    """The keys in `files` as plain packets. Raises WherryError with the file's name."""
     keys = b""
     for path in files:
         try:

@@ -34,10 +34,9 @@ from wherry_vmimage.tree import Tree
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from wherry.image.progress import Progress
     from wherry.image.store import ImageStore
     from wherry.oci.image_spec import Descriptor
-
-    from wherry.image.progress import Progress
     from wherry_vmimage.archive import Release
     from wherry_vmimage.configure import RunScript
     from wherry_vmimage.packages import Package
@@ -70,11 +69,16 @@ class Request:
     include: tuple[str, ...] = ()
     variant: Variant = "minbase"
     architecture: str = ""  # Debian's word or an image's; "" for this machine's
-    keyring: str = ""
+    keys: bytes = b""  # that may sign the archive; none: those of the distribution
     check_signature: bool = True
     check_valid_until: bool = True
     configure: bool = True
     cache: bool = True
+
+    @property
+    def is_busybox(self) -> bool:
+        """Whether one static program is the whole of it."""
+        return parse_reference(self.name).familiar_name == "busybox"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +87,6 @@ class _Target:
 
     distribution: str
     suite: str
-    is_busybox: bool
     slim: bool
     architecture: str
     references: tuple[str, ...]
@@ -94,7 +97,7 @@ def bootstrap(
 ) -> str:
     """Make the image of `request` and tag it in `store`; the first of its names."""
     target = _target(request)
-    if request.configure and not target.is_busybox:
+    if request.configure and not request.is_busybox:
         _require_runnable(target.architecture)
     config = AptConfig.of_host() if sys.platform == "linux" else AptConfig()
     sources = _sources(request, target, config)
@@ -131,14 +134,14 @@ class _Builder:
 
     def build(self, sources: Sequence[Source]) -> Descriptor:
         index = self._read_archive(sources)
-        base = [] if self._target.is_busybox else self._base(index)
+        base = [] if self._request.is_busybox else self._base(index)
         packages = resolve(index, base, self._included())
         facts = self._facts(packages)
         if self._request.cache and (made := self._made_before(facts)):
             self._progress.message(f"Up to date: {len(packages)} packages, none of them newer")
             return made
         self._fetch(packages)
-        if self._target.is_busybox:
+        if self._request.is_busybox:
             return self._build_busybox(packages[0], facts)
         return self._build_system(packages, {p.name for p in resolve(index, base)}, facts)
 
@@ -164,7 +167,7 @@ class _Builder:
                 self._downloader,
                 source,
                 self._target.distribution,
-                keyring=self._request.keyring,
+                keys=self._request.keys,
                 check_signature=self._request.check_signature,
             )
         except NotFound:
@@ -185,7 +188,7 @@ class _Builder:
         return base + [package for name in names if (package := index.candidate(name))]
 
     def _included(self) -> list[str]:
-        if self._target.is_busybox:
+        if self._request.is_busybox:
             return [busybox.PACKAGE]
         names = list(self._request.include)
         if any(release.source.uri.startswith("https:") for release in self._releases):
@@ -195,7 +198,7 @@ class _Builder:
 
     def _facts(self, packages: Sequence[Package]) -> ImageFacts:
         main = self._releases[0]
-        is_busybox = self._target.is_busybox
+        is_busybox = self._request.is_busybox
         version = packages[0].version if is_busybox else main.version
         listed = "".join(f"{p.name} {p.version} {p.sha256}\n" for p in packages)
         how = f"{__version__} {self._target.slim} {self._request.configure}\n"
@@ -284,7 +287,7 @@ def _download(package: Package) -> Download:
 
 def _target(request: Request) -> _Target:
     reference = parse_reference(request.name)
-    name, tag = reference.path.removeprefix("library/"), reference.tag or "latest"
+    name, tag = reference.familiar_name, reference.tag or "latest"
     if name not in (*DISTRIBUTIONS, "busybox") or reference.digest:
         raise UsageError(
             f"do not know how to make {request.name!r}",
@@ -292,7 +295,7 @@ def _target(request: Request) -> _Target:
             "be made; -t gives it another name",
         )
     host, release = host_distribution()
-    is_busybox = name == "busybox"
+    is_busybox = request.is_busybox
     distribution = (host if host in DISTRIBUTIONS else "debian") if is_busybox else name
     slim = tag.endswith(_SLIM) and not is_busybox
     word = "latest" if is_busybox else tag.removesuffix(_SLIM)
@@ -308,7 +311,6 @@ def _target(request: Request) -> _Target:
     return _Target(
         distribution=distribution,
         suite=suite,
-        is_busybox=is_busybox,
         slim=slim,
         architecture=_architecture(request.architecture),
         references=tuple(parse_reference(tag).canonical() for tag in tags),

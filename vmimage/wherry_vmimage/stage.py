@@ -1,0 +1,92 @@
+"""The second stage by wherry's own engine: a container made, run, exported and removed."""
+
+from __future__ import annotations
+
+import tempfile
+from contextlib import contextmanager
+from typing import IO, TYPE_CHECKING
+
+from wherry import names, paths
+from wherry.container.logs import LogReader
+from wherry.container.request import RunRequest
+from wherry.errors import Unsupported, WherryError
+from wherry.files import make_dir
+from wherry_vmimage.bootstrap import Request, bootstrap
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from wherry.container.spec import CreateBody
+    from wherry.engine import Engine
+    from wherry.image.progress import Progress
+    from wherry.oci.image_spec import Descriptor
+
+_SHOWN_LINES = 12
+
+
+def make_base_image(request: Request, engine: Engine, progress: Progress) -> str:
+    """Make the image of `request` in the engine's store; its name."""
+    stage = _Stage(engine)
+    if request.configure and not request.is_busybox:
+        stage.require_ids()
+    return bootstrap(request, engine.image_store, stage.run_script, progress)
+
+
+class _Stage:
+    """Runs scripts in containers of images that nobody else sees; see `configure.RunScript`."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def require_ids(self) -> None:
+        """Raise Unsupported where a container has a single user, as packages have several."""
+        maps = self._engine.runtime.id_maps("")
+        if maps is not None and sum(entry["size"] for entry in maps[0]) < 1 << 16:
+            raise Unsupported(
+                "packages cannot be configured: this user has no range of ids of its own",
+                hint="give it one: `sudo usermod --add-subuids 100000-165535 "
+                "--add-subgids 100000-165535 USER`; or leave the packages unpacked with "
+                "--no-configure",
+            )
+
+    @contextmanager
+    def run_script(
+        self, image: Descriptor, script: str, environment: Mapping[str, str]
+    ) -> Iterator[IO[bytes]]:
+        store = self._engine.image_store
+        # A name of its own, so that it is not taken for what nobody needs any more.
+        reference = f"docker.io/library/bootstrap:{names.new_id()[:12]}"
+        store.tag(reference, image)
+        try:
+            container = self._create(reference, script, environment)
+            try:
+                self._run(container)
+                with tempfile.TemporaryFile(dir=make_dir(paths.cache())) as tar:
+                    self._engine.containers.export(container, tar)
+                    tar.seek(0)
+                    yield tar
+            finally:
+                self._engine.containers.remove(container, force=True, volumes=True)
+        finally:
+            self._engine.images.remove(reference, force=True)
+
+    def _create(self, image: str, script: str, environment: Mapping[str, str]) -> str:
+        body: CreateBody = {
+            "Image": image,
+            "Entrypoint": ["/bin/sh", "-c", script],
+            "Env": [f"{name}={text}" for name, text in environment.items()],
+            "User": "0:0",
+            "HostConfig": {"NetworkMode": "none"},
+        }
+        return self._engine.containers.create(body, RunRequest())
+
+    def _run(self, container: str) -> None:
+        containers = self._engine.containers
+        containers.start(container)
+        code = containers.wait(container)
+        if code:
+            log = LogReader(containers.find(container).path("container.log"))
+            said = "".join(record["log"] for record in log.tail(_SHOWN_LINES))
+            raise WherryError(
+                f"the packages' scripts failed (exit code {code})", hint=said.rstrip() or None
+            )
