@@ -64,13 +64,13 @@ class LayerSource:
         """Up to `size` bytes, empty at the end only. Raises where the layer does not arrive."""
         if self._offset >= self._size:
             return b""
-        available = self._arrivals.wait_for(self._position, self._offset)
-        if self._file < 0:
-            self._file = self._arrivals.open_blob(self._digest)
-        wanted = available - self._offset
-        content = os.pread(self._file, wanted if size < 0 else min(size, wanted), self._offset)
-        if not content:
-            raise CorruptState(f"layer {self._digest} became shorter while it was read")
+        content = b""
+        while not content:
+            # Nothing to read of what was here a moment ago: it is dropped, and we are to hear so.
+            wanted = self._arrivals.wait_for(self._position, self._offset) - self._offset
+            if self._file < 0:
+                self._file = self._arrivals.open_blob(self._digest)
+            content = os.pread(self._file, wanted if size < 0 else min(size, wanted), self._offset)
         self._offset += len(content)
         self._arrivals.note_read(self._position, self._offset)
         return content
@@ -108,6 +108,8 @@ class Arrivals:
             # A wake-up that finds the pipe full is not needed: others are in it.
             os.set_blocking(writer, False)
         self._lock = threading.Lock()
+        # Whether a layer did not come as it began.
+        self.has_failed = False
         self._positions = {
             descriptor["digest"]: position for position, (descriptor, _) in enumerate(layers)
         }
@@ -130,6 +132,7 @@ class Arrivals:
         """A layer, or all of them, will not come as it began."""
         chosen = self._positions.values() if digest is None else [self._positions[digest]]
         with self._lock:
+            self.has_failed = True
             for position in chosen:
                 self._set(position, 0, _FAILED)
                 self._wake(position)
@@ -142,7 +145,15 @@ class Arrivals:
         """Return once the other side has opened a layer, or `begin` was called for it."""
         os.read(self._begun_read, 1)
 
-    def close(self) -> None:
+    def __enter__(self) -> Arrivals:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         for pipe in (*self._pipes, (self._begun_read, self._begun_write)):
             for descriptor in pipe:
                 os.close(descriptor)

@@ -6,6 +6,8 @@ import queue
 import threading
 from typing import TYPE_CHECKING, TypeVar
 
+from wherry.errors import WherryError
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -26,12 +28,14 @@ def in_parallel(work: Callable[[T], None], items: Sequence[T], cancelled: thread
         waiting.put(item)
 
     def run() -> None:
-        while not cancelled.is_set():
+        while True:
             try:
                 item = waiting.get_nowait()
             except queue.Empty:
                 return
             try:
+                if cancelled.is_set():
+                    raise WherryError("cancelled")
                 work(item)
             except BaseException as error:
                 results.put(error)

@@ -20,6 +20,7 @@ from wherry.errors import (
     UsageError,
     WherryError,
 )
+from wherry.image.arrival import Arrivals
 from wherry.image.parallel import in_parallel
 from wherry.image.platform import choose_manifest, host_platform, parse_platform, platform_of
 from wherry.image.progress import Progress
@@ -30,18 +31,22 @@ from wherry.image.transport import Interrupted
 from wherry.values import value
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from typing import Any
 
+    from wherry.image.arrival import ArrivingLayer
     from wherry.image.reference import Reference
     from wherry.image.registry import BlobStream, Registry
     from wherry.image.store import ImageStore, Ingest
     from wherry.oci.image_spec import Descriptor
 
-    # Told of every layer that is whole in the store, with its diff id; from any thread.
-    OnLayer = Callable[[Descriptor, str], None]
+    # Unpacks layers while they arrive; it runs in a thread, and may fork at once.
+    Unpack = Callable[[Sequence[ArrivingLayer]], None]
 
 _MAX_CONFIG = 8 << 20
+# Seconds between two looks at how far unpacking is, and to let it end after an error.
+_TICK = 0.1
+_PARTING = 5.0
 _MAX_NESTING = 4
 _CONFIGS = frozenset(
     (
@@ -74,17 +79,18 @@ def pull_image(
     *,
     platform: str | None = None,
     progress: Progress | None = None,
-    on_layer: OnLayer | None = None,
+    unpack: Unpack | None = None,
     registry: Registry | None = None,
     insecure: bool = False,
 ) -> Descriptor:
     """Bring an image into the store and tag it; the descriptor of its manifest or index.
 
-    An index is kept whole, with the manifest and the blobs of one platform.
+    An index is kept whole, with the manifest and the blobs of one platform. `unpack` is
+    given all layers before the first one is fetched; the pull ends when both are done.
     """
     progress = progress or Progress()
     registry = registry or connect(reference, progress, insecure=insecure)
-    return _Pull(store, registry, reference, platform, progress, on_layer).run()
+    return _Pull(store, registry, reference, platform, progress, unpack).run()
 
 
 def pull_all_tags(
@@ -93,7 +99,7 @@ def pull_all_tags(
     *,
     platform: str | None = None,
     progress: Progress | None = None,
-    on_layer: OnLayer | None = None,
+    unpack: Unpack | None = None,
     insecure: bool = False,
 ) -> list[Reference]:
     """Bring every tag of a repository into the store."""
@@ -104,7 +110,7 @@ def pull_all_tags(
         raise NotFound(f"{reference.familiar_name} has no tags")
     pulled = [reference.with_tag(tag) for tag in tags]
     for tagged in pulled:
-        _Pull(store, registry, tagged, platform, progress, on_layer).run()
+        _Pull(store, registry, tagged, platform, progress, unpack).run()
     return pulled
 
 
@@ -131,7 +137,7 @@ class _Pull:
         reference: Reference,
         platform: str | None,
         progress: Progress,
-        on_layer: OnLayer | None,
+        unpack: Unpack | None,
     ) -> None:
         self._store = store
         self._registry = registry
@@ -139,8 +145,10 @@ class _Pull:
         self._asked_platform = platform
         self._platform = parse_platform(platform) if platform else host_platform()
         self._progress = progress
-        self._on_layer = on_layer
+        self._unpack = unpack
+        self._arrivals: Arrivals | None = None
         self._is_new = False
+        self._fetched: set[str] = set()
         self._cancelled = threading.Event()
 
     def run(self) -> Descriptor:
@@ -238,28 +246,86 @@ class _Pull:
     # --- layers -------------------------------------------------------------------
 
     def _fetch_layers(self, layers: list[_Layer]) -> None:
-        """Bring what is missing, three at a time."""
+        """Bring what is missing, three at a time, and have it unpacked meanwhile."""
         # An image may have the same layer twice.
         different = list({layer.digest: layer for layer in layers}.values())
         for layer in different:
             is_here = self._store.has_blob(layer.digest)
             self._progress.update(layer.short, "Waiting" if is_here else "Pulling fs layer")
-        in_parallel(self._fetch, different, self._cancelled)
+        if self._unpack is None:
+            in_parallel(self._fetch, different, self._cancelled)
+        elif not self._fetch_and_unpack(different, self._unpack):
+            # What had arrived turned out to be wrong, and was fetched anew: unpack that.
+            self._cancelled.clear()
+            self._fetch_and_unpack(different, self._unpack)
+        for layer in different:
+            done = "Pull complete" if layer.digest in self._fetched else "Already exists"
+            self._progress.update(layer.short, done)
+
+    def _fetch_and_unpack(self, layers: list[_Layer], unpack: Unpack) -> bool:
+        """Fetch and unpack at the same time; False where a layer began twice."""
+        failures: list[BaseException] = []
+        pairs = [(layer.descriptor, layer.diff_id) for layer in layers]
+        with Arrivals(self._store, pairs) as arrivals:
+
+            def run() -> None:
+                try:
+                    unpack(arrivals.layers)
+                except BaseException as error:
+                    # Whether the layer is to blame shows when it is whole and verified.
+                    failures.append(error)
+                finally:
+                    arrivals.begin()
+
+            self._arrivals = arrivals
+            thread = threading.Thread(target=run, daemon=True)
+            thread.start()
+            # A fork belongs before the threads that download.
+            arrivals.wait_for_reader()
+            try:
+                in_parallel(self._fetch, layers, self._cancelled)
+                while thread.is_alive():
+                    thread.join(_TICK)
+                    self._show_unpacking(layers, arrivals)
+            except BaseException:
+                arrivals.fail()
+                thread.join(_PARTING)
+                raise
+            finally:
+                self._arrivals = None
+            if failures and not arrivals.has_failed:
+                raise failures[0]
+            return not failures
+
+    def _show_unpacking(self, layers: list[_Layer], arrivals: Arrivals) -> None:
+        for layer in layers:
+            done, size = arrivals.has_been_read(layer.digest), layer.descriptor["size"]
+            if 0 < done < size:
+                self._progress.update(layer.short, "Extracting", done, size)
 
     def _fetch(self, layer: _Layer) -> None:
-        done = "Already exists"
+        size = layer.descriptor["size"]
         if not self._store.has_blob(layer.digest):
             self._is_new = True
+            self._fetched.add(layer.digest)
             self._progress.update(layer.short, "Waiting")
-            with self._store.ingest(layer.digest, layer.descriptor["size"]) as ingest:
+            with self._store.ingest(layer.digest, size) as ingest:
                 if not ingest.complete:
                     self._download(layer, ingest)
             remember_source(layer.digest, self._reference)
             self._progress.update(layer.short, "Download complete")
-            done = "Pull complete"
-        if self._on_layer:
-            self._on_layer(layer.descriptor, layer.diff_id)
-        self._progress.update(layer.short, done)
+        self._tell(layer, size)
+
+    def _tell(self, layer: _Layer, available: int) -> None:
+        """Let who unpacks the layer know how much of it is here."""
+        if self._arrivals:
+            self._arrivals.tell(layer.digest, available)
+
+    def _restart(self, layer: _Layer, ingest: Ingest) -> None:
+        """Drop what is there; who has read some of it has read it in vain."""
+        ingest.restart()
+        if self._arrivals:
+            self._arrivals.fail(layer.digest)
 
     def _download(self, layer: _Layer, ingest: Ingest) -> None:
         # Where the whole is wrong it may be the part from before: once more, from its start.
@@ -271,7 +337,7 @@ class _Pull:
                 ingest.commit()
                 return
             except CorruptState as error:
-                ingest.restart()
+                self._restart(layer, ingest)
                 failure = error
         assert failure
         raise failure
@@ -284,7 +350,7 @@ class _Pull:
         while offset < size:
             stream = self._open(layer, offset)
             if stream.offset != offset:
-                ingest.restart()
+                self._restart(layer, ingest)
                 offset = 0
             started = offset
             try:
@@ -298,6 +364,7 @@ class _Pull:
                             "its manifest says"
                         )
                     ingest.write(piece)
+                    self._tell(layer, offset)
                     self._progress.update(layer.short, "Downloading", offset, size)
             except Interrupted as error:
                 failures = 0 if offset > started else failures + 1
