@@ -6,10 +6,10 @@
     compiler.py   that section as a BPF program
     install.py    the program into this process
 
-`prepare` belongs before the process enters the container, where wherry's files and the
-listener's socket can still be reached; `install_profile` comes last of all before the
-program is executed. A compiled program is kept by the digest of its section: compiling
-takes tens of milliseconds, loading a fraction of one.
+`prepare` comes before the process enters the container: later, wherry's files, its own
+modules among them, cannot be reached, and what is found at their paths is the image's.
+`install_profile` comes last of all before the program is executed. A compiled program is
+kept by the digest of its section: compiling takes milliseconds, loading a fraction of one.
 """
 
 from __future__ import annotations
@@ -60,24 +60,18 @@ def prepare(seccomp: LinuxSeccomp) -> None:
 
 
 def install_profile(seccomp: LinuxSeccomp, state: str) -> None:
-    """Filter this process from here on; `state` is for the listener, as JSON.
-
-    Without `prepare` the section is compiled anew: nothing is read from disk, which may
-    be the container's own by now.
-    """
-    chosen = _prepared.get(_key(seccomp))
-    if chosen is not None:
-        program, flags = chosen.program, chosen.flags
-    else:
-        if seccomp.get("listenerPath"):
-            raise WherryError("cannot reach the seccomp listener from inside the container")
-        program, flags = _compile(seccomp), seccomp.get("flags")
-    if chosen is None or chosen.listener is None:
-        install(program, flags)
+    """Filter this process from here on; `state` is for the listener, as JSON."""
+    try:
+        prepared = _prepared[_key(seccomp)]
+    except KeyError:
+        raise WherryError("cannot filter system calls: the filter was not prepared") from None
+    if prepared.listener is None:
+        install(prepared.program, prepared.flags)
         return
     from wherry_linux.seccomp.notify import send_listener
 
-    send_listener(install(program, flags, listen=True), chosen.listener, state, chosen.metadata)
+    notifications = install(prepared.program, prepared.flags, listen=True)
+    send_listener(notifications, prepared.listener, state, prepared.metadata)
 
 
 def load_program(seccomp: LinuxSeccomp) -> bytes:

@@ -78,6 +78,8 @@ def getppid() -> int:
 
 
 def filtered(profile: Any, function: Callable[[], Any]) -> tuple[Any, int]:
+    seccomp.prepare(profile)
+
     def child() -> Any:
         prctl(PR_SET_NO_NEW_PRIVS, 1)
         seccomp.install_profile(profile, "{}")
@@ -213,13 +215,24 @@ def test_a_file_that_cannot_be_ours_is_compiled_again(own_root: Path, damage: st
     assert seccomp.load_program(profile) == program
 
 
-def test_a_prepared_filter_needs_no_files(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_prepared_filter_needs_no_files(own_root: Path) -> None:
     profile = section(rule("getppid", "ERRNO"))
     seccomp.prepare(profile)
-    monkeypatch.setattr(seccomp, "_compile", lambda _: pytest.fail("compiled again"))
-    monkeypatch.setattr(seccomp, "_read", lambda _: pytest.fail("read again"))
+    loaded = set(sys.modules)
 
-    assert filtered(profile, getppid) == (errno.EPERM, 0)
+    def in_an_empty_root() -> list[Any]:
+        if os.geteuid() == 0:
+            os.chroot(own_root)
+        prctl(PR_SET_NO_NEW_PRIVS, 1)
+        seccomp.install_profile(profile, "{}")
+        return [getppid(), sorted(set(sys.modules) - loaded)]
+
+    assert in_child(in_an_empty_root) == ([errno.EPERM, []], 0)
+
+
+def test_a_filter_that_was_not_prepared_is_an_error() -> None:
+    with pytest.raises(WherryError, match="not prepared"):
+        seccomp.install_profile(section(rule("getppid", "ERRNO")), "{}")
 
 
 # ---- notifications ----
