@@ -108,10 +108,14 @@ def top(container: str, ps_options: tuple[str, ...]) -> int:
     """Display the running processes of a container"""
 
     def action(engine: Engine) -> int:
-        from wherry.cli.tables import align
-
         titles, rows = engine.containers.top(container, ps_options)
-        sys.stdout.write(align([titles, *rows]))
+        lines = [titles, *rows]
+        widths = [
+            max(20, *(len(cell) + 3 for cell in column)) for column in zip(*lines, strict=True)
+        ]
+        for line in lines:
+            cells = [cell.ljust(width) for cell, width in zip(line[:-1], widths, strict=False)]
+            sys.stdout.write(f"{''.join(cells)}{line[-1]}\n")
         return 0
 
     argv = top.argv(container=container, ps_options=ps_options)
