@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import sys
 
-from wherry.image.layers import unpack_layers
+from wherry.image.layers import unpack, unpack_layers
 from wherry.image.reference import parse_reference
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from typing import Any
 
     from wherry.container.request import PullOptions
+    from wherry.image.layers import Layer
     from wherry.image.store import Image, ImageStore
 
 
@@ -36,9 +37,19 @@ class Images:
         reference = parse_reference(name)
         if pull.policy != "always" and not pull.quiet:
             print(f"Unable to find image '{reference.familiar()}' locally", file=sys.stderr)
-        pull_image(self.store, reference, platform=pull.platform or None)
+        pull_image(
+            self.store, reference, platform=pull.platform or None, unpack=self._unpack_arriving
+        )
         return self.store.find(name, pull.platform or None)
 
     def unpack(self, image: Image) -> None:
         """Unpack what is not unpacked yet."""
-        unpack_layers(self.store, image, self._unshared)
+        _warn(unpack_layers(self.store, image, self._unshared))
+
+    def _unpack_arriving(self, layers: Sequence[Layer]) -> None:
+        _warn(unpack(layers, self._unshared))
+
+
+def _warn(warnings: list[str]) -> None:
+    for line in warnings:
+        print(f"wherry: warning: {line}", file=sys.stderr)

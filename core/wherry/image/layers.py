@@ -1,4 +1,14 @@
-"""Unpacked layers: one directory per diff id, shared by all images that have it."""
+"""Unpacked layers: one directory per diff id, shared by all images that have it.
+
+    DATA/layers/sha256/<hex>/diff        the files, as overlayfs wants them
+    DATA/layers/sha256/<hex>/layer.json  {"size": bytes of its files}
+
+A layer is unpacked beside its place and renamed into it once its diff id has been
+verified: what is there is whole. Nobody unpacks a layer twice; a lock file tells.
+
+Whiteouts become character devices 0:0, opaque directories get `user.overlay.opaque`
+(Documentation/filesystems/overlayfs.rst), so that layers serve root and others alike.
+"""
 
 from __future__ import annotations
 
@@ -6,17 +16,35 @@ import os
 
 from wherry import paths
 from wherry.errors import CorruptState
-from wherry.files import Lock, make_dir
+from wherry.files import Lock, make_dir, read_json, write_json
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import Any
+    from collections.abc import Callable, Sequence
+    from typing import Any, Protocol
 
     from wherry.image.store import Image, ImageStore
+    from wherry.oci.image_spec import Descriptor
+
+    class Source(Protocol):
+        """The bytes of a layer as a registry has them."""
+
+        def read(self, size: int = -1) -> bytes: ...
+        def close(self) -> None: ...
+
+    class Layer(Protocol):
+        """A layer that can be opened (once), whole or still on its way."""
+
+        descriptor: Descriptor
+        diff_id: str
+
+        def open(self) -> Source: ...
+
+    Unshared = Callable[[Callable[[], Any]], Any]
 
 
 def layer_directory(diff_id: str) -> str:
+    """Where the layer is or would be."""
     return f"{paths.layers()}/sha256/{diff_id.removeprefix('sha256:')}"
 
 
@@ -25,33 +53,92 @@ def layer_path(diff_id: str) -> str:
     return f"{layer_directory(diff_id)}/diff"
 
 
+def layer_size(diff_id: str) -> int:
+    """How many bytes the files of an unpacked layer have; 0 if it is not unpacked."""
+    try:
+        return int(read_json(f"{layer_directory(diff_id)}/layer.json")["size"])
+    except (FileNotFoundError, CorruptState, KeyError):
+        return 0
+
+
 def missing_layers(image: Image) -> list[str]:
     """The diff ids that are not unpacked yet."""
     return [diff_id for diff_id in image.diff_ids if not os.path.isdir(layer_path(diff_id))]
 
 
-def unpack_layers(
-    store: ImageStore, image: Image, unshared: Callable[[Callable[[], Any]], Any]
-) -> None:
-    """Unpack what is missing."""
-    for diff_id, layer in zip(image.diff_ids, image.manifest["layers"], strict=True):
-        if os.path.isdir(layer_path(diff_id)):
-            continue
-        make_dir(f"{paths.layers()}/sha256", 0o711)
-        with Lock(f"{layer_directory(diff_id)}.lock"):
-            if os.path.isdir(layer_path(diff_id)):
-                continue
-            unshared(lambda: _unpack(store.blob_path(layer["digest"]), diff_id))  # noqa: B023
+class StoredLayer:
+    """A layer whose blob is in the store."""
+
+    def __init__(self, store: ImageStore, descriptor: Descriptor, diff_id: str) -> None:
+        self.descriptor = descriptor
+        self.diff_id = diff_id
+        self._path = store.blob_path(descriptor["digest"])
+
+    def open(self) -> Source:
+        try:
+            return open(self._path, "rb", buffering=0)
+        except FileNotFoundError:
+            raise CorruptState(
+                f"layer {self.descriptor['digest']} is missing from the image store",
+                hint="pull the image again",
+            ) from None
 
 
-def _unpack(blob: str, diff_id: str) -> None:
-    import tarfile
+def unpack_layers(store: ImageStore, image: Image, unshared: Unshared) -> list[str]:
+    """Unpack what is not unpacked yet; warnings about what could not be kept."""
+    layers = [
+        StoredLayer(store, descriptor, diff_id)
+        for descriptor, diff_id in zip(image.manifest["layers"], image.diff_ids, strict=True)
+    ]
+    return unpack(layers, unshared)
 
-    target = make_dir(f"{layer_directory(diff_id)}.tmp", 0o711)
-    make_dir(f"{target}/diff", 0o755)
-    try:
-        with tarfile.open(blob) as archive:
-            archive.extractall(f"{target}/diff", numeric_owner=True, filter="fully_trusted")
-    except tarfile.TarError as error:
-        raise CorruptState(f"layer {diff_id} is damaged: {error}") from error
-    os.rename(target, layer_directory(diff_id))
+
+def unpack(layers: Sequence[Layer], unshared: Unshared) -> list[str]:
+    """Unpack those of `layers` that are not unpacked yet; warnings, one line each.
+
+    Raises CorruptState for a layer that is damaged or reaches out of its root; nothing
+    of it is left then.
+    """
+    make_dir(f"{paths.layers()}/sha256", 0o711)
+    if all(os.path.isdir(layer_path(layer.diff_id)) for layer in layers):
+        return []
+    warnings: list[str] = unshared(lambda: [line for layer in layers for line in _unpack(layer)])
+    return list(dict.fromkeys(warnings))
+
+
+def _unpack(layer: Layer) -> list[str]:
+    directory = layer_directory(layer.diff_id)
+    if os.path.isdir(f"{directory}/diff"):
+        return []
+    with Lock(f"{directory}.lock"):
+        if os.path.isdir(f"{directory}/diff"):
+            return []
+        from wherry.container.copy import remove_tree
+        from wherry.image.decompress import Decompressor
+        from wherry.image.unpack import Unpacker
+
+        draft = f"{directory}.tmp"
+        remove_tree(draft)  # of a process that was killed
+        make_dir(draft, 0o711)
+        os.mkdir(f"{draft}/diff", 0o755)
+        try:
+            with Decompressor(layer.open()) as content:
+                unpacker = Unpacker(f"{draft}/diff")
+                size = unpacker.unpack(content.read)
+                found = content.digest()
+            if found != layer.diff_id:
+                raise CorruptState(
+                    f"layer {layer.descriptor['digest']} unpacks to {found},"
+                    f" but its image says {layer.diff_id}"
+                )
+            write_json(f"{draft}/layer.json", {"size": size}, mode=0o644)
+            os.rename(draft, directory)
+        except BaseException:
+            remove_tree(draft)
+            raise
+        finally:
+            try:
+                os.unlink(f"{directory}.lock")
+            except FileNotFoundError:
+                pass
+        return unpacker.warnings

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
-from wherry.errors import NotFound, WherryError
+from wherry.errors import NotFound, UsageError, WherryError
 from wherry.image.parallel import in_parallel
 from wherry.image.platform import choose_manifest, parse_platform
 from wherry.image.progress import Progress
@@ -88,6 +88,8 @@ class _Push:
         self._cancelled = threading.Event()
 
     def run(self, descriptor: Descriptor, platform: str | None) -> Pushed:
+        if self._reference.digest:
+            raise UsageError("cannot push a digest reference", hint="push a tag of it")
         top, manifests = self._what_to_push(descriptor, platform)
         layers: dict[str, Mapping[str, Any]] = {}
         configs: dict[str, Mapping[str, Any]] = {}

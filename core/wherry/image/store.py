@@ -81,6 +81,10 @@ class ImageStore:
         """Where a blob is as long as it is not whole."""
         return f"{self.root}/partial/{self.blob_path(digest).rpartition('/')[2]}"
 
+    def partial_path(self, digest: str) -> str:
+        """Where the blob of `digest` is while it is on its way."""
+        return f"{self.root}/partial/{digest.partition(':')[2]}"
+
     def has_blob(self, digest: str) -> bool:
         return os.path.exists(self.blob_path(digest))
 
@@ -262,7 +266,7 @@ class Ingest:
         self._store = store
         self._digest = digest
         self._size = size
-        self._path = f"{store.root}/partial/{digest.partition(':')[2]}"
+        self._path = store.partial_path(digest)
         self._descriptor = -1
         self._hash: Any = None
         self.complete = False
@@ -369,8 +373,9 @@ def _is_meant(entry: Descriptor, wanted: Any) -> bool:
     if not name:
         return False
     if wanted.digest:
-        return entry["digest"] == wanted.digest and parse_reference(name).name == wanted.name
-    return name == wanted.canonical()
+        is_same = entry["digest"] == wanted.digest
+        return is_same and bool(parse_reference(name).name == wanted.name)
+    return bool(name == wanted.canonical())
 
 
 def forget_partials(root: str) -> None:

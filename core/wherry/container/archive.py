@@ -1,0 +1,371 @@
+"""Trees of files as tar streams, by directory descriptors.
+
+What a container has made is read and written one name at a time below an open
+directory, and no symbolic link is ever followed: a tree that changes while it is
+copied can spoil the copy, but lead it nowhere else. POSIX only.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import sys
+
+from wherry.errors import CorruptState, Unsupported, UsageError, WherryError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import tarfile
+    from collections.abc import Callable
+    from typing import BinaryIO
+
+_DIRECTORY = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0)
+_FILE = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+_XATTR = "SCHILY.xattr."
+_CHUNK = 1 << 20
+
+
+# ---- from files to tar ----
+
+
+def pack(directory: int, name: str, out: BinaryIO, rename: str, *, whole: bool = True) -> None:
+    """Write `name` in the open `directory` to `out`, called `rename` in the archive.
+
+    "." as `name` is the directory itself, and as `rename` its contents alone. `whole`
+    goes down into what is mounted below, too.
+    """
+    import tarfile
+
+    with tarfile.open(fileobj=out, mode="w|", format=tarfile.PAX_FORMAT) as archive:
+        _Packer(archive, os.stat(name, dir_fd=directory).st_dev if not whole else None).entry(
+            directory, name, rename
+        )
+
+
+class _Packer:
+    def __init__(self, archive: tarfile.TarFile, device: int | None) -> None:
+        self.archive = archive
+        self.device = device
+        self.linked: dict[tuple[int, int], str] = {}
+
+    def entry(self, directory: int, name: str, path: str) -> None:
+        try:
+            found = os.stat(name, dir_fd=directory, follow_symlinks=False)
+            if stat.S_ISDIR(found.st_mode):
+                self.directory(directory, name, path)
+            elif stat.S_ISREG(found.st_mode):
+                self.file(directory, name, path)
+            elif not stat.S_ISSOCK(found.st_mode):
+                self.other(directory, name, path, found)
+        except OSError as error:
+            # It was there a moment ago, or was another kind of file then.
+            if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO):
+                raise
+
+    def directory(self, parent: int, name: str, path: str) -> None:
+        descriptor = os.open(name, _DIRECTORY, dir_fd=parent)
+        try:
+            found = os.fstat(descriptor)
+            entry = _describe(path, found, descriptor)
+            entry.type = b"5"
+            self.archive.addfile(entry)
+            if self.device is not None and found.st_dev != self.device:
+                return
+            for child in sorted(os.listdir(descriptor)):
+                self.entry(descriptor, child, f"{path}/{child}")
+        finally:
+            os.close(descriptor)
+
+    def file(self, directory: int, name: str, path: str) -> None:
+        descriptor = os.open(name, _FILE, dir_fd=directory)
+        with open(descriptor, "rb", buffering=0) as reader:
+            found = os.fstat(descriptor)
+            if not stat.S_ISREG(found.st_mode):
+                return
+            entry = _describe(path, found, descriptor)
+            key = (found.st_dev, found.st_ino)
+            if key in self.linked:
+                entry.type, entry.linkname = b"1", self.linked[key]
+                self.archive.addfile(entry)
+                return
+            if found.st_nlink > 1:
+                self.linked[key] = path
+            entry.size = found.st_size
+            self.archive.addfile(entry, _Exactly(reader))  # type: ignore[arg-type]
+
+    def other(self, directory: int, name: str, path: str, found: os.stat_result) -> None:
+        entry = _describe(path, found, None)
+        if stat.S_ISLNK(found.st_mode):
+            entry.type = b"2"
+            entry.linkname = os.readlink(name, dir_fd=directory)
+        elif stat.S_ISFIFO(found.st_mode):
+            entry.type = b"6"
+        else:
+            entry.type = b"3" if stat.S_ISCHR(found.st_mode) else b"4"
+            entry.devmajor, entry.devminor = os.major(found.st_rdev), os.minor(found.st_rdev)
+        self.archive.addfile(entry)
+
+
+class _Exactly:
+    """A file that becomes shorter while it is read: what is missing is zeros."""
+
+    def __init__(self, reader: BinaryIO) -> None:
+        self.reader = reader
+
+    def read(self, size: int) -> bytes:
+        content = self.reader.read(size)
+        while len(content) < size:
+            more = self.reader.read(size - len(content))
+            content += more or bytes(size - len(content))
+        return content
+
+
+def _describe(path: str, found: os.stat_result, descriptor: int | None) -> tarfile.TarInfo:
+    import tarfile
+
+    entry = tarfile.TarInfo(path)
+    entry.mode = stat.S_IMODE(found.st_mode)
+    entry.uid, entry.gid = found.st_uid, found.st_gid
+    entry.mtime = found.st_mtime
+    if sys.platform == "linux" and descriptor is not None:
+        entry.pax_headers = {
+            _XATTR + name: os.getxattr(descriptor, name).decode("utf-8", "surrogateescape")
+            for name in _attribute_names(descriptor)
+        }
+    return entry
+
+
+def _attribute_names(descriptor: int) -> list[str]:
+    """What travels with a file: its user's notes and its capabilities."""
+    if sys.platform != "linux":
+        return []
+    try:
+        names = os.listxattr(descriptor)
+    except OSError:
+        return []
+    return [
+        name
+        for name in names
+        if name == "security.capability"
+        or (name.startswith("user.") and not name.startswith("user.overlay."))
+    ]
+
+
+# ---- from tar to files ----
+
+
+def unpack(
+    source: BinaryIO, open_directory: Callable[[str], int], *, keep_ids: bool
+) -> None:
+    """Make the files of the tar stream `source`.
+
+    `open_directory` gives a descriptor of a directory, by its path below the place where
+    the files go, and makes it if it is missing. `keep_ids` gives files the archive's
+    owners; otherwise they are this process's.
+    """
+    import tarfile
+
+    try:
+        with tarfile.open(fileobj=source, mode="r|*") as archive:
+            _Unpacker(archive, open_directory, keep_ids).all()
+    except tarfile.TarError as error:
+        raise CorruptState(f"cannot read the tar archive: {error}") from error
+    # Whoever writes it must not be stopped before its end.
+    while source.read(_CHUNK):
+        pass
+
+
+class _Unpacker:
+    def __init__(
+        self,
+        archive: tarfile.TarFile,
+        open_directory: Callable[[str], int],
+        keep_ids: bool,
+    ) -> None:
+        self.archive = archive
+        self.open_directory = open_directory
+        self.keep_ids = keep_ids
+        self.directories: list[tuple[str, tarfile.TarInfo]] = []
+
+    def all(self) -> None:
+        for entry in self.archive:
+            path = _clean(entry.name)
+            try:
+                self.one(entry, path)
+            except OSError as error:
+                raise WherryError(
+                    f"cannot write {entry.name}: {error.strerror}", hint=_hint(error)
+                ) from error
+        # Last of all: a directory may forbid what is put into it, and its time tells of it.
+        for path, entry in reversed(self.directories):
+            descriptor = self.open_directory(path)
+            try:
+                self.finish(descriptor, entry)
+            finally:
+                os.close(descriptor)
+
+    def one(self, entry: tarfile.TarInfo, path: str) -> None:
+        if not path:
+            return  # the place itself, which is there
+        parent_path, _, name = path.rpartition("/")
+        parent = self.open_directory(parent_path)
+        try:
+            if entry.isdir():
+                self.make_directory(parent, name, path)
+                self.directories.append((path, entry))
+            else:
+                self.make(parent, name, entry)
+        finally:
+            os.close(parent)
+
+    def make_directory(self, parent: int, name: str, path: str) -> None:
+        try:
+            os.mkdir(name, 0o700, dir_fd=parent)
+        except FileExistsError:
+            found = os.stat(name, dir_fd=parent, follow_symlinks=False)
+            if not stat.S_ISDIR(found.st_mode) and not stat.S_ISLNK(found.st_mode):
+                raise UsageError(
+                    f'cannot overwrite non-directory "{path}" with directory "{path}"'
+                ) from None
+
+    def make(self, parent: int, name: str, entry: tarfile.TarInfo) -> None:
+        if sys.platform == "win32":
+            raise Unsupported("archives are unpacked on POSIX systems only")
+        in_place = not self.clear(parent, name)
+        if entry.isreg():
+            self.make_file(parent, name, entry, in_place)
+            return
+        if in_place:
+            raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
+        if entry.issym():
+            os.symlink(entry.linkname, name, dir_fd=parent)
+        elif entry.islnk():
+            self.make_link(parent, name, entry)
+            return
+        elif entry.isfifo():
+            os.mkfifo(name, 0o600, dir_fd=parent)
+        elif entry.ischr() or entry.isblk():
+            kind = stat.S_IFCHR if entry.ischr() else stat.S_IFBLK
+            device = os.makedev(entry.devmajor, entry.devminor)
+            os.mknod(name, kind | 0o600, device, dir_fd=parent)
+        else:
+            return  # a kind that only other systems know
+        self.own(name, entry, parent)
+        if not entry.issym():
+            os.chmod(name, entry.mode & 0o7777, dir_fd=parent)
+
+    def clear(self, parent: int, name: str) -> bool:
+        """Take away what has this name; False where something is mounted on it."""
+        try:
+            os.unlink(name, dir_fd=parent)
+        except FileNotFoundError:
+            pass
+        except (IsADirectoryError, PermissionError) as error:
+            found = os.stat(name, dir_fd=parent, follow_symlinks=False)
+            if not stat.S_ISDIR(found.st_mode):
+                raise
+            raise UsageError(
+                f'cannot overwrite directory "{name}" with non-directory "{name}"'
+            ) from error
+        except OSError as error:
+            if error.errno != errno.EBUSY:
+                raise
+            return False
+        return True
+
+    def make_file(self, parent: int, name: str, entry: tarfile.TarInfo, in_place: bool) -> None:
+        how = os.O_TRUNC if in_place else os.O_CREAT | os.O_EXCL
+        flags = os.O_WRONLY | how | getattr(os, "O_NOFOLLOW", 0)
+        descriptor = os.open(name, flags, 0o600, dir_fd=parent)
+        try:
+            content = self.archive.extractfile(entry)
+            while content is not None and (chunk := content.read(_CHUNK)):
+                view = memoryview(chunk)
+                while view:
+                    view = view[os.write(descriptor, view) :]
+            self.finish(descriptor, entry)
+        finally:
+            os.close(descriptor)
+
+    def make_link(self, parent: int, name: str, entry: tarfile.TarInfo) -> None:
+        target_path, _, target = _clean(entry.linkname).rpartition("/")
+        directory = self.open_directory(target_path)
+        try:
+            os.link(target, name, src_dir_fd=directory, dst_dir_fd=parent, follow_symlinks=False)
+        finally:
+            os.close(directory)
+
+    def own(self, path: str | int, entry: tarfile.TarInfo, parent: int | None = None) -> None:
+        if sys.platform == "win32" or not self.keep_ids:
+            return
+        try:
+            os.chown(path, entry.uid, entry.gid, dir_fd=parent, follow_symlinks=parent is None)
+        except PermissionError:
+            # Who is not root gives no files away, as with `cp -a`.
+            if os.geteuid() == 0:
+                raise
+
+    def finish(self, descriptor: int, entry: tarfile.TarInfo) -> None:
+        if sys.platform == "win32":
+            raise Unsupported("archives are unpacked on POSIX systems only")
+        self.own(descriptor, entry)
+        os.fchmod(descriptor, entry.mode & 0o7777)
+        # The archive's whole seconds and fraction come as a float.
+        os.utime(descriptor, (entry.mtime, entry.mtime))
+        if sys.platform != "linux":
+            return
+        for key, content in entry.pax_headers.items():
+            if key.startswith(_XATTR):
+                name = key.removeprefix(_XATTR)
+                try:
+                    os.setxattr(descriptor, name, content.encode("utf-8", "surrogateescape"))
+                except OSError:
+                    pass  # not ours to give, or unknown to this file system
+
+
+def _clean(name: str) -> str:
+    """A path of an archive without `.`, relative to where it is unpacked. Raises UsageError."""
+    parts = [part for part in name.split("/") if part not in ("", ".")]
+    if ".." in parts:
+        raise UsageError(f'the archive has a path that leads out of it: "{name}"')
+    return "/".join(parts)
+
+
+def _hint(error: OSError) -> str | None:
+    if error.errno == errno.EPERM:
+        return "an unprivileged user makes no device nodes and gives no files away"
+    if error.errno == errno.EINVAL:
+        return "the owner's id may be one that this user has no mapping for"
+    return None
+
+
+def open_below(top: int, path: str) -> int:
+    """A descriptor of the directory `path` below `top`, through no symbolic link.
+
+    What is missing is made; a link on the way is replaced with a directory. The caller
+    owns the descriptor.
+    """
+    descriptor = os.dup(top)
+    for part in filter(None, path.split("/")):
+        try:
+            inner = _enter(descriptor, part)
+        finally:
+            os.close(descriptor)
+        descriptor = inner
+    return descriptor
+
+
+def _enter(directory: int, name: str) -> int:
+    try:
+        return os.open(name, _DIRECTORY, dir_fd=directory)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        if error.errno not in (errno.ELOOP, errno.ENOTDIR):
+            raise
+        if not stat.S_ISLNK(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode):
+            raise
+        os.unlink(name, dir_fd=directory)
+    os.mkdir(name, 0o755, dir_fd=directory)
+    return os.open(name, _DIRECTORY, dir_fd=directory)

@@ -1,0 +1,378 @@
+"""A layer's tar stream becomes a directory, whoever made it.
+
+The image's author decides what is in the stream. No path of it is resolved by string:
+the kernel walks each below the layer's root (openat2, RESOLVE_BENEATH), and what would
+lead out of it, or through a link out of it, is an error.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import sys
+
+from wherry.errors import CorruptState, WherryError
+from wherry.files import storage_error
+from wherry.image import tar
+from wherry.image.tar import TarReader
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from wherry.image.tar import Member
+
+assert sys.platform == "linux"  # images are unpacked where containers run
+
+_WHITEOUT = ".wh."
+_OPAQUE = ".wh..wh..opq"
+_AUFS = ".wh..wh."
+OVERLAY_OPAQUE = "user.overlay.opaque"
+# overlayfs reads these: an image must not say where a directory's files come from.
+_OVERLAY_XATTRS = ("user.overlay.", "trusted.overlay.")
+
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_NODES = {
+    tar.CHARACTER: stat.S_IFCHR,
+    tar.BLOCK_DEVICE: stat.S_IFBLK,
+    tar.FIFO: stat.S_IFIFO,
+}
+_MOST_OPEN = 64
+
+
+class Unpacker:
+    """Unpacks one layer into an empty directory."""
+
+    def __init__(self, root: str) -> None:
+        self.warnings: list[str] = []
+        self._root = os.open(root, _DIRECTORY)
+        self._open: dict[str, int] = {"": self._root}
+        self._directories: dict[str, Member] = {}
+        self._foreign_ids = 0
+        self._first_foreign = ""
+        self._is_root = os.geteuid() == 0
+        self._beneath = _beneath()
+
+    def unpack(self, read: Callable[[int], bytes]) -> int:
+        """Unpack the whole stream; the bytes that its files have."""
+        size = 0
+        umask = os.umask(0)
+        reader = TarReader(read)
+        try:
+            for member in reader:
+                path = _clean(member.name)
+                try:
+                    self._add(path, member, reader)
+                except OSError as error:
+                    raise self._explain(error, path) from error
+                size += member.size if member.type == tar.FILE else 0
+            self._finish_directories()
+        finally:
+            os.umask(umask)
+            self._forget_open()
+            os.close(self._root)
+        if self._foreign_ids:
+            self.warnings.append(
+                f"{self._foreign_ids} files belong to ids that this user has not got"
+                f" (first: {self._first_foreign}); they belong to root instead."
+                " `wherry doctor` shows how to get more ids"
+            )
+        return size
+
+    def _explain(self, error: OSError, path: str) -> WherryError:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO):
+            return storage_error(error, f"unpack {path}")
+        if error.errno == errno.EXDEV:
+            return CorruptState(f"the layer reaches out of its root at {path!r}")
+        return CorruptState(f"cannot unpack {path!r} of a layer: {error.strerror}")
+
+    # ---- where ----
+
+    def _parent(self, path: str) -> int:
+        """A descriptor of the directory that holds `path`, made where it is missing."""
+        return self._directory(path.rpartition("/")[0])
+
+    def _directory(self, path: str) -> int:
+        descriptor = self._open.get(path)
+        if descriptor is not None:
+            return descriptor
+        try:
+            descriptor = self._beneath(self._root, path, os.O_RDONLY | os.O_DIRECTORY)
+        except OSError as error:
+            if error.errno == errno.ENOTDIR:
+                self._replace_file_on_the_way(path)
+            elif error.errno != errno.ENOENT:
+                raise
+            # A stream may leave out the directories that lead to a file.
+            parent, _, name = path.rpartition("/")
+            try:
+                os.mkdir(name, 0o755, dir_fd=self._directory(parent))
+            except FileExistsError:
+                raise CorruptState(f"the layer has a link to nowhere at {path!r}") from None
+            descriptor = self._beneath(self._root, path, os.O_RDONLY | os.O_DIRECTORY)
+        if len(self._open) >= _MOST_OPEN:
+            self._forget_open()
+        self._open[path] = descriptor
+        return descriptor
+
+    def _replace_file_on_the_way(self, path: str) -> None:
+        """A later directory of this name takes the place of an earlier file."""
+        parent, _, name = path.rpartition("/")
+        directory = self._directory(parent)
+        if not stat.S_ISDIR(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode):
+            os.unlink(name, dir_fd=directory)
+
+    def _forget_open(self) -> None:
+        for path, descriptor in self._open.items():
+            if path:
+                os.close(descriptor)
+        self._open = {"": self._root}
+
+    # ---- what ----
+
+    def _add(self, path: str, member: Member, reader: TarReader) -> None:
+        name = path.rpartition("/")[2]
+        if name.startswith(_WHITEOUT):
+            self._white_out(path, name)
+        elif not path:
+            self._directories[""] = member
+        elif member.type == tar.DIRECTORY:
+            self._add_directory(path, name, member)
+        else:
+            parent = self._parent(path)
+            if member.type == tar.FILE:
+                self._add_file(parent, path, name, member, reader)
+            elif member.type == tar.HARD_LINK:
+                self._add_link(parent, path, name, member)
+            else:
+                self._add_special(parent, path, name, member)
+
+    def _white_out(self, path: str, name: str) -> None:
+        parent = self._parent(path)
+        if name == _OPAQUE:
+            os.setxattr(parent, OVERLAY_OPAQUE, b"y")
+            return
+        if name.startswith(_AUFS):
+            return  # aufs's own bookkeeping
+        hidden = name[len(_WHITEOUT) :]
+        if not hidden or "/" in hidden or hidden in (".", ".."):
+            raise CorruptState(f"the layer has a malformed whiteout {path!r}")
+        try:
+            os.mknod(hidden, stat.S_IFCHR, 0, dir_fd=parent)
+        except FileExistsError:
+            # A whiteout is about the layers below; what this layer has itself stays.
+            if stat.S_ISDIR(os.stat(hidden, dir_fd=parent, follow_symlinks=False).st_mode):
+                below = os.open(hidden, _DIRECTORY, dir_fd=parent)
+                os.setxattr(below, OVERLAY_OPAQUE, b"y")
+                os.close(below)
+
+    def _add_directory(self, path: str, name: str, member: Member) -> None:
+        parent = self._parent(path)
+        try:
+            os.mkdir(name, 0o700, dir_fd=parent)
+        except FileExistsError:
+            found = os.stat(name, dir_fd=parent, follow_symlinks=False)
+            if not stat.S_ISDIR(found.st_mode):
+                is_whiteout = stat.S_ISCHR(found.st_mode) and found.st_rdev == 0
+                os.unlink(name, dir_fd=parent)
+                os.mkdir(name, 0o700, dir_fd=parent)
+                if is_whiteout:
+                    made = os.open(name, _DIRECTORY, dir_fd=parent)
+                    os.setxattr(made, OVERLAY_OPAQUE, b"y")
+                    os.close(made)
+        # Its mode may keep even us from writing into it, and its time changes with
+        # every file: both come last.
+        self._directories[path] = member
+
+    def _add_file(
+        self, parent: int, path: str, name: str, member: Member, reader: TarReader
+    ) -> None:
+        try:
+            file = os.open(name, _NEW, member.mode & 0o777, dir_fd=parent)
+        except FileExistsError:
+            self._clear(parent, path, name)
+            file = os.open(name, _NEW, member.mode & 0o777, dir_fd=self._parent(path))
+        try:
+            for piece in reader.pieces():
+                view = memoryview(piece)
+                while view:
+                    view = view[os.write(file, view) :]
+            self._finish(file, path, member)
+        finally:
+            os.close(file)
+
+    def _finish(self, descriptor: int, path: str, member: Member) -> None:
+        """Owner, mode, attributes and time of what `descriptor` holds, in this order.
+
+        A change of owner takes away set-user-id bits and capabilities.
+        """
+        if member.uid or member.gid or not self._is_root:
+            self._own(descriptor, path, member)
+        if member.mode & 0o7000 or member.type == tar.DIRECTORY:
+            os.fchmod(descriptor, member.mode)
+        if member.xattrs:
+            self._set_xattrs(descriptor, path, member)
+        os.utime(descriptor, ns=(member.mtime_ns, member.mtime_ns))
+
+    def _own(self, descriptor: int, path: str, member: Member) -> None:
+        try:
+            os.fchown(descriptor, member.uid, member.gid)
+        except OSError as error:
+            self._note_foreign(error, path, member)
+
+    def _note_foreign(self, error: OSError, path: str, member: Member) -> None:
+        """An id that is not mapped here (EINVAL), or no ids at all (EPERM)."""
+        if error.errno not in (errno.EINVAL, errno.EPERM):
+            raise error
+        if not self._foreign_ids:
+            self._first_foreign = f"{path}, {member.uid}:{member.gid}"
+        self._foreign_ids += 1
+
+    def _set_xattrs(self, descriptor: int, path: str, member: Member) -> None:
+        for key, value in member.xattrs.items():
+            if key.startswith(_OVERLAY_XATTRS):
+                continue
+            try:
+                os.setxattr(descriptor, key, value)
+            except OSError as error:
+                if error.errno not in (errno.ENOTSUP, errno.EPERM, errno.EINVAL):
+                    raise
+                self.warnings.append(f"{path}: the attribute {key} cannot be kept here")
+
+    def _add_link(self, parent: int, path: str, name: str, member: Member) -> None:
+        target = _clean(member.linkname)
+        if not target:
+            raise CorruptState(f"the layer has a hard link to its root at {path!r}")
+        directory, _, base = target.rpartition("/")
+        try:
+            source = self._beneath(self._root, directory or ".", os.O_RDONLY | os.O_DIRECTORY)
+        except FileNotFoundError:
+            raise _no_target(path, member) from None
+        try:
+            for attempt in range(2):
+                try:
+                    os.link(
+                        base, name, src_dir_fd=source, dst_dir_fd=parent, follow_symlinks=False
+                    )
+                    return
+                except FileExistsError:
+                    if attempt or path == target:
+                        if path == target:
+                            return
+                        raise
+                    self._clear(parent, path, name)
+                    parent = self._parent(path)
+                except FileNotFoundError:
+                    raise _no_target(path, member) from None
+        finally:
+            os.close(source)
+
+    def _add_special(self, parent: int, path: str, name: str, member: Member) -> None:
+        for attempt in range(2):
+            try:
+                if member.type == tar.SYMLINK:
+                    os.symlink(member.linkname, name, dir_fd=parent)
+                else:
+                    number = os.makedev(member.major, member.minor)
+                    os.mknod(name, _NODES[member.type] | member.mode, number, dir_fd=parent)
+                break
+            except FileExistsError:
+                if attempt:
+                    raise
+                self._clear(parent, path, name)
+                parent = self._parent(path)
+            except PermissionError:
+                if member.type in (tar.CHARACTER, tar.BLOCK_DEVICE):
+                    self.warnings.append("device nodes are left out: only root can make them")
+                    return
+                raise
+        if member.uid or member.gid or not self._is_root:
+            try:
+                os.chown(name, member.uid, member.gid, dir_fd=parent, follow_symlinks=False)
+            except OSError as error:
+                self._note_foreign(error, path, member)
+        if member.type != tar.SYMLINK and member.mode & 0o7000:
+            os.chmod(name, member.mode, dir_fd=parent)
+        times = (member.mtime_ns, member.mtime_ns)
+        os.utime(name, ns=times, dir_fd=parent, follow_symlinks=False)
+
+    def _clear(self, parent: int, path: str, name: str) -> None:
+        """Make room for a later member of the same name."""
+        if stat.S_ISDIR(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode):
+            from wherry.container.copy import remove_tree
+
+            self._forget_open()
+            below = f"{path}/"
+            self._directories = {
+                other: member
+                for other, member in self._directories.items()
+                if other != path and not other.startswith(below)
+            }
+            remove_tree(f"/proc/self/fd/{self._parent(path)}/{name}")
+        else:
+            os.unlink(name, dir_fd=parent)
+
+    def _finish_directories(self) -> None:
+        """The deepest first: a directory's mode may close it, its times change from within."""
+        self._forget_open()
+        for path in sorted(self._directories, reverse=True):
+            member = self._directories[path]
+            try:
+                descriptor = self._beneath(
+                    self._root, path or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
+                )
+            except OSError as error:
+                raise self._explain(error, path) from error
+            try:
+                self._finish(descriptor, path, member)
+            finally:
+                os.close(descriptor)
+
+
+def _no_target(path: str, member: Member) -> CorruptState:
+    return CorruptState(f"hard link {path!r} leads to {member.linkname!r}, which the layer has not")
+
+
+def _clean(name: str) -> str:
+    """A member's path below the root, "" for the root itself. Raises CorruptState for `..`."""
+    if "//" not in name and not name.startswith(("/", "./")) and "/." not in name and name != ".":
+        if name == ".." or name.startswith("../"):
+            raise CorruptState(f"the layer reaches out of its root at {name!r}")
+        return name
+    parts = [part for part in name.split("/") if part not in ("", ".")]
+    if ".." in parts:
+        raise CorruptState(f"the layer reaches out of its root at {name!r}")
+    return "/".join(parts)
+
+
+def _beneath() -> Callable[[int, str, int], int]:
+    """openat2(2) with RESOLVE_BENEATH: a descriptor that the caller owns; raises OSError."""
+    import ctypes
+
+    class OpenHow(ctypes.Structure):
+        _fields_ = (
+            ("flags", ctypes.c_uint64),
+            ("mode", ctypes.c_uint64),
+            ("resolve", ctypes.c_uint64),
+        )
+
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.syscall.restype = ctypes.c_long
+    number, beneath, no_magic_links = 437, 0x08, 0x02
+    size = ctypes.sizeof(OpenHow)
+
+    def open_beneath(root: int, path: str, flags: int) -> int:
+        how = OpenHow(flags | os.O_CLOEXEC, 0, beneath | no_magic_links)
+        result: int = libc.syscall(
+            ctypes.c_long(number), root, os.fsencode(path), ctypes.byref(how), size
+        )
+        if result < 0:
+            code = ctypes.get_errno()
+            if code == errno.ELOOP:
+                code = errno.EXDEV
+            raise OSError(code, os.strerror(code), path)
+        return result
+
+    return open_beneath
