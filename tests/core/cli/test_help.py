@@ -1,0 +1,115 @@
+"""Help pages and completion, made by click from our declarations."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from wherry.cli import main as cli
+from wherry.cli.clickify import completion_script, print_help
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+CORE = Path(__file__).parents[3] / "core"
+
+
+def every_command(table: cli.Table, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    for name, entry in table.items():
+        if isinstance(entry, dict):
+            yield from every_command(entry, (*path, name))
+        else:
+            yield (*path, name)
+
+
+@pytest.mark.parametrize("words", list(every_command(cli.COMMANDS)), ids=" ".join)
+def test_every_command_has_a_page_and_a_working_declaration(
+    words: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    entry = cli.find_entry(words)
+    assert isinstance(entry, str)
+    declaration = cli.load(entry)
+    accepted = declaration.function.__code__.co_varnames
+    takes_any = bool(declaration.function.__code__.co_flags & 0x08)
+
+    print_help(words)
+
+    page = capsys.readouterr().out
+    assert page.startswith(f"Usage:  wherry {' '.join(words)}")
+    assert declaration.summary
+    assert all(not each.help.endswith(".") for each in declaration.options)
+    assert all(each.help for each in declaration.options if not each.hidden)
+    given = {each.name for each in (*declaration.options, *declaration.arguments)}
+    assert takes_any or given == set(accepted[: declaration.function.__code__.co_argcount])
+
+
+@pytest.mark.parametrize("group", sorted(cli.GROUPS))
+def test_every_group_lists_its_commands(group: str, capsys: pytest.CaptureFixture[str]) -> None:
+    print_help(group.split())
+
+    page = capsys.readouterr().out
+    assert page.startswith(f"Usage:  wherry {group} COMMAND\n\n{cli.GROUPS[group]}\n\nCommands:\n")
+
+
+def test_the_main_page_begins_with_what_is_used_most(capsys: pytest.CaptureFixture[str]) -> None:
+    print_help(())
+
+    page = capsys.readouterr().out
+    assert page.index("Common Commands:") < page.index("Management Commands:")
+    assert page.index("  run ") < page.index("  exec ") < page.index("  container ")
+    assert "Global Options:" in page
+
+
+def test_a_page_is_laid_out_as_dockers(capsys: pytest.CaptureFixture[str]) -> None:
+    print_help(("kill",))
+
+    assert "Aliases:\n  wherry container kill, wherry kill\n" in (page := capsys.readouterr().out)
+    assert '  -s, --signal string   Signal to send to the container (default "KILL")\n' in page
+
+
+def test_options_are_sorted_by_their_long_name(capsys: pytest.CaptureFixture[str]) -> None:
+    print_help(("run",))
+
+    page = capsys.readouterr().out.partition("\nOptions:\n")[2].partition("\nExamples:")[0]
+    names = re.findall(r"^  (?:-\w,|   ) (--[\w-]+)", page, re.MULTILINE)
+    assert len(names) > 100
+    assert names == sorted(names)
+
+
+@pytest.mark.parametrize("shell", ["zsh", "fish"])
+def test_a_shell_gets_a_script(shell: str) -> None:
+    assert "_WHERRY_COMPLETE" in completion_script(shell)
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("wherry vol", {"volume"}),
+        ("wherry volume ins", {"inspect"}),
+        ("wherry run --health-on-failure ", {"none", "kill", "restart", "stop"}),
+        ("wherry run --read-only", {"--read-only", "--read-only-tmpfs"}),
+    ],
+)
+def test_words_are_completed(words: str, expected: set[str]) -> None:
+    typed = words.split(" ")
+    result = subprocess.run(
+        [sys.executable, "-m", "wherry"],
+        capture_output=True,
+        text=True,
+        cwd=CORE,
+        env={
+            **os.environ,
+            "_WHERRY_COMPLETE": "bash_complete",
+            "COMP_WORDS": words,
+            "COMP_CWORD": str(len(typed) - 1),
+        },
+        check=False,
+    )
+
+    assert {line.partition(",")[2] for line in result.stdout.splitlines()} == expected
