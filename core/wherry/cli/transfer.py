@@ -98,13 +98,13 @@ def export(container: str, output: str) -> int:
         raise UsageError("cowardly refusing to save to a terminal. Use the -o flag or redirect")
 
     def action(engine: Engine) -> int:
-        from wherry.engine.copy import ContainerFiles
+        from wherry.engine import copy
 
-        files = ContainerFiles(engine.containers.find(container), engine.runtime)
+        files = copy.ContainerFiles(engine.containers.find(container), engine.runtime)
         if output:
             _export_to(files, output)
         else:
-            files.export(_stdout())
+            copy.export(files, _stdout())
         return 0
 
     return execute(

@@ -236,6 +236,8 @@ class ContainerFiles:
             try:
                 with open(writer, "wb", buffering=1 << 16, closefd=False) as out:
                     pack(directory, source.name, out, called)
+            except BrokenPipeError as error:
+                raise KernelError("nobody reads the archive", errno.EPIPE) from error
             except OSError as error:
                 raise WherryError(
                     f"cannot read {posixpath.join(source.parent, source.name)} in container"
@@ -250,12 +252,14 @@ class ContainerFiles:
         """Write the container's own files, without what is mounted, as a tar stream."""
 
         def read(root: int) -> None:
-            with open(writer, "wb", buffering=1 << 16, closefd=False) as out:
-                directory = self._open(root, "/", "/")
-                try:
+            directory = self._open(root, "/", "/")
+            try:
+                with open(writer, "wb", buffering=1 << 16, closefd=False) as out:
                     pack(directory, ".", out, ".", whole=False)
-                finally:
-                    os.close(directory)
+            except BrokenPipeError as error:
+                raise KernelError("nobody reads the archive", errno.EPIPE) from error
+            finally:
+                os.close(directory)
 
         self.within(read)
 
@@ -368,7 +372,22 @@ def copy_from_stream(files: ContainerFiles, target: str, reader: int) -> None:
 def copy_to_stream(files: ContainerFiles, path: str, writer: int, *, follow: bool) -> None:
     """`cp CONTAINER:PATH -`: a tar stream."""
     source = _container_source(files, path, follow=follow)
-    files.read(source, source.called, writer)
+    _streamed(lambda: files.read(source, source.called, writer))
+
+
+def export(files: ContainerFiles, writer: int) -> None:
+    """`export`: a container's own files as a tar stream."""
+    _streamed(lambda: files.export(writer))
+
+
+def _streamed(write: Callable[[], None]) -> None:
+    """`write()` to a stream whose reader may have seen enough."""
+    try:
+        write()
+    except KernelError as error:
+        if error.errno == errno.EPIPE:
+            raise BrokenPipeError(errno.EPIPE, error.message) from error
+        raise
 
 
 def _container_source(files: ContainerFiles, path: str, *, follow: bool) -> Source:
