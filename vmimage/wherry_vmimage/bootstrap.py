@@ -13,7 +13,7 @@ from wherry.errors import NotFound, Unsupported, UsageError
 from wherry.files import make_dir
 from wherry.image.platform import host_platform, parse_platform
 from wherry.image.reference import parse_reference
-from wherry.image.transport import Transport
+from wherry.image.transport import Patience, Transport
 from wherry_vmimage import busybox
 from wherry_vmimage.archive import fetch_release, load_indices, read_verified
 from wherry_vmimage.configure import configure, configure_script
@@ -102,6 +102,7 @@ def bootstrap(
     config = AptConfig.of_host() if sys.platform == "linux" else AptConfig()
     sources = _sources(request, target, config)
     transport = Transport(
+        patience=Patience(attempts=4),
         proxy=config.proxy,
         authorities=config.authorities,
         on_pause=lambda seconds, reason: progress.message(f"{reason}: again in {seconds:.0f} s"),
