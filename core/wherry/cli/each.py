@@ -39,9 +39,11 @@ def for_each(
     reported in the order of their names.
     """
     names = tuple(names)
-    run = _run_together if together and len(names) > 1 and hasattr(os, "fork") else _run_in_turn
+    results = _run_in_turn(names, act)
+    if sys.platform != "win32" and together and len(names) > 1:
+        results = _run_together(names, act)
     code = 0
-    for name, error in run(names, act):
+    for name, error in results:
         if error is not None:
             complain(error.message, error.hint)
             code = 1
@@ -62,42 +64,42 @@ def _run_in_turn(
             yield name, None
 
 
-def _run_together(
-    names: Sequence[str], act: Callable[[str], object]
-) -> Iterable[tuple[str, WherryError | None]]:
-    sys.stdout.flush()
-    for start in range(0, len(names), _AT_ONCE):
-        started = [(name, _fork(act, name)) for name in names[start : start + _AT_ONCE]]
-        for name, descriptor in started:
-            yield name, _result(descriptor)
+if sys.platform != "win32":
 
-
-def _fork(act: Callable[[str], object], name: str) -> tuple[int, int]:
-    """A child that does `act` to `name`: its pid, and where it tells what came of it."""
-    reading, writing = os.pipe()
-    pid = os.fork()
-    if pid:
-        os.close(writing)
-        return pid, reading
-    error: WherryError | None = None
-    try:
-        act(name)
-    except WherryError as raised:
-        error = raised
-    except BaseException as raised:  # a child must not go on as its parent
-        error = WherryError(f"{type(raised).__name__}: {raised}")
-    finally:
-        if error is not None:
-            os.write(writing, dump_json(to_json(error)).encode())
+    def _run_together(
+        names: Sequence[str], act: Callable[[str], object]
+    ) -> Iterable[tuple[str, WherryError | None]]:
         sys.stdout.flush()
-        os._exit(0)
+        for start in range(0, len(names), _AT_ONCE):
+            started = [(name, _fork(act, name)) for name in names[start : start + _AT_ONCE]]
+            for name, descriptor in started:
+                yield name, _result(descriptor)
 
+    def _fork(act: Callable[[str], object], name: str) -> tuple[int, int]:
+        """A child that does `act` to `name`: its pid, and where it tells what came of it."""
+        reading, writing = os.pipe()
+        pid = os.fork()
+        if pid:
+            os.close(writing)
+            return pid, reading
+        error: WherryError | None = None
+        try:
+            act(name)
+        except WherryError as raised:
+            error = raised
+        except BaseException as raised:  # a child must not go on as its parent
+            error = WherryError(f"{type(raised).__name__}: {raised}")
+        finally:
+            if error is not None:
+                os.write(writing, dump_json(to_json(error)).encode())
+            sys.stdout.flush()
+            os._exit(0)
 
-def _result(child: tuple[int, int]) -> WherryError | None:
-    pid, reading = child
-    with open(reading, "rb") as pipe:
-        told = pipe.read()
-    _, status = os.waitpid(pid, 0)
-    if told:
-        return from_json(load_json(told))
-    return WherryError(f"a helper process ended with status {status}") if status else None
+    def _result(child: tuple[int, int]) -> WherryError | None:
+        pid, reading = child
+        with open(reading, "rb") as pipe:
+            told = pipe.read()
+        _, status = os.waitpid(pid, 0)
+        if told:
+            return from_json(load_json(told))
+        return WherryError(f"a helper process ended with status {status}") if status else None

@@ -174,7 +174,7 @@ def _secret_content(name: str, fields: dict[str, str]) -> bytes:
     if variable:
         if variable not in os.environ:
             raise UsageError(f"secret {name}: the variable {variable} is not set")
-        return os.environb[variable.encode()] if os.name != "nt" else os.environ[variable].encode()
+        return os.fsencode(os.environ[variable])
     if not path:
         raise UsageError(
             f"secret {name}: no content", hint=f"--secret id={name},src=FILE reads it from a file"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import sys
 import time
 
 from wherry import __version__, events, paths
@@ -116,7 +117,7 @@ class System:
                 "Mirrors": [],
             },
             "NCPU": os.cpu_count() or 1,
-            "MemTotal": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+            "MemTotal": _memory(),
             "DockerRootDir": paths.data(),
             "HttpProxy": "",
             "HttpsProxy": "",
@@ -230,6 +231,13 @@ def _created(config: dict[str, Any]) -> int:
         return parse_time(config.get("created") or "") // 1_000_000_000
     except WherryError:
         return 0
+
+
+def _memory() -> int:
+    """The bytes of memory that the machine has."""
+    if sys.platform == "win32":
+        return 0
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def _machine_id() -> str:
