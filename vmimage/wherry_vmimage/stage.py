@@ -9,6 +9,7 @@ from typing import IO, TYPE_CHECKING
 from wherry import names, paths
 from wherry.container.logs import LogReader
 from wherry.container.request import RunRequest
+from wherry.engine.copy import ContainerFiles
 from wherry.errors import Unsupported, WherryError
 from wherry.files import make_dir
 from wherry_vmimage.bootstrap import Request, bootstrap
@@ -62,13 +63,13 @@ class _Stage:
             try:
                 self._run(container)
                 with tempfile.TemporaryFile(dir=make_dir(paths.cache())) as tar:
-                    self._engine.containers.export(container, tar)
+                    self._files(container).export(tar.fileno())
                     tar.seek(0)
                     yield tar
             finally:
                 self._engine.containers.remove(container, force=True, volumes=True)
         finally:
-            self._engine.images.remove(reference, force=True)
+            store.untag(reference, forget=True)
 
     def _create(self, image: str, script: str, environment: Mapping[str, str]) -> str:
         body: CreateBody = {
@@ -79,6 +80,9 @@ class _Stage:
             "HostConfig": {"NetworkMode": "none"},
         }
         return self._engine.containers.create(body, RunRequest())
+
+    def _files(self, container: str) -> ContainerFiles:
+        return ContainerFiles(self._engine.containers.find(container), self._engine.runtime)
 
     def _run(self, container: str) -> None:
         containers = self._engine.containers
