@@ -18,9 +18,9 @@ PARALLEL = 3
 
 
 def in_parallel(work: Callable[[T], None], items: Sequence[T], cancelled: threading.Event) -> None:
-    """Do `work` on all items, the first of them first; raise the first error.
+    """Do `work` on all items, the first of them first.
 
-    However this ends, `cancelled` is set then: whoever is still at work is to stop.
+    The first error is raised, with `cancelled` set: whoever is still at work is to stop.
     """
     waiting: queue.SimpleQueue[T] = queue.SimpleQueue()
     results: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
@@ -50,5 +50,6 @@ def in_parallel(work: Callable[[T], None], items: Sequence[T], cancelled: thread
             error = results.get()
             if error is not None:
                 raise error
-    finally:
+    except BaseException:
         cancelled.set()
+        raise

@@ -256,7 +256,6 @@ class _Pull:
             in_parallel(self._fetch, different, self._cancelled)
         elif not self._fetch_and_unpack(different, self._unpack):
             # What had arrived turned out to be wrong, and was fetched anew: unpack that.
-            self._cancelled.clear()
             self._fetch_and_unpack(different, self._unpack)
         for layer in different:
             done = "Pull complete" if layer.digest in self._fetched else "Already exists"

@@ -179,7 +179,7 @@ class _Push:
             return open(self._store.blob_path(digest), "rb")
 
         def on_progress(sent: int) -> None:
-            if self._cancelled.is_set() and progress is self._progress:
+            if self._cancelled.is_set():
                 raise WherryError("cancelled")
             progress.update(short, "Pushing", sent, size)
 
