@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from wherry.container.capabilities import NAMES
+
+if sys.platform != "linux":
+    pytest.skip("wherry_linux is for Linux", allow_module_level=True)
+
 from wherry_linux import capabilities
 from wherry_linux.constants import PR_SET_KEEPCAPS
 from wherry_linux.syscalls import prctl

@@ -59,6 +59,13 @@ def prepare(seccomp: LinuxSeccomp) -> None:
         _prepared[key] = Filter(seccomp)
 
 
+def release(seccomp: LinuxSeccomp) -> None:
+    """Let go of a prepared filter: its listener waits for the end of our connection."""
+    prepared = _prepared.pop(_key(seccomp), None)
+    if prepared is not None and prepared.listener is not None:
+        prepared.listener.close()
+
+
 def install_profile(seccomp: LinuxSeccomp, state: str) -> None:
     """Filter this process from here on; `state` is for the listener, as JSON."""
     try:

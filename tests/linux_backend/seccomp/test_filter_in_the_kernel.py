@@ -251,15 +251,16 @@ def test_a_listener_is_given_the_notifications(agent: socket.socket) -> None:
         rule("getppid", "NOTIFY"), listenerPath=agent.getsockname(), listenerMetadata="mine"
     )
     state = {"ociVersion": "1.2.0", "id": "box", "status": "creating", "pid": 77, "bundle": "/b"}
+    seccomp.prepare(profile)
     if (child := os.fork()) == 0:
         try:
             prctl(PR_SET_NO_NEW_PRIVS, 1)
-            seccomp.prepare(profile)
             seccomp.install_profile(profile, json.dumps(state))
             os._exit(libc.getppid() & 0x7F)
         finally:
             os._exit(70)
 
+    seccomp.release(profile)
     connection, _ = agent.accept()
     with connection:
         content, descriptors, _, _ = socket.recv_fds(connection, 65536, 4)
