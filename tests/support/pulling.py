@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from wherry.oci.image_spec import Descriptor
 
 # Waits of milliseconds: what is retried is under test, not the clock.
-HASTY = Patience(first=0.001, longest=0.01, longest_asked=0.01, read_timeout=20)
+HASTY = Patience(first=0.001, longest=0.01, longest_asked=0.5, read_timeout=20)
 
 _PULL = """
 import sys

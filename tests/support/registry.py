@@ -340,6 +340,12 @@ class FlakyProxy:
             def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002
                 pass
 
+            def handle(self) -> None:
+                try:
+                    super().handle()
+                except ConnectionError:
+                    pass  # a client that was killed, or has given up
+
             def _serve(self) -> None:
                 proxy._serve(self)
 
@@ -361,7 +367,8 @@ class FlakyProxy:
     def _serve(self, handler: BaseHTTPRequestHandler) -> None:
         method, path = handler.command, handler.path
         with self._lock:
-            asked = Asked(method, path, self._counts[method, path], dict(handler.headers.items()))
+            headers = {name.title(): text for name, text in handler.headers.items()}
+            asked = Asked(method, path, self._counts[method, path], headers)
             self._counts[method, path] += 1
             self.requests.append(asked)
         mischief = self.mischief(asked) or Mischief()
@@ -468,6 +475,7 @@ class TokenServer:
     users: dict[str, str]
     refresh_tokens: set[str] = field(default_factory=set)
     lifetime: int = 300
+    gives_identity: bool = False
     asked: list[dict[str, list[str]]] = field(default_factory=list)
     valid: set[str] = field(default_factory=set)
 
@@ -509,7 +517,10 @@ class TokenServer:
         if is_known:
             token = f"token-{len(self.asked)}"
             self.valid.add(token)
-            body = json.dumps({"access_token": token, "expires_in": self.lifetime}).encode()
+            answer: dict[str, Any] = {"access_token": token, "expires_in": self.lifetime}
+            if self.gives_identity:
+                answer["refresh_token"] = min(self.refresh_tokens)
+            body = json.dumps(answer).encode()
         else:
             body = json.dumps({"errors": [{"message": "who are you?"}]}).encode()
         handler.send_response(200 if is_known else 401)

@@ -369,8 +369,11 @@ class Registry:
             verb = "push" if action.startswith("cannot push") else "pull"
             raise self._denied(f"{verb} access denied", reference, text)
         if response.status == 429 or "TOOMANYREQUESTS" in codes:
+            limit = response.headers.get("RateLimit-Limit", "").partition(";")[0]
+            allowed = f", {limit} are allowed" if limit else ""
             raise RegistryError(
-                f"{action}: {self.host} says: too many requests{f' ({text})' if text else ''}",
+                f"{action}: {self.host} says: too many requests{allowed}"
+                f"{f' ({text})' if text else ''}",
                 hint=f"wherry login {self.domain} may raise the limit",
             )
         if response.status == 404 and "NAME_UNKNOWN" in codes and reference:

@@ -33,26 +33,37 @@ _RETRIED = frozenset((408, 429, 500, 502, 503, 504))
 
 @value
 class Patience:
-    """How long to keep asking: pauses double from `first` to `longest` seconds, with jitter."""
+    """How long to keep asking: pauses double from `first` to `longest` seconds, with jitter.
+
+    A registry may ask for a pause of its own, up to `longest_asked`.
+    """
 
     attempts: int = 6
     first: float = 1.0
     longest: float = 20.0
     longest_asked: float = 120.0
     connect_timeout: float = 20.0
-    read_timeout: float = 60.0
+    read_timeout: float = 120.0
 
     def pause(self, attempt: int, asked: float | None = None) -> float:
         """Seconds to wait after failed attempt number `attempt` (from 0)."""
         import random
 
         if asked is not None:
-            return min(asked, self.longest_asked)
+            return asked
         return min(self.first * 2.0**attempt, self.longest) * random.uniform(0.75, 1.25)
+
+    def is_too_long(self, asked: float | None) -> bool:
+        """Whether a registry asks for more waiting than anybody would do."""
+        return asked is not None and asked > self.longest_asked
 
 
 class Interrupted(RegistryError):
     """The connection went away; asking again may work."""
+
+
+class Unreachable(Interrupted):
+    """There was no connection at all; that is retried only where there was one before."""
 
 
 class Transport:
@@ -80,6 +91,7 @@ class Transport:
         self._proxy = proxy or proxy_for
         self._authorities = authorities
         self._pools: dict[tuple[str, str | None], PoolManager] = {}
+        self._answered: set[str] = set()
         self._lock = threading.Lock()
 
     def is_insecure(self, host: str) -> bool:
@@ -110,19 +122,21 @@ class Transport:
         attempt = 0
         while True:
             last = not retry or attempt + 1 >= self.patience.attempts
+            host = urlsplit(url).netloc
             try:
                 response = self._follow(method, url, dict(headers), body)
             except Interrupted as error:
-                if last:
+                if last or (isinstance(error, Unreachable) and host not in self._answered):
                     raise
                 self.pause(attempt, error.message)
             else:
-                if last or response.status not in _RETRIED:
-                    return response
+                self._answered.add(host)
                 asked = _retry_after(response.headers.get("Retry-After"))
+                if last or response.status not in _RETRIED or self.patience.is_too_long(asked):
+                    return response
                 response.drain_conn()
                 reason = "too many requests" if response.status == 429 else f"{response.status}"
-                self.pause(attempt, f"{urlsplit(url).netloc} answered: {reason}", asked)
+                self.pause(attempt, f"{host} answered: {reason}", asked)
             attempt += 1
 
     def _follow(
@@ -231,11 +245,11 @@ def http_errors(host: str) -> Iterator[None]:
             hint="HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY say which proxy is used",
         ) from error
     except exceptions.NameResolutionError as error:
-        raise Interrupted(f"cannot reach {host}: no such host") from error
+        raise Unreachable(f"cannot reach {host}: no such host") from error
     except exceptions.NewConnectionError as error:
-        raise Interrupted(f"cannot reach {host}: {_reason(error)}") from error
+        raise Unreachable(f"cannot reach {host}: {_reason(error)}") from error
     except exceptions.ConnectTimeoutError as error:
-        raise Interrupted(f"cannot reach {host}: connection timed out") from error
+        raise Unreachable(f"cannot reach {host}: connection timed out") from error
     except exceptions.ReadTimeoutError as error:
         raise Interrupted(f"{host} stopped answering") from error
     except (exceptions.HTTPError, ConnectionError, TimeoutError) as error:

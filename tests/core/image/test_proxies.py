@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+import base64
+import json
+from typing import TYPE_CHECKING
+
 import pytest
 
+from support.pulling import hasty_registry
+from wherry.errors import RegistryError
 from wherry.image.transport import bypasses_proxy, is_loopback, proxy_for
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from support.registry import FlakyProxy
 
 VARIABLES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
 
@@ -76,3 +87,30 @@ def test_this_machine_is_reached_without_a_proxy(monkeypatch: pytest.MonkeyPatch
 )
 def test_loopback_is_told_from_other_hosts(host: str, loopback: bool) -> None:
     assert is_loopback(host) is loopback
+
+
+def test_registry_is_asked_through_the_proxy_that_the_environment_names(
+    flaky: FlakyProxy, own_world: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (own_world / "docker").mkdir()
+    (own_world / "docker" / "config.json").write_text(
+        json.dumps({"insecure-registries": ["registry.invalid:5000"]})
+    )
+    for name in ("http_proxy", "https_proxy"):
+        monkeypatch.setenv(name, f"http://jane:p%40ss@{flaky.host}")
+
+    hasty_registry("registry.invalid:5000").check_access()
+
+    [asked] = [asked for asked in flaky.requests if asked.method == "GET"]
+    assert asked.path == "http://registry.invalid:5000/v2/"
+    pair = base64.b64encode(b"jane:p@ss").decode()
+    assert asked.headers["Proxy-Authorization"] == f"Basic {pair}"
+
+
+def test_proxy_that_is_not_there_is_named_as_the_cause(
+    own_world: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:1")
+
+    with pytest.raises(RegistryError, match=r"through the proxy: .*refused"):
+        hasty_registry("registry.invalid").check_access()

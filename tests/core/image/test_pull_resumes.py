@@ -101,6 +101,16 @@ def test_overloaded_registry_is_waited_for(
     assert store.read_blob(digest) == blob
 
 
+def test_registry_that_wants_hours_is_not_waited_for(flaky: FlakyProxy, store: ImageStore) -> None:
+    headers = {"Retry-After": "21600", "RateLimit-Limit": "100;w=21600"}
+    flaky.mischief = lambda asked: Mischief(status=429, headers=headers)
+
+    with pytest.raises(RegistryError, match="too many requests, 100 are allowed"):
+        pull(store, f"{flaky.host}/app")
+
+    assert flaky.count("GET", "manifests") == 1
+
+
 def test_registry_that_stays_overloaded_is_an_error(flaky: FlakyProxy, store: ImageStore) -> None:
     flaky.mischief = lambda asked: Mischief(status=429)
 

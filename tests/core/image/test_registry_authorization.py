@@ -232,6 +232,28 @@ def test_registry_token_is_sent_as_it_is(
     assert not tokens.asked
 
 
+def test_login_keeps_the_identity_token_that_it_is_given(
+    token_registry: FlakyProxy,
+    tokens: TokenServer,
+    own_world: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import io
+
+    from wherry.cli.main import main
+
+    tokens.gives_identity = True
+    monkeypatch.setattr("sys.stdin", io.StringIO(PASSWORD))
+
+    code = main(["login", "-u", USER, "--password-stdin", token_registry.host])
+
+    assert code == 0
+    config = json.loads((own_world / "docker" / "config.json").read_text())
+    assert config["auths"][token_registry.host]["identitytoken"] == "refresh-me"
+    assert PASSWORD not in str(config)
+    assert tokens.asked[0]["offline_token"] == ["true"]
+
+
 def test_token_server_that_refuses_is_an_error(
     token_registry: FlakyProxy, store: ImageStore, own_world: Path
 ) -> None:
