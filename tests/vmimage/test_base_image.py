@@ -253,6 +253,19 @@ def test_updates_are_used_where_the_mirror_has_them(
     )
 
 
+def test_archive_of_somebody_else_is_left_out(
+    debian: Mirror, request_of: Callable[..., Request]
+) -> None:
+    debian.add("dash", "9.9", Essential="yes")
+    debian.publish("bookworm-updates", Origin="Somebody")
+    said = Lines()
+
+    image = make(request_of(), said)
+
+    assert "9.9" not in text(image, "var/lib/dpkg/status")
+    assert any("bookworm-updates: left out, it is Somebody's" in line for line in said.lines)
+
+
 def test_package_that_is_not_what_the_index_says_is_refused(
     mirror: Mirror, request_of: Callable[..., Request]
 ) -> None:

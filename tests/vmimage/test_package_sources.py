@@ -36,7 +36,10 @@ def host(tmp_path: Path) -> Path:
 
 
 def suites(root: Path, suite: str = "bookworm") -> list[str]:
-    return [str(source) for source in sources_from_host("debian", suite, root=str(root))]
+    return [
+        str(source)
+        for source in sources_from_host("debian", suite, root=str(root), architecture="amd64")
+    ]
 
 
 def test_one_line_sources_are_read() -> None:
@@ -54,6 +57,7 @@ def test_one_line_sources_are_read() -> None:
             uri=MIRROR,
             suite="b",
             components=("main",),
+            architectures=("amd64",),
             signed_by="/K.gpg",
             trusted=True,
             check_valid_until=False,
@@ -123,7 +127,7 @@ def test_another_release_is_looked_for_at_the_same_places(host: Path) -> None:
         """,
     )
 
-    found = sources_from_host("debian", "trixie", root=str(host))
+    found = sources_from_host("debian", "trixie", root=str(host), architecture="amd64")
 
     assert [(source.suite, source.optional) for source in found] == [
         ("trixie", False),
@@ -144,6 +148,18 @@ def test_archives_of_others_are_left_alone(host: Path) -> None:
     assert suites(host) == [f"{MIRROR} bookworm"]
 
 
+def test_source_for_another_architecture_is_left_alone(host: Path) -> None:
+    write(
+        host / "etc/apt/sources.list",
+        f"""\
+        deb {MIRROR} bookworm main
+        deb [arch=i386,arm64] {MIRROR}-ports bookworm-updates main
+        """,
+    )
+
+    assert suites(host) == [f"{MIRROR} bookworm"]
+
+
 def test_mirror_list_in_a_file_is_followed(host: Path) -> None:
     write(host / "etc/apt/mirrors.txt", f"# ours\n{MIRROR}/\tpriority:1\nhttp://b.test/\n")
     write(host / "etc/apt/sources.list", "deb mirror+file:/etc/apt/mirrors.txt bookworm main\n")
@@ -156,7 +172,7 @@ def test_host_without_a_mirror_is_an_error_that_says_what_to_set(
     host: Path, distribution: str
 ) -> None:
     with pytest.raises(NotFound, match="no mirror of") as error:
-        sources_from_host(distribution, "bookworm", root=str(host))
+        sources_from_host(distribution, "bookworm", root=str(host), architecture="amd64")
 
     assert "WHERRY_DEBIAN_MIRROR" in (error.value.hint or "")
 
@@ -165,7 +181,9 @@ def test_host_that_does_not_check_dates_is_believed(host: Path) -> None:
     write(host / "etc/apt/sources.list", f"deb {MIRROR} bookworm main\n")
     config = AptConfig.parse('Acquire::Check-Valid-Until "false";\n')
 
-    (source,) = sources_from_host("debian", "bookworm", root=str(host), config=config)
+    (source,) = sources_from_host(
+        "debian", "bookworm", root=str(host), config=config, architecture="amd64"
+    )
 
     assert not source.check_valid_until
 

@@ -148,17 +148,28 @@ class _Builder:
 
     def _read_archive(self, sources: Sequence[Source]) -> PackageIndex:
         index = PackageIndex(self._target.architecture)
-        for source in sources:
-            release = self._release(source)
-            if release is None:
-                continue
+        releases = [release for source in sources if (release := self._release(source))]
+        self._releases = self._own_releases(releases)
+        for release in self._releases:
             self._progress.message(
-                f"{source}: {release.fields.get('Description') or release.origin}"
+                f"{release.source}: {release.fields.get('Description') or release.origin}"
                 f" ({release.fields.get('Date', 'no date')})"
             )
             load_indices(self._downloader, release, index)
-            self._releases.append(release)
         return index
+
+    def _own_releases(self, releases: Sequence[Release]) -> list[Release]:
+        """Without those of others, which a host's apt may have beside its distribution's.
+
+        Who builds a mirror of their own may call it anything: then all are taken.
+        """
+        own = [r for r in releases if r.origin.lower() == self._target.distribution]
+        if not own:
+            return list(releases)
+        for release in releases:
+            if release not in own:
+                self._progress.message(f"{release.source}: left out, it is {release.origin}'s")
+        return own
 
     def _release(self, source: Source) -> Release | None:
         if not self._request.check_signature and not source.trusted:
@@ -367,7 +378,11 @@ def _sources(request: Request, target: _Target, config: AptConfig) -> list[Sourc
         )
     else:
         sources = sources_from_host(
-            target.distribution, target.suite, request.components, config=config
+            target.distribution,
+            target.suite,
+            request.components,
+            architecture=target.architecture,
+            config=config,
         )
         if request.suites:
             sources = [source for source in sources if source.suite in suites]

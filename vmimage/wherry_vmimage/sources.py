@@ -34,6 +34,7 @@ class Source:
     uri: str
     suite: str
     components: tuple[str, ...] = ("main",)
+    architectures: tuple[str, ...] = ()  # it is for; none: for all
     signed_by: str = ""  # files, fingerprints or a key itself; "" for the distribution's keyring
     trusted: bool = False  # used without a signature
     check_valid_until: bool = True
@@ -164,6 +165,7 @@ def sources_from_host(
     suite: str,
     components: Sequence[str] = (),
     *,
+    architecture: str,
     root: str = "/",
     config: AptConfig | None = None,
 ) -> list[Source]:
@@ -176,7 +178,13 @@ def sources_from_host(
     everything = list(read_sources(root)) if host == distribution else []
     for known in (suite, release):
         wanted = {f"{known}{pocket}": f"{suite}{pocket}" for pocket in _POCKETS}
-        found = [s for s in everything if s.suite in wanted and "main" in s.components]
+        found = [
+            source
+            for source in everything
+            if source.suite in wanted
+            and "main" in source.components
+            and architecture in (source.architectures or (architecture,))
+        ]
         if any(source.suite == known for source in found):
             break
     else:
@@ -250,10 +258,12 @@ def parse_deb822(text: str) -> Iterator[Source]:
 
 def _source(uri: str, suite: str, components: Sequence[str], options: Mapping[str, str]) -> Source:
     by_hash = options.get("by-hash", "").lower()
+    architectures = options.get("arch") or options.get("architectures", "")
     return Source(
         uri=uri.rstrip("/"),
         suite=suite.rstrip("/") if not suite.endswith("./") else suite,
         components=tuple(components),
+        architectures=tuple(architectures.replace(",", " ").split()),
         signed_by=options.get("signed-by", "").strip(),
         trusted=options.get("trusted", "").lower() == "yes",
         check_valid_until=options.get("check-valid-until", "").lower() != "no",
