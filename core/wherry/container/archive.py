@@ -29,24 +29,20 @@ _CHUNK = 1 << 20
 # ---- from files to tar ----
 
 
-def pack(directory: int, name: str, out: BinaryIO, rename: str, *, whole: bool = True) -> None:
+def pack(directory: int, name: str, out: BinaryIO, rename: str) -> None:
     """Write `name` in the open `directory` to `out`, called `rename` in the archive.
 
-    "." as `name` is the directory itself, and as `rename` its contents alone. `whole`
-    goes down into what is mounted below, too.
+    "." as `name` is the directory itself, and as `rename` its contents alone.
     """
     import tarfile
 
     with tarfile.open(fileobj=out, mode="w|", format=tarfile.PAX_FORMAT) as archive:
-        _Packer(archive, os.stat(name, dir_fd=directory).st_dev if not whole else None).entry(
-            directory, name, rename
-        )
+        _Packer(archive).entry(directory, name, rename)
 
 
 class _Packer:
-    def __init__(self, archive: tarfile.TarFile, device: int | None) -> None:
+    def __init__(self, archive: tarfile.TarFile) -> None:
         self.archive = archive
-        self.device = device
         self.linked: dict[tuple[int, int], str] = {}
 
     def entry(self, directory: int, name: str, path: str) -> None:
@@ -70,8 +66,6 @@ class _Packer:
             entry = _describe(path, found, descriptor)
             entry.type = b"5"
             self.archive.addfile(entry)
-            if self.device is not None and found.st_dev != self.device:
-                return
             for child in sorted(os.listdir(descriptor)):
                 self.entry(descriptor, child, f"{path}/{child}")
         finally:

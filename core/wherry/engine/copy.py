@@ -249,19 +249,32 @@ class ContainerFiles:
         self.within(read)
 
     def export(self, writer: int) -> None:
-        """Write the container's own files, without what is mounted, as a tar stream."""
+        """Write the container's own files, without what is mounted in it, as a tar stream.
 
-        def read(root: int) -> None:
-            directory = self._open(root, "/", "/")
+        They are read from its layers: a running container's mounts are not seen there.
+        """
+        container = self.container
+
+        def read() -> None:
+            target = (container.body.get("Wherry") or {}).get("Rootfs")
+            if not target:
+                target = container.path("root")
+                layers = [container.path("upper"), *lower_directories(container)]
+                self.runtime.mount_overlay(layers, "", "", target)
+            root = os.open(target, _DIRECTORY)
             try:
                 with open(writer, "wb", buffering=1 << 16, closefd=False) as out:
-                    pack(directory, ".", out, ".", whole=False)
+                    pack(root, ".", out, ".")
             except BrokenPipeError as error:
                 raise KernelError("nobody reads the archive", errno.EPIPE) from error
+            except OSError as error:
+                raise WherryError(
+                    f"cannot export container {container.name}: {error.strerror}"
+                ) from error
             finally:
-                os.close(directory)
+                os.close(root)
 
-        self.within(read)
+        self.runtime.unshared(read, mounts=True)
 
     def write(self, path: str, reader: int, *, keep_ids: bool) -> None:
         """Unpack the tar stream of a descriptor in the directory `path`."""
