@@ -101,6 +101,7 @@ class Arrivals:
     def __init__(self, store: ImageStore, layers: Sequence[tuple[Descriptor, str]]) -> None:
         self._store = store
         self._creator = os.getpid()
+        self._has_writers = True
         self._table = mmap.mmap(-1, max(1, len(layers) * _PER_LAYER))
         self._pipes = [os.pipe() for _ in layers]
         self._begun_read, self._begun_write = os.pipe()
@@ -163,21 +164,25 @@ class Arrivals:
 
     def begin(self) -> None:
         """Tell that reading begins, so that from now on threads may be started."""
-        if os.getpid() != self._creator:
-            # Else this child would never see that the process that downloads is gone.
-            self._creator = os.getpid()
-            for _, writer in self._pipes:
-                os.close(writer)
+        self._let_go_of_writers()
         os.write(self._begun_write, b"1")
 
     def wait_for(self, position: int, offset: int) -> int:
         """How many bytes are here, more than `offset`."""
+        self._let_go_of_writers()
         while True:
             available = self._available(position)
             if available > offset:
                 return available
             if available == _FAILED or not os.read(self._pipes[position][0], 4096):
                 raise RegistryError("a layer did not arrive")
+
+    def _let_go_of_writers(self) -> None:
+        """In a child: else it would never see that the process that downloads is gone."""
+        if os.getpid() != self._creator and self._has_writers:
+            self._has_writers = False
+            for _, writer in self._pipes:
+                os.close(writer)
 
     def note_read(self, position: int, offset: int) -> None:
         self._set(position, 1, offset)
