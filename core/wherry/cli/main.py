@@ -51,11 +51,11 @@ _CONTAINER_VERBS: Table = {
 
 _IMAGE_VERBS: Table = {
     "history": "image:history",
-    "import": "image:import_",
-    "load": "image:load",
+    "import": "archive:import_",
+    "load": "archive:load",
     "pull": "image:pull",
     "push": "image:push",
-    "save": "image:save",
+    "save": "archive:save",
     "tag": "image:tag",
 }
 

@@ -149,6 +149,18 @@ class ContainerStore:
     def _is_whole(self, container_id: str) -> bool:
         return os.path.exists(os.path.join(paths.container(container_id), "container.json"))
 
+    def used_layers(self) -> set[str]:
+        """The diff ids of the layers that containers stand on."""
+        return {
+            layer
+            for container in self.all()
+            for layers in (
+                container.record.get("Layers") or (),
+                *(point.get("Layers") or () for point in container.record.get("Mounts") or ()),
+            )
+            for layer in layers
+        }
+
     def reserve_name(self, name: str, container_id: str) -> None:
         """Give `name` to a container. Raises Conflict where another has it."""
         names = make_dir(paths.container_names())

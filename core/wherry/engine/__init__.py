@@ -53,7 +53,10 @@ class Engine:
             from wherry.engine.images import Images
 
             self._images = Images(
-                self.image_store, self.runtime.unshared, self.containers.image_users
+                self.image_store,
+                self.runtime.unshared,
+                self.containers.image_users,
+                self.container_store.used_layers,
             )
         return self._images
 

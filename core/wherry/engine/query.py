@@ -172,15 +172,14 @@ def inspect_container(containers: Containers, name: str, *, size: bool = False) 
 def sizes(containers: Containers, container: Container) -> tuple[int, int]:
     """The bytes of the container's own layer, and of that with the image below."""
     from wherry.container.copy import tree_size
-    from wherry.image.layers import layer_path
+    from wherry.image.layers import layer_size
 
-    layers = [layer_path(each) for each in container.record.get("Layers") or ()]
-    trees = [container.path("upper"), *layers]
+    upper = container.path("upper")
+    own = 0
     # A container of a `--rootfs` has no layer of its own.
-    present = [tree for tree in trees if os.path.isdir(tree)]
-    counted = containers.runtime.unshared(lambda: [tree_size(tree) for tree in present])
-    own = counted.pop(0) if present[:1] == trees[:1] else 0
-    return own, own + sum(counted)
+    if os.path.isdir(upper):
+        own = int(containers.runtime.unshared(lambda: tree_size(upper)))
+    return own, own + sum(map(layer_size, container.record.get("Layers") or ()))
 
 
 def top(

@@ -9,7 +9,7 @@ import time
 
 from wherry import __version__, events, paths
 from wherry.engine.documents import RUNNING, summary
-from wherry.errors import UsageError, WherryError
+from wherry.errors import UsageError
 from wherry.image.platform import host_platform
 
 TYPE_CHECKING = False
@@ -164,9 +164,9 @@ class System:
 
     def disk_usage(self) -> dict[str, Any]:
         """/system/df."""
-        from wherry.container.copy import tree_size
         from wherry.engine.query import sizes
-        from wherry.image.layers import layer_path
+        from wherry.image.documents import created, familiar_names
+        from wherry.image.layers import layer_size
 
         engine = self._engine
         containers = []
@@ -181,18 +181,15 @@ class System:
         for image in images:
             for layer in set(image.diff_ids):
                 holders[layer] = holders.get(layer, 0) + 1
-        present = {each: layer_path(each) for each in holders if os.path.isdir(layer_path(each))}
-        measured: dict[str, int] = engine.runtime.unshared(
-            lambda: {layer: tree_size(path) for layer, path in present.items()}
-        )
+        measured = {layer: layer_size(layer) for layer in holders}
         return {
             "LayersSize": sum(measured.values()),
             "Images": [
                 {
                     "Id": image.id,
-                    "RepoTags": list(image.references),
+                    "RepoTags": familiar_names(image),
                     "RepoDigests": list(image.repo_digests),
-                    "Created": _created(image.config),
+                    "Created": created(image.config) // 1_000_000_000,
                     "Size": sum(measured.get(layer, 0) for layer in set(image.diff_ids)),
                     "SharedSize": sum(
                         measured.get(layer, 0)
@@ -222,15 +219,6 @@ class System:
             }
             for volume in volumes.store.volumes()
         ]
-
-
-def _created(config: dict[str, Any]) -> int:
-    from wherry.times import parse_time
-
-    try:
-        return parse_time(config.get("created") or "") // 1_000_000_000
-    except WherryError:
-        return 0
 
 
 def _memory() -> int:

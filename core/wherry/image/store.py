@@ -19,7 +19,7 @@ from wherry import paths
 from wherry.errors import CorruptState, NotFound, UsageError, WherryError
 from wherry.files import Lock, make_dir, read_json, remove_file, storage_error, write_atomic
 from wherry.image.reference import parse_reference
-from wherry.lean import dump_json, load_json
+from wherry.lean import dump_json, load_json, sha256
 from wherry.values import value
 
 TYPE_CHECKING = False
@@ -76,10 +76,6 @@ class ImageStore:
         if algorithm != "sha256" or len(encoded) != 64 or not _HEX.issuperset(encoded):
             raise UsageError(f"unsupported digest {digest!r}: only sha256 is known")
         return f"{self.root}/blobs/sha256/{encoded}"
-
-    def partial_path(self, digest: str) -> str:
-        """Where a blob is as long as it is not whole."""
-        return f"{self.root}/partial/{self.blob_path(digest).rpartition('/')[2]}"
 
     def partial_path(self, digest: str) -> str:
         """Where the blob of `digest` is while it is on its way."""
@@ -169,8 +165,11 @@ class ImageStore:
                     if entry["digest"] == descriptor["digest"]:
                         continue
                     entry = _bare(entry)
-                    if any(other["digest"] == entry["digest"] for other in self.entries()
-                           if name_of(other) != reference):
+                    if any(
+                        other["digest"] == entry["digest"]
+                        for other in self.entries()
+                        if name_of(other) != reference
+                    ):
                         continue
                 elif not name_of(entry) and entry["digest"] == descriptor["digest"]:
                     continue
@@ -186,6 +185,11 @@ class ImageStore:
             if gone and not forget and all(e["digest"] != gone[0]["digest"] for e in kept):
                 kept.append(_bare(gone[0]))
             self._write_index(kept)
+
+    def drop(self, digest: str) -> None:
+        """Take every name, and the place among the images, from what has this digest."""
+        with self.locked():
+            self._write_index([entry for entry in self.entries() if entry["digest"] != digest])
 
     # ---- images ----
 
@@ -225,9 +229,7 @@ class ImageStore:
             except WherryError:
                 continue
 
-    def _load(
-        self, entry: Descriptor, entries: list[Descriptor], platform: str | None
-    ) -> Image:
+    def _load(self, entry: Descriptor, entries: list[Descriptor], platform: str | None) -> Image:
         manifest_digest = self._manifest_digest(entry, platform)
         manifest = load_json(self.read_blob(manifest_digest))
         config_digest = manifest["config"]["digest"]
@@ -239,7 +241,9 @@ class ImageStore:
             config=load_json(self.read_blob(config_digest)),
             references=tuple(named),
             repo_digests=tuple(
-                dict.fromkeys(f"{parse_reference(n).familiar_name}@{entry['digest']}" for n in named)
+                dict.fromkeys(
+                    f"{parse_reference(n).familiar_name}@{entry['digest']}" for n in named
+                )
             ),
         )
 
@@ -344,9 +348,7 @@ class Ingest:
 
 
 def _digest(content: bytes) -> str:
-    from _hashlib import openssl_sha256
-
-    return f"sha256:{openssl_sha256(content).hexdigest()}"
+    return f"sha256:{sha256(content).hexdigest()}"
 
 
 def name_of(entry: Descriptor) -> str:

@@ -1,0 +1,119 @@
+"""Removing what no image leads to: blobs, and unpacked layers.
+
+Whoever brings blobs holds `ImageStore.held()` shared until their name is written; the
+collection takes the same lock alone, and leaves the work to a later one where it cannot
+have it. So nothing is taken from under a pull, and a removal never waits for one.
+"""
+
+from __future__ import annotations
+
+import os
+
+from wherry import paths
+from wherry.container.copy import remove_tree
+from wherry.errors import Conflict, WherryError
+from wherry.files import Lock, make_dir, remove_file
+from wherry.image.layers import layer_size
+from wherry.image.store import INDEXES
+from wherry.lean import load_json
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from typing import Any
+
+    from wherry.image.store import ImageStore
+
+    Unshared = Callable[[Callable[[], Any]], Any]
+
+
+def collect(store: ImageStore, used_layers: Iterable[str], unshared: Unshared) -> int:
+    """Remove what nothing leads to; the bytes that gave back.
+
+    `used_layers` are the diff ids of containers, which outlive their images.
+    """
+    try:
+        with Lock(f"{make_dir(store.root)}/held", wait=False):
+            digests, diff_ids = _reachable(store)
+            return _remove_blobs(store, digests) + _remove_layers(
+                diff_ids | set(used_layers), unshared
+            )
+    except Conflict:
+        return 0  # something is being pulled
+
+
+def _reachable(store: ImageStore) -> tuple[set[str], set[str]]:
+    """The digests of the blobs, and the diff ids, that names lead to."""
+    digests: set[str] = set()
+    diff_ids: set[str] = set()
+    waiting = [entry["digest"] for entry in store.entries()]
+    while waiting:
+        digest = waiting.pop()
+        if digest in digests or not store.has_blob(digest):
+            continue
+        digests.add(digest)
+        try:
+            document: dict[str, Any] = load_json(store.read_blob(digest))
+        except (ValueError, WherryError):
+            continue  # a damaged blob leads nowhere
+        if document.get("mediaType") in INDEXES or "manifests" in document:
+            waiting += [entry["digest"] for entry in document["manifests"]]
+            continue
+        digests.update(layer["digest"] for layer in document.get("layers") or ())
+        config = (document.get("config") or {}).get("digest")
+        if config and store.has_blob(config):
+            digests.add(config)
+            diff_ids.update(_diff_ids(store, config))
+    return digests, diff_ids
+
+
+def _diff_ids(store: ImageStore, config: str) -> list[str]:
+    try:
+        found: list[str] = load_json(store.read_blob(config))["rootfs"]["diff_ids"]
+    except (ValueError, KeyError, TypeError, WherryError):
+        return []
+    return found
+
+
+def _remove_blobs(store: ImageStore, digests: set[str]) -> int:
+    reclaimed = 0
+    directory = f"{store.root}/blobs/sha256"
+    for name in _names_in(directory):
+        if f"sha256:{name}" not in digests and not name.endswith(".tmp"):
+            reclaimed += os.stat(f"{directory}/{name}").st_size
+            remove_file(f"{directory}/{name}")
+    return reclaimed
+
+
+def _remove_layers(diff_ids: set[str], unshared: Unshared) -> int:
+    reclaimed = 0
+    directory = f"{paths.layers()}/sha256"
+    doomed = []
+    for name in _names_in(directory):
+        if "." in name or f"sha256:{name}" in diff_ids:
+            continue
+        reclaimed += layer_size(f"sha256:{name}")
+        # Under another name it is no layer any more, wherever the rest is cut short.
+        grave = f"{directory}/{name}.gone"
+        os.rename(f"{directory}/{name}", grave)
+        remove_file(f"{directory}/{name}.lock")
+        doomed.append(grave)
+    doomed += [f"{directory}/{name}" for name in _names_in(directory) if name.endswith(".gone")]
+    for grave in dict.fromkeys(doomed):
+        _remove(grave, unshared)
+    return reclaimed
+
+
+def _remove(directory: str, unshared: Unshared) -> None:
+    try:
+        remove_tree(directory)
+    except PermissionError:
+        # Files of a container's other users, and what they have closed to us.
+        unshared(lambda: remove_tree(directory))
+
+
+def _names_in(directory: str) -> list[str]:
+    try:
+        return os.listdir(directory)  # noqa: PTH208
+    except FileNotFoundError:
+        return []
