@@ -59,6 +59,24 @@ def test_busybox_is_made_and_runs(wherry: Cli) -> None:
 
 
 @as_root
+def test_what_a_killed_run_left_is_removed_by_the_next(wherry: Cli) -> None:
+    process = wherry.start("bootstrap", "debian:bookworm", "--variant", "apt")
+    assert process.stderr
+    while b"unpacked" not in process.stderr.readline():
+        assert process.poll() is None
+    while not wherry("ps", "-q").stdout:
+        assert process.poll() is None
+    process.kill()
+    process.communicate()
+
+    wherry("bootstrap", "busybox", timeout=PATIENCE)
+
+    assert wherry("ps", "-aq").stdout == ""
+    names = wherry("images", "--format", "{{.Repository}}").lines
+    assert names == ["busybox"]
+
+
+@as_root
 def test_packages_can_be_left_unpacked_for_another_architecture(wherry: Cli) -> None:
     wherry(
         *("bootstrap", "debian:bookworm", "--arch", "arm64", "--variant", "essential"),

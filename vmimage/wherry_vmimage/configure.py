@@ -39,11 +39,13 @@ configure() {{
 """
 
 # What tells nothing about the system: logs, caches, and the backups of each tool's last
-# change. A log that some program expects to find stays, empty.
+# change. A log that some program expects to find stays, empty; so does the identity
+# that is made anew for every machine.
 _EPILOGUE = """\
 find /var/log -type f '(' -name '*.log' -o -path '/var/log/apt/*' ')' -delete
 find /var/log -type f -size +0 -exec truncate -s 0 '{}' +
 find /var/cache/ldconfig /var/lib/apt/lists /tmp /var/tmp /run -xdev -type f -delete || true
+: >/etc/machine-id
 rm -f /var/lib/dpkg/*-old /var/cache/debconf/*-old /var/cache/apt/*.bin
 rm -f /etc/passwd- /etc/group- /etc/shadow- /etc/gshadow- /etc/subuid- /etc/subgid- /etc/.pwd.lock
 """

@@ -290,7 +290,9 @@ def _keyring(tree: Tree, release: Release, distribution: str) -> str:
     """The image's file with the keys of `release`: its distribution's, or a copy of ours."""
     for ending in ("pgp", "gpg"):
         path = f"usr/share/keyrings/{distribution}-archive-keyring.{ending}"
-        if path in tree and (not release.keys or release.by_distribution):
+        if path in tree and (
+            not release.keys or release.by_distribution or tree.read(path) == release.keys
+        ):
             return f"/{path}"
     if not release.keys:
         return ""

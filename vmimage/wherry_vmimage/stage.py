@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING
@@ -10,8 +11,8 @@ from wherry import names, paths
 from wherry.container.logs import LogReader
 from wherry.container.request import RunRequest
 from wherry.engine.copy import ContainerFiles
-from wherry.errors import Unsupported, WherryError
-from wherry.files import make_dir
+from wherry.errors import Conflict, Unsupported, WherryError
+from wherry.files import Lock, make_dir
 from wherry_vmimage.bootstrap import Request, bootstrap
 
 if TYPE_CHECKING:
@@ -23,11 +24,14 @@ if TYPE_CHECKING:
     from wherry.oci.image_spec import Descriptor
 
 _SHOWN_LINES = 12
+# What the images between the stages are called; nobody can have a registry of this name.
+_STAGE = "bootstrap.wherry.invalid/stage"
 
 
 def make_base_image(request: Request, engine: Engine, progress: Progress) -> str:
     """Make the image of `request` in the engine's store; its name."""
     stage = _Stage(engine)
+    stage.sweep()
     if request.configure and not request.is_busybox:
         stage.require_ids()
     return bootstrap(request, engine.image_store, stage.run_script, progress)
@@ -50,26 +54,45 @@ class _Stage:
                 "--no-configure",
             )
 
+    def sweep(self) -> None:
+        """Remove what a bootstrap left that was killed."""
+        try:
+            with self._lock(wait=False):
+                self._remove_stages()
+        except Conflict:
+            pass  # another one is at work, and these are its own
+
+    def _lock(self, *, wait: bool = True) -> Lock:
+        """Held while there is a container or an image of the second stage."""
+        return Lock(os.path.join(make_dir(paths.cache()), "bootstrap.lock"), wait=wait)
+
+    def _remove_stages(self) -> None:
+        containers = self._engine.containers
+        for container in containers.all():
+            if container.record["ImageName"].startswith(_STAGE):
+                containers.remove(container.id, force=True, volumes=True)
+        for image in self._engine.image_store.images():
+            for reference in image.references:
+                if reference.startswith(_STAGE):
+                    self._engine.images.remove(reference, force=True)
+
     @contextmanager
     def run_script(
         self, image: Descriptor, script: str, environment: Mapping[str, str]
     ) -> Iterator[IO[bytes]]:
-        store = self._engine.image_store
-        # A name of its own, so that it is not taken for what nobody needs any more.
-        reference = f"docker.io/library/bootstrap:{names.new_id()[:12]}"
-        store.tag(reference, image)
-        try:
-            container = self._create(reference, script, environment)
+        with self._lock():
+            # With a name it is not taken for what nobody needs any more.
+            reference = f"{_STAGE}:{names.new_id()[:12]}"
+            self._engine.image_store.tag(reference, image)
             try:
+                container = self._create(reference, script, environment)
                 self._run(container)
-                with tempfile.TemporaryFile(dir=make_dir(paths.cache())) as tar:
+                with tempfile.TemporaryFile(dir=paths.cache()) as tar:
                     self._files(container).export(tar.fileno())
                     tar.seek(0)
                     yield tar
             finally:
-                self._engine.containers.remove(container, force=True, volumes=True)
-        finally:
-            store.untag(reference, forget=True)
+                self._remove_stages()
 
     def _create(self, image: str, script: str, environment: Mapping[str, str]) -> str:
         body: CreateBody = {
