@@ -1,8 +1,8 @@
-"""The C halves of `json`, `socket` and `signal`: what a command that is typed often can afford.
+"""The C halves of `json`, `socket`, `signal` and `hashlib`: what start-up can afford.
 
 `import json` and `import socket` cost 8 ms each (they bring `re`, `enum` and
 `selectors`), more than half of the interpreter's own start, and keep a megabyte in
-every monitor. The extension modules underneath do the work; this file is the only
+every monitor; `import hashlib` loads OpenSSL, 4 ms. The extension modules underneath do the work; this file is the only
 one that names them. Where an interpreter lacks one, the public module serves.
 """
 
@@ -12,6 +12,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import signal as signals
     import socket as sockets
+    from hashlib import sha256
     from typing import Any
 else:
     try:
@@ -21,7 +22,15 @@ else:
         import signal as signals
         import socket as sockets
 
-__all__ = ["dump_json", "load_json", "signals", "sockets"]
+    try:  # 3.12 and later
+        from _sha2 import sha256
+    except ImportError:
+        try:
+            from _sha256 import sha256
+        except ImportError:
+            from hashlib import sha256
+
+__all__ = ["dump_json", "load_json", "sha256", "signals", "sockets"]
 
 
 def _not_serializable(value: object) -> Any:

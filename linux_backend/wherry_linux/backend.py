@@ -9,11 +9,7 @@ from wherry.container.wire import Connection
 from wherry.errors import Unsupported, WherryError
 from wherry.files import make_dir
 from wherry.lean import sockets
-from wherry_linux import idmap, namespaces
-from wherry_linux.cgroups import Cgroup, place_for
 from wherry_linux.processes import boot_id, is_alive, wait_gone
-from wherry_linux.runtime import Runtime
-from wherry_linux.userns import run_unshared
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,6 +22,7 @@ if TYPE_CHECKING:
     from wherry.files import Lock
     from wherry.oci.runtime_spec import IDMapping, LinuxResources, LinuxSeccomp, Mount, Process, Spec
     from wherry.runtime import Keeper
+    from wherry_linux.runtime import Runtime
 
 
 class LinuxBackend:
@@ -43,10 +40,22 @@ def load() -> LinuxBackend:
 
 
 class LinuxRuntime:
-    """This kernel, for an Engine."""
+    """This kernel, for an Engine.
+
+    What a method needs is imported there: `ps` makes no namespaces.
+    """
 
     def __init__(self) -> None:
-        self.oci = Runtime(paths.runtime())
+        self._oci: Runtime | None = None
+
+    @property
+    def oci(self) -> Runtime:
+        """The OCI runtime of our own containers."""
+        if self._oci is None:
+            from wherry_linux.runtime import Runtime
+
+            self._oci = Runtime(paths.runtime())
+        return self._oci
 
     # ---- what there is ----
 
@@ -54,12 +63,20 @@ class LinuxRuntime:
         return os.geteuid() != 0
 
     def namespaces(self) -> Sequence[str]:
+        from wherry_linux import namespaces
+
+
         return [kind for kind in namespaces.KINDS if namespaces.is_supported(kind)]
 
     def namespace_numbers(self, pid: int | None = None) -> dict[str, str]:
+        from wherry_linux import namespaces
+
+
         return namespaces.numbers("self" if pid is None else pid)
 
     def id_maps(self, mode: str) -> tuple[list[IDMapping], list[IDMapping]] | None:
+        from wherry_linux import idmap
+
         uid, gid = os.geteuid(), os.getegid()
         if uid == 0:
             return (idmap.IDENTITY, idmap.IDENTITY)
@@ -75,6 +92,8 @@ class LinuxRuntime:
         return uid_maps, gid_maps
 
     def cgroup_path(self, container_id: str, parent: str) -> str | None:
+        from wherry_linux.cgroups import place_for
+
         return place_for(container_id, parent)
 
     def capabilities(self) -> Sequence[str] | None:
@@ -102,6 +121,8 @@ class LinuxRuntime:
     # ---- work on files ----
 
     def unshared(self, function: Callable[[], Any], *, mounts: bool = False) -> Any:
+        from wherry_linux.userns import run_unshared
+
         return run_unshared(function, mounts=mounts)
 
     def mount_overlay(self, lower: Sequence[str], upper: str, work: str, target: str) -> None:
@@ -209,6 +230,8 @@ class LinuxRuntime:
         )
 
     def processes(self, container: Container) -> list[int]:
+        from wherry_linux.cgroups import Cgroup
+
         record = self.oci.record(container.id)
         if record["cgroup"]:
             return Cgroup(record["cgroup"]).processes()
@@ -229,6 +252,8 @@ class LinuxRuntime:
                 f"cannot limit container {container.name}: it has no control group",
                 hint="`wherry doctor` tells why",
             )
+        from wherry_linux.cgroups import Cgroup
+
         Cgroup(path).limit(resources)
 
     def watch(self, paths: Sequence[str]) -> Callable[[float], bool]:

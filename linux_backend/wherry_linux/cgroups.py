@@ -11,6 +11,7 @@ import errno
 import os
 
 from wherry.errors import KernelError, Unsupported
+from wherry_linux.syscalls import fork_into_cgroup
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -78,6 +79,20 @@ class Cgroup:
     def add(self, pid: int) -> None:
         """Move process `pid` into the group."""
         self._write("cgroup.procs", str(pid))
+
+    def fork(self) -> int:
+        """os.fork, the child in this group."""
+        directory = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            return fork_into_cgroup(directory)
+        except KernelError:
+            # A kernel before 5.7, or a filter around us: the slow way.
+            child = os.fork()
+            if child == 0:
+                self.add(os.getpid())
+            return child
+        finally:
+            os.close(directory)
 
     def limit(self, resources: Resources) -> None:
         """Apply `linux.resources`. Raises Unsupported for what this host cannot enforce."""

@@ -13,6 +13,7 @@ CLONE_NEWIPC = 0x08000000
 CLONE_NEWUSER = 0x10000000
 CLONE_NEWPID = 0x20000000
 CLONE_NEWNET = 0x40000000
+CLONE_INTO_CGROUP = 0x200000000
 
 # linux/mount.h
 MS_RDONLY = 0x1
@@ -107,6 +108,7 @@ SYS_pidfd_send_signal = 424
 SYS_open_tree = 428
 SYS_move_mount = 429
 SYS_pidfd_open = 434
+SYS_clone3 = 435
 SYS_close_range = 436
 SYS_openat2 = 437
 SYS_mount_setattr = 442

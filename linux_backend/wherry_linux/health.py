@@ -175,7 +175,7 @@ class HealthChecks:
                 self._status = "unhealthy"
         self._record()
         if self._status != before:
-            self._monitor.event(f"health_status: {self._status}")
+            self._monitor.container.event(f"health_status: {self._status}")
         if self._status == "unhealthy" and before != "unhealthy":
             self._react()
         self._plan()

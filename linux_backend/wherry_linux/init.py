@@ -112,8 +112,7 @@ def _enter_namespaces(launch: Launch, channel: Channel) -> None:
         except KernelError as error:
             error.hint = "`wherry doctor` tells what keeps this user from making user namespaces"
             raise
-    # The runtime writes the maps, and moves this process into the container's cgroup,
-    # which a cgroup namespace takes as its root.
+    # The runtime writes the maps.
     channel.send({"namespaces": True})
     channel.expect("go")
     if "user" in plan.kinds:
@@ -123,6 +122,7 @@ def _enter_namespaces(launch: Launch, channel: Channel) -> None:
         os.setresuid(0, 0, 0)
     for kind in list(plan.joined):
         plan.join(kind)
+    # The control group that this process is in becomes the root of a new cgroup namespace.
     unshare(plan.flags & ~c.CLONE_NEWUSER)
     offsets = linux.get("timeOffsets")
     if offsets:

@@ -71,7 +71,7 @@ def execute(
         seccomp.prepare(spec["linux"]["seccomp"])
     ours, theirs = Channel.pair()
     opened = _open_namespaces(record["pid"], spec)
-    child = os.fork()
+    child = Cgroup(record["cgroup"]).fork() if record["cgroup"] else os.fork()
     if child == 0:
         ours.close()
         try:
@@ -146,8 +146,6 @@ def _join(
 ) -> None:
     """In a forked child: enter the container and run the program in a child of that."""
     set_limits(process)
-    if record["cgroup"]:
-        Cgroup(record["cgroup"]).add(os.getpid())
     # What runs in the container already must not look into us on our way in
     # (ptrace(2), "Ptrace access mode checking").
     prctl(c.PR_SET_DUMPABLE, 0)

@@ -26,7 +26,7 @@ import os
 import select
 import time
 
-from wherry import events, paths
+from wherry import paths
 from wherry.container.logs import DEFAULT_FILES, DEFAULT_SIZE, LogWriter
 from wherry.container.signals import read_signal
 from wherry.container.wire import CONTROL, SOCKET, STDERR, STDIN, STDOUT, Parser, control, frame
@@ -226,7 +226,7 @@ class Monitor:
             RestartCount=self.restart_count,
             ManuallyStopped=False,
         )
-        self.event("start")
+        self.container.event("start")
         self._start_health()
 
     def _start_health(self) -> None:
@@ -426,11 +426,11 @@ class Monitor:
         elif operation == "pause":
             self.runtime.pause(self.container.id)
             self.container.write_state(Status="paused")
-            self.event("pause")
+            self.container.event("pause")
         elif operation == "unpause":
             self.runtime.resume(self.container.id)
             self.container.write_state(Status="running")
-            self.event("unpause")
+            self.container.event("unpause")
         elif operation == "update":
             self.container.body["HostConfig"]["RestartPolicy"] = message["RestartPolicy"]
         else:
@@ -444,7 +444,7 @@ class Monitor:
         signals.pidfd_send_signal(self.pidfd, number)
         if number == signals.SIGKILL:
             self._thaw()
-        self.event("kill", signal=str(number))
+        self.container.event("kill", signal=str(number))
 
     def _thaw(self) -> None:
         """A frozen container dies of SIGKILL only once it is let go."""
@@ -465,7 +465,7 @@ class Monitor:
         number, timeout = message["signal"], message["timeout"]
         self._thaw()
         signals.pidfd_send_signal(self.pidfd, number)
-        self.event("kill", signal=str(number))
+        self.container.event("kill", signal=str(number))
         if timeout >= 0:
             self.after(timeout, self._kill_hard)
 
@@ -487,17 +487,6 @@ class Monitor:
             self.after(10, self._kill_hard)
             return
         signals.pidfd_send_signal(self.pidfd, signals.SIGKILL)
-
-    def event(self, action: str, **attributes: str) -> None:
-        """Record an event of this container, with docker's attributes."""
-        record = self.container.record
-        labels = self.container.body.get("Labels") or {}
-        events.record(
-            "container",
-            action,
-            self.container.id,
-            {**labels, "image": record["ImageName"], "name": record["Name"], **attributes},
-        )
 
     # ---- the end ----
 
@@ -524,9 +513,9 @@ class Monitor:
             FinishedAt=now(),
         )
         if was_killed_for_memory:
-            self.event("oom")
+            self.container.event("oom")
         lasted = int(time.monotonic() - self.started_at)
-        self.event("die", exitCode=str(code), execDuration=str(lasted))
+        self.container.event("die", exitCode=str(code), execDuration=str(lasted))
         if self._will_restart(code):
             self._schedule_restart()
         else:
@@ -619,7 +608,7 @@ class Monitor:
         if self.container.state["Status"] == "restarting":
             self.container.write_state(Status="exited")
         if self.stop_waiters:
-            self.event("stop")
+            self.container.event("stop")
         if self.container.body["HostConfig"].get("AutoRemove") and not self.keep:
             self._remove()
         for client in self.stop_waiters:

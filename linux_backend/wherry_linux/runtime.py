@@ -117,14 +117,14 @@ class Runtime:
             if supervise:
                 prctl(c.PR_SET_CHILD_SUBREAPER, 1)
             ours, theirs = Channel.pair()
-            stage = os.fork()
+            stage = os.fork() if cgroup is None else cgroup.fork()
             if stage == 0:
                 ours.close()
                 stage_one(launch, theirs)
             theirs.close()
             for descriptor in plan.joined.values():
                 os.close(descriptor)
-            pid = self._guide(ours, stage, spec, plan, cgroup)
+            pid = self._guide(ours, stage, spec, plan)
             state["pid"] = pid
             self._run_create_hooks(spec, {**state, "status": "creating"})
             ours.send({"go": True})
@@ -152,14 +152,10 @@ class Runtime:
             raise
         return Created(pid, ours, terminal)
 
-    def _guide(
-        self, channel: Channel, stage: int, spec: Spec, plan: Plan, cgroup: Cgroup | None
-    ) -> int:
+    def _guide(self, channel: Channel, stage: int, spec: Spec, plan: Plan) -> int:
         """See stage one through to its end; the pid of init, which it has forked."""
         try:
             channel.expect("namespaces")
-            if cgroup is not None:
-                cgroup.add(stage)
             if plan.makes("user"):
                 linux = spec["linux"]
                 idmap.write_maps(

@@ -11,7 +11,9 @@ from ctypes import c_char_p, c_int, c_long, c_ulong, c_uint64
 
 from wherry.errors import KernelError
 from wherry_linux.constants import (
+    CLONE_INTO_CGROUP,
     PR_SET_NAME,
+    SYS_clone3,
     SYS_close_range,
     SYS_ioprio_set,
     SYS_keyctl,
@@ -24,6 +26,8 @@ from wherry_linux.constants import (
 
 libc = ctypes.CDLL(None, use_errno=True)
 libc.syscall.restype = c_long
+_libc_locked = ctypes.PyDLL(None, use_errno=True)
+_libc_locked.syscall.restype = c_long
 libc.mount.argtypes = (c_char_p, c_char_p, c_char_p, c_ulong, c_char_p)
 libc.umount2.argtypes = (c_char_p, c_int)
 libc.prctl.argtypes = (c_int, c_ulong, c_ulong, c_ulong, c_ulong)
@@ -182,3 +186,34 @@ def keyctl(operation: int, name: str | None) -> None:
 def ioprio_set(which: int, who: int, priority: int) -> None:
     """ioprio_set(2)."""
     syscall(SYS_ioprio_set, which, who, priority, action="set the I/O priority")
+
+
+class _CloneArgs(ctypes.Structure):
+    """struct clone_args of linux/sched.h, version 2."""
+
+    _fields_ = tuple(
+        (name, c_uint64)
+        for name in (
+            "flags", "pidfd", "child_tid", "parent_tid", "exit_signal", "stack", "stack_size",
+            "tls", "set_tid", "set_tid_size", "cgroup",
+        )
+    )  # fmt: skip
+
+
+def fork_into_cgroup(directory: int) -> int:
+    """os.fork(2), the child in the control group whose directory is open (clone3(2), Linux 5.7).
+
+    Moving a process that exists makes the kernel wait for all CPUs, ten milliseconds.
+    The interpreter must have one thread only.
+    """
+    arguments = _CloneArgs(flags=CLONE_INTO_CGROUP, exit_signal=17, cgroup=directory)
+    ctypes.pythonapi.PyOS_BeforeFork()
+    # The interpreter's lock is kept: the child has to have it.
+    pid = _libc_locked.syscall(
+        c_long(SYS_clone3), ctypes.byref(arguments), ctypes.c_size_t(ctypes.sizeof(arguments))
+    )
+    if pid == 0:
+        ctypes.pythonapi.PyOS_AfterFork_Child()
+        return 0
+    ctypes.pythonapi.PyOS_AfterFork_Parent()
+    return check(pid, "fork into a control group")

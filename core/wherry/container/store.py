@@ -55,8 +55,7 @@ class Container:
             try:
                 self._state = read_json(os.path.join(self.directory, "state.json"))
             except (FileNotFoundError, CorruptState):
-                # A record without a state is a container that never ran, or whose disk
-                # was full: it can be started, and it can be removed.
+                # It has never run, or its disk was full: it can be started, and removed.
                 self._state = initial_state()
         return self._state
 
@@ -77,6 +76,16 @@ class Container:
     def path(self, *parts: str) -> str:
         """A path in the container's directory."""
         return os.path.join(self.directory, *parts)
+
+    def event(self, action: str, **attributes: str) -> None:
+        """Record an event of this container, with docker's attributes."""
+        from wherry import events
+
+        labels = self.body.get("Labels") or {}
+        image = self.record["ImageName"]
+        events.record(
+            "container", action, self.id, {**labels, "image": image, "name": self.name, **attributes}
+        )
 
     def lock(self, *, wait: bool = True) -> Lock:
         """The lock of this container. Entering it raises FileNotFoundError once that is gone."""

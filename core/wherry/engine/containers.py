@@ -5,27 +5,23 @@ from __future__ import annotations
 import os
 
 from wherry import names
-from wherry.container.bundle import merge_image_config
 from wherry.container.signals import read_signal
-from wherry.container.store import Container, ContainerStore, initial_state
+from wherry.container.store import Container, ContainerStore
 from wherry.container.wire import Connection, control
-from wherry.engine import removal, settle
-from wherry.engine.launch import ContainerKeeper
+from wherry.engine import settle
 from wherry.errors import Conflict, NotFound, UsageError, WherryError
-from wherry.files import Lock, make_dir, write_atomic
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from typing import Any
 
-    from wherry.container.request import PullOptions, RunRequest
-    from wherry.container.spec import CreateBody, HostConfig
+    from wherry.container.request import RunRequest
+    from wherry.container.spec import CreateBody, ExecConfig, HostConfig
     from wherry.engine import Engine
+    from wherry.engine.launch import ContainerKeeper
     from wherry.engine.session import Session
     from wherry.filters import Filters
-    from wherry.image.store import Image
-    from wherry.volume.store import VolumeStore
 
 DEFAULT_STOP_TIMEOUT = 10
 SIGKILL = 9
@@ -38,7 +34,16 @@ class Containers:
         self.engine = engine
         self.runtime = engine.runtime
         self.store = ContainerStore()
-        self.keeper = ContainerKeeper(self.store, self.runtime)
+        self._keeper: ContainerKeeper | None = None
+
+    @property
+    def keeper(self) -> ContainerKeeper:
+        """The engine's part in a container's life."""
+        if self._keeper is None:
+            from wherry.engine.launch import ContainerKeeper
+
+            self._keeper = ContainerKeeper(self.store, self.runtime)
+        return self._keeper
 
     # ---- finding ----
 
@@ -61,123 +66,25 @@ class Containers:
 
     def create(self, body: CreateBody, request: RunRequest) -> str:
         """Make a container; its id. Raises, and leaves nothing, where it cannot be."""
-        return self._create(body, request).id
+        from wherry.engine.creation import create
 
-    def _create(self, body: Any, request: RunRequest) -> Container:
-        name = names.check_name(request.name) if request.name else ""
-        if name and request.replace:
-            self._replace(name)
-        image = self._image(body, request.pull)
-        merged = merge_image_config(body, image.config if image else None)
-        _check(merged)
-        container_id = names.new_id()
-        directory = self.store.make(container_id)
-        with Lock(directory):
-            try:
-                return self._fill(container_id, name, merged, image, request)
-            except BaseException:
-                for link in (name, *([] if name else [self._given_name])):
-                    if link:
-                        self.store.release_name(link, container_id)
-                from wherry.engine import mounts
+        return create(self.engine, body, request).id
 
-                mounts.abandon(directory, self.volume_store, self.store.volume_users)
-                removal.discard_directory(directory, self.runtime)
-                raise
-
-    _given_name = ""
-
-    def _fill(
-        self,
-        container_id: str,
-        name: str,
-        body: dict[str, Any],
-        image: Image | None,
-        request: RunRequest,
-    ) -> Container:
-        """Everything in a new container's directory, its record last."""
-        from wherry.engine import mounts
-        from wherry.image.layers import missing_layers
-        from wherry.timestamps import now
-
-        name = self._given_name = self._reserve(name, container_id)
-        record: dict[str, Any] = {
-            "Id": container_id,
-            "Name": name,
-            "Created": now(),
-            "Image": image.id if image else "",
-            "ImageName": body.get("Image") or "",
-            "Layers": list(image.diff_ids) if image else [],
-            "Body": body,
-            "Mounts": [],
-        }
-        container = Container(container_id, record)
-        if image is not None:
-            if missing_layers(image):
-                self.engine.images.unpack(image)
-            make_dir(container.path("upper"), 0o755)
-            make_dir(container.path("work"), 0o700)
-        make_dir(container.path("root"), 0o755)
-        container._state = initial_state()
-        container.write_state()
-        volumes = self.volume_store
-        with volumes.held():
-            record["Mounts"] = mounts.create_mounts(
-                container, self.runtime, volumes, self.store, secrets=request.secrets
-            )
-            container.write_record()
-        mounts.forget_draft(container)
-        if request.cid_file:
-            write_atomic(request.cid_file, container_id.encode(), mode=0o644)
-        self._event(container, "create")
-        return container
-
-    @property
-    def volume_store(self) -> VolumeStore:
-        from wherry.volume.store import VolumeStore
-
-        return VolumeStore(unshared=self.runtime.unshared)
-
-    def _reserve(self, name: str, container_id: str) -> str:
-        if name:
-            self.store.reserve_name(name, container_id)
-            return name
-        for attempt in range(100):
-            made_up = names.random_name(attempt)
-            try:
-                self.store.reserve_name(made_up, container_id)
-            except Conflict:
-                continue
-            return made_up
-        raise Conflict("no name is left for a new container")
-
-    def _replace(self, name: str) -> None:
+    def replace(self, name: str) -> None:
+        """Remove the container that has `name`, if there is one."""
         try:
             old = self.find(name)
         except NotFound:
             return
         self._remove(old, force=True, volumes=True)
 
-    def _image(self, body: Any, pull: PullOptions) -> Image | None:
-        name = body.get("Image") or ""
-        if (body.get("Wherry") or {}).get("Rootfs"):
-            return None
-        if not name:
-            raise UsageError("no image was named")
-        store = self.engine.image_store
-        if pull.policy != "always":
-            try:
-                return store.find(name, pull.platform or None)
-            except NotFound:
-                if pull.policy == "never":
-                    raise
-        return self.engine.images.obtain(name, pull)
-
     # ---- running ----
 
     def run(self, body: CreateBody, request: RunRequest) -> int:
         """`wherry run`: create, start, and stay with it unless detached; the exit code."""
-        container = self._create(body, request)
+        from wherry.engine.creation import create
+
+        container = create(self.engine, body, request)
         if request.detach:
             try:
                 self._start(container).close()
@@ -206,6 +113,8 @@ class Containers:
     def _clean_up_failed(self, container: Container) -> None:
         """A `--rm` container that could not start is gone before its error is shown."""
         if container.body["HostConfig"].get("AutoRemove"):
+            from wherry.engine import removal
+
             try:
                 with container.lock():
                     removal.remove(container, self.store, self.runtime, volumes=True)
@@ -274,8 +183,8 @@ class Containers:
         process = exec_process(spec["process"], config, available=self.runtime.capabilities())
         exec_id = names.new_id()
         words = " ".join(process["args"])
-        self._event(container, f"exec_create: {words}", execID=exec_id)
-        self._event(container, f"exec_start: {words}", execID=exec_id)
+        container.event(f"exec_create: {words}", execID=exec_id)
+        container.event(f"exec_start: {words}", execID=exec_id)
         stdin = bool(config.get("AttachStdin"))
 
         def relay(master: int) -> None:
@@ -292,7 +201,7 @@ class Containers:
             on_terminal=relay,
         )
         if not detach:
-            self._event(container, "exec_die", execID=exec_id, exitCode=str(code))
+            container.event("exec_die", execID=exec_id, exitCode=str(code))
         return code
 
     def start(self, name: str) -> None:
@@ -346,7 +255,7 @@ class Containers:
             )
             self.runtime.wait_for_monitor(container, 10)
         self._start(container).close()
-        self._event(container, "restart")
+        container.event("restart")
 
     def kill(self, name: str, signal: str = "KILL") -> None:
         """Send a signal to a container's first process."""
@@ -413,6 +322,8 @@ class Containers:
         self._remove(self.find(name), force=force, volumes=volumes)
 
     def _remove(self, container: Container, *, force: bool, volumes: bool) -> None:
+        from wherry.engine import removal
+
         status = container.state["Status"]
         if status in ("running", "paused", "restarting"):
             if not force:
@@ -447,7 +358,7 @@ class Containers:
             container.record["Name"] = bare
             container.write_record()
             self.store.release_name(old, container.id)
-        self._event(container, "rename", oldName=f"/{old}")
+        container.event("rename", oldName=f"/{old}")
 
     # ---- asking ----
 
@@ -517,29 +428,4 @@ class Containers:
             for one in self.all()
         ]
 
-    def _event(self, container: Container, action: str, **attributes: str) -> None:
-        from wherry import events
-
-        events.record(
-            "container",
-            action,
-            container.id,
-            {
-                **(container.body.get("Labels") or {}),
-                "image": container.record["ImageName"],
-                "name": container.name,
-                **attributes,
-            },
-        )
-
-
-def _check(body: dict[str, Any]) -> None:
-    """What can be refused as soon as body and image are one."""
-    if not (body.get("Entrypoint") or body.get("Cmd")):
-        raise UsageError(
-            "no command specified",
-            hint="the image has neither an entry point nor a command: say one after its name",
-        )
-    if body.get("StopSignal"):
-        read_signal(body["StopSignal"])
 

@@ -21,8 +21,6 @@ def remove(
     container: Container, store: ContainerStore, runtime: Runtime, *, volumes: bool
 ) -> None:
     """Remove a container that does not run: record first, so that it is gone for everybody."""
-    from wherry import events
-
     anonymous = mounts.anonymous_volumes(container.record["Mounts"]) if volumes else []
     store.remove_record(container)
     forget_run(container)
@@ -31,16 +29,7 @@ def remove(
         from wherry.volume.store import VolumeStore
 
         VolumeStore(unshared=runtime.unshared).remove_unused(anonymous, store.volume_users)
-    events.record(
-        "container",
-        "destroy",
-        container.id,
-        {
-            **(container.body.get("Labels") or {}),
-            "image": container.record["ImageName"],
-            "name": container.name,
-        },
-    )
+    container.event("destroy")
 
 
 def discard_directory(directory: str, runtime: Runtime) -> None:

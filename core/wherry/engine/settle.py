@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 
 from wherry import paths
-from wherry.container.copy import remove_tree
-from wherry.engine import removal
 from wherry.errors import Conflict, CorruptState, WherryError
 from wherry.files import Lock
 from wherry.timestamps import now
@@ -55,6 +53,8 @@ def _bury(container: Container, store: ContainerStore, runtime: Runtime) -> bool
         status = container.reload()["Status"]
         if status in _LIVELY and runtime.is_supervised(container):
             return True
+        from wherry.engine import removal
+
         runtime.discard(container)
         removal.forget_run(container)
         if status in _LIVELY:
@@ -88,10 +88,16 @@ def sweep(store: ContainerStore, runtime: Runtime) -> None:
             continue
     for container_id in _names_in(paths.run_container("")):
         if not os.path.isdir(paths.container(container_id)):
+            from wherry.container.copy import remove_tree
+
             remove_tree(paths.run_container(container_id))
 
 
 def _clear(container_id: str, directory: str, store: ContainerStore, runtime: Runtime) -> None:
+    from wherry.engine import mounts, removal
+    from wherry.volume.store import VolumeStore
+
+    mounts.abandon(directory, VolumeStore(unshared=runtime.unshared), store.volume_users)
     removal.discard_directory(directory, runtime)
     for name in _names_in(paths.container_names()):
         store.release_name(name, container_id)

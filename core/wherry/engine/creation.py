@@ -1,0 +1,135 @@
+"""Making a container: from the create body to a record on disk.
+
+Everything that can be wrong is found out before the record is written, which comes
+last; until then the container is not there, and what it has made is taken back.
+"""
+
+from __future__ import annotations
+
+from wherry import names
+from wherry.container.bundle import merge_image_config
+from wherry.container.signals import read_signal
+from wherry.container.store import Container
+from wherry.engine import mounts, removal
+from wherry.errors import Conflict, NotFound, UsageError
+from wherry.files import Lock, make_dir, write_atomic
+from wherry.image.layers import missing_layers
+from wherry.timestamps import now
+from wherry.volume.store import VolumeStore
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    from wherry.container.request import PullOptions, RunRequest
+    from wherry.container.spec import CreateBody
+    from wherry.container.store import ContainerStore
+    from wherry.engine import Engine
+    from wherry.image.store import Image
+
+
+def create(engine: Engine, body: CreateBody, request: RunRequest) -> Container:
+    """Make a container. Raises, and leaves nothing, where it cannot be."""
+    store = engine.container_store
+    name = names.check_name(request.name) if request.name else ""
+    if name and request.replace:
+        engine.containers.replace(name)
+    image = _image(engine, body, request.pull)
+    merged = merge_image_config(body, image.config if image else None)
+    _check(merged)
+    container_id = names.new_id()
+    directory = store.make(container_id)
+    volumes = VolumeStore(unshared=engine.runtime.unshared)
+    with Lock(directory):
+        try:
+            name = _reserve(store, name, container_id)
+            container = Container(container_id, _record(container_id, name, merged, image))
+            _fill(container, image, engine, volumes, request.secrets)
+            if request.cid_file:
+                write_atomic(request.cid_file, container_id.encode(), mode=0o644)
+        except BaseException:
+            store.release_name(name, container_id)
+            mounts.abandon(directory, volumes, store.volume_users)
+            removal.discard_directory(directory, engine.runtime)
+            raise
+    container.event("create")
+    return container
+
+
+def _record(
+    container_id: str, name: str, body: dict[str, Any], image: Image | None
+) -> dict[str, Any]:
+    return {
+        "Id": container_id,
+        "Name": name,
+        "Created": now(),
+        "Image": image.id if image else "",
+        "ImageName": body.get("Image") or "",
+        "Layers": list(image.diff_ids) if image else [],
+        "Body": body,
+        "Mounts": [],
+    }
+
+
+def _fill(
+    container: Container,
+    image: Image | None,
+    engine: Engine,
+    volumes: VolumeStore,
+    secrets: Mapping[str, bytes],
+) -> None:
+    """Everything in a new container's directory, its record last."""
+    if image is not None:
+        if missing_layers(image):
+            engine.images.unpack(image)
+        make_dir(container.path("upper"), 0o755)
+        make_dir(container.path("work"), 0o700)
+    make_dir(container.path("root"), 0o755)
+    container.write_state()
+    with volumes.held():
+        container.record["Mounts"] = mounts.create_mounts(
+            container, engine.runtime, volumes, engine.container_store, secrets=secrets
+        )
+        container.write_record()
+    mounts.forget_draft(container)
+
+
+def _reserve(store: ContainerStore, name: str, container_id: str) -> str:
+    if name:
+        store.reserve_name(name, container_id)
+        return name
+    for attempt in range(100):
+        made_up = names.random_name(attempt)
+        try:
+            store.reserve_name(made_up, container_id)
+        except Conflict:
+            continue
+        return made_up
+    raise Conflict("no name is left for a new container")
+
+
+def _image(engine: Engine, body: Any, pull: PullOptions) -> Image | None:
+    if (body.get("Wherry") or {}).get("Rootfs"):
+        return None
+    name = body.get("Image") or ""
+    if not name:
+        raise UsageError("no image was named")
+    if pull.policy != "always":
+        try:
+            return engine.image_store.find(name, pull.platform or None)
+        except NotFound:
+            if pull.policy == "never":
+                raise
+    return engine.images.obtain(name, pull)
+
+
+def _check(body: Mapping[str, Any]) -> None:
+    """What can be refused as soon as body and image are one."""
+    if not (body.get("Entrypoint") or body.get("Cmd")):
+        raise UsageError(
+            "no command specified",
+            hint="the image has neither an entry point nor a command: say one after its name",
+        )
+    if body.get("StopSignal"):
+        read_signal(body["StopSignal"])
