@@ -56,6 +56,9 @@ if TYPE_CHECKING:
         ) -> LinuxSeccomp:
             """A profile in docker's format, or the default one, in runtime-spec's form."""
 
+        def filter_length(self, seccomp: LinuxSeccomp) -> int:
+            """The number of instructions that a section compiles to."""
+
         def device(self, path: str, inside: str, access: str) -> list[HostDevice]:
             """The device, or the devices below a directory. Raises NotFound."""
 

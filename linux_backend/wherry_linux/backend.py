@@ -108,6 +108,11 @@ class LinuxRuntime:
 
         return resolve(profile, capabilities)
 
+    def filter_length(self, seccomp: LinuxSeccomp) -> int:
+        from wherry_linux.seccomp import instruction_count
+
+        return instruction_count(seccomp)
+
     def device(self, path: str, inside: str, access: str) -> list[HostDevice]:
         from wherry_linux.devices import find
 
@@ -178,7 +183,7 @@ class LinuxRuntime:
         theirs.close()
         connection = Connection(ours)
         try:
-            connection.expect("started")
+            connection.greeting = connection.expect("started")
         except BaseException:
             connection.close()
             os.waitpid(monitor, 0)

@@ -16,7 +16,7 @@ What they may ask, as CONTROL messages:
     {"op": "pause"}, {"op": "unpause"}              answered by "done"
     {"op": "update", "RestartPolicy"}               answered by "done"
 
-and what it says: {"event": "started", "pid"}, {"event": "exit", "code"}, {"event": "done"},
+and what it says: {"event": "started", "pid", "namespaces"}, {"event": "exit", "code"}, {"event": "done"},
 {"error": …}.
 """
 
@@ -34,7 +34,7 @@ from wherry.errors import Conflict, WherryError, to_json
 from wherry.files import make_dir, remove_file
 from wherry.lean import load_json, signals, sockets
 from wherry.timestamps import now
-from wherry_linux import console
+from wherry_linux import console, namespaces
 from wherry_linux.cgroups import Cgroup
 from wherry_linux.processes import boot_id, start_time
 from wherry_linux.syscalls import set_name
@@ -80,6 +80,8 @@ class Monitor:
         self.stdin_ended = False
         self.stopping = False
         self.keep = False
+        self.wants_numbers = False
+        self.numbers: dict[str, str] = {}
         self.restart_once = False
         self.stop_waiters: list[Client] = []
         self.restart_count = 0
@@ -100,18 +102,20 @@ class Monitor:
         self._detach()
         client = Client(self, first)
         client.attach(attach)
+        self.wants_numbers = bool(attach.get("explain"))
         self.clients.append(client)
         try:
             self._listen()
             self._open_log()
             self._start(spec)
+            greeting = {"event": "started", "pid": self.pid, "namespaces": self.numbers}
         except BaseException as error:
             _trace()
             self._could_not_start(error)
             return
         finally:
             os.close(lock)
-        client.send(control({"event": "started", "pid": self.pid}))
+        client.send(control(greeting))
         self.loop()
 
     def _detach(self) -> None:
@@ -182,6 +186,8 @@ class Monitor:
             for descriptor in stdio or ():
                 os.close(descriptor)
         try:
+            if self.wants_numbers:
+                self.numbers = namespaces.numbers(created.pid)
             self.keeper.connect(self.container, created.pid)
             self.runtime.start(self.container.id)
             created.started()

@@ -6,6 +6,7 @@ from wherry.backend import Command, execute
 from wherry.cli import common
 from wherry.cli.each import complain
 from wherry.cli.grammar import argument, command, option
+from wherry.container.mount import is_name
 from wherry.errors import NotFound, WherryError
 
 TYPE_CHECKING = False
@@ -39,7 +40,7 @@ def inspect(
         kinds: dict[str, Find] = {
             "container": lambda name: engine.containers.inspect(name, size=size),
             "image": lambda name: engine.images.inspect(name),  # noqa: PLW0108 - made when asked for
-            "volume": lambda name: engine.volumes.inspect(name),  # noqa: PLW0108
+            "volume": lambda name: _volume(engine, name),
         }
         if type:
             return print_found(name, kinds[type], format)
@@ -66,6 +67,13 @@ def inspect_container(container: tuple[str, ...], format: str, size: bool) -> in
             ),
         )
     )
+
+
+def _volume(engine: Engine, name: str) -> dict[str, Any]:
+    """A volume; a name that none can have is that of no volume."""
+    if not is_name(name):
+        raise NotFound(f"No such volume: {name}")
+    return engine.volumes.inspect(name)
 
 
 def _first_of(kinds: Iterable[Find], name: str) -> dict[str, Any]:

@@ -39,7 +39,7 @@ class RunRequest:
     cid_file: str = ""
     # The contents of the body's Secrets, by name.
     secrets: Mapping[str, bytes] = {}
-    # "text" or "json": show what would be made, and make nothing.
+    # "text" or "json": say what has been made, before the container's own output.
     explain: str = ""
     detach: bool = False
     # "" for docker's.

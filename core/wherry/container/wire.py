@@ -63,6 +63,8 @@ class Connection:
         self._socket = socket
         self._parser = Parser()
         self._frames: list[tuple[int, bytes]] = []
+        # What the monitor said when it had started the container.
+        self.greeting: dict[str, Any] = {}
 
     @classmethod
     def open(cls, container_id: str) -> Connection:

@@ -87,7 +87,7 @@ class Containers:
         container = create(self.engine, body, request)
         if request.detach:
             try:
-                self._start(container).close()
+                self._start_explained(container, {}, request.explain).close()
             except BaseException:
                 self._clean_up_failed(container)
                 raise
@@ -105,10 +105,23 @@ class Containers:
             sig_proxy=request.sig_proxy,
         )
         try:
-            return session.run(lambda options: self._start(container, options))
+            return session.run(
+                lambda options: self._start_explained(container, options, request.explain)
+            )
         except WherryError:
             self._clean_up_failed(container)
             raise
+
+    def _start_explained(
+        self, container: Container, options: dict[str, Any], form: str
+    ) -> Connection:
+        """Start, and say what has been made if `form` ("text", "json") asks for it."""
+        connection = self._start(container, {**options, "explain": bool(form)})
+        if form:
+            from wherry.engine.explain import show
+
+            show(container, self.runtime, connection.greeting["namespaces"], form)
+        return connection
 
     def _clean_up_failed(self, container: Container) -> None:
         """A `--rm` container that could not start is gone before its error is shown."""

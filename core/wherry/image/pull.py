@@ -27,6 +27,7 @@ from wherry.image.progress import Progress
 from wherry.image.reference import check_digest
 from wherry.image.registry import INDEXES, Manifest, open_registry, read_manifest
 from wherry.image.sources import remember_source
+from wherry.image.store import name_of
 from wherry.image.transport import Interrupted
 from wherry.values import value
 
@@ -168,6 +169,7 @@ class _Pull:
             if not self._store.has_blob(part.digest):
                 self._store.put_blob(part.content)
         key = reference.with_digest(reference.digest) if reference.digest else reference
+        self._is_new |= not self._is_known(key.canonical(), top.digest)
         self._store.tag(key.canonical(), top.descriptor)
         self._progress.message(f"Digest: {top.digest}")
         self._progress.message(
@@ -176,6 +178,11 @@ class _Pull:
             else f"Status: Image is up to date for {reference.familiar()}"
         )
         return top.descriptor
+
+    def _is_known(self, name: str, digest: str) -> bool:
+        """Whether the store has this already under this very name."""
+        entries = self._store.entries()
+        return any(name_of(entry) == name and entry["digest"] == digest for entry in entries)
 
     # --- manifest and config ------------------------------------------------------
 

@@ -1,0 +1,49 @@
+"""`--explain`: what a container is made of, said once it runs."""
+
+from __future__ import annotations
+
+import sys
+
+from wherry.container.explain import explain, explain_text
+from wherry.engine.launch import why_no_user_namespace
+from wherry.files import read_json
+from wherry.lean import dump_json
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from wherry.container.store import Container
+    from wherry.runtime import Runtime
+
+
+def show(container: Container, runtime: Runtime, numbers: Mapping[str, str], form: str) -> None:
+    """Print the explanation on stderr, as "text" or "json".
+
+    `numbers` are the inode numbers of the container's namespaces, taken before its
+    program ran.
+    """
+    spec = read_json(container.path("config.json"))
+    section = spec["linux"].get("seccomp")
+    explanation = explain(
+        spec,
+        host={kind: int(number) for kind, number in runtime.namespace_numbers().items()},
+        container={kind: int(number) for kind, number in numbers.items()},
+        network=container.body["HostConfig"].get("NetworkMode") or "default",
+        instructions=None if section is None else runtime.filter_length(section),
+        notes=_notes(container, runtime),
+    )
+    text = dump_json(explanation) if form == "json" else explain_text(explanation)
+    print(text, file=sys.stderr, flush=True)
+
+
+def _notes(container: Container, runtime: Runtime) -> list[str]:
+    notes = []
+    why = why_no_user_namespace(container.body)
+    if why and not runtime.is_rootless():
+        notes.append(f"no user namespace of its own, because of {why}")
+    if runtime.cgroup_path(container.id, "") is None:
+        notes.append("no control group: none is delegated to this user (see `wherry doctor`)")
+    if (container.body.get("Wherry") or {}).get("ClockOffsets"):
+        notes.append("clock offsets move uptime and monotonic clocks, never the date")
+    return notes
