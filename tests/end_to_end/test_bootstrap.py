@@ -109,7 +109,7 @@ def test_user_without_a_range_of_ids_is_told_so_before_anything_is_fetched(wherr
         (("debian:bookworm", "--mirror", "http://host.invalid"), "cannot reach host.invalid"),
         (("debian:bookworm", "--keyring", "/nowhere"), "no such keyring: /nowhere"),
         (("debian:bookworm", "--arch", "z80"), "invalid platform"),
-        (("debian:bookworm", "--arch", "s390x"), "cannot run the programs of s390x"),
+        (("debian:bookworm", "--arch", "s390x"), "this machine cannot run the programs of s390x"),
         (("ubuntu:noble",), "no mirror of ubuntu noble is known"),
     ],
 )
@@ -119,6 +119,6 @@ def test_what_cannot_be_made_is_one_line_and_leaves_nothing(
     result = wherry("bootstrap", *argv, check=False, timeout=PATIENCE)
 
     assert result.returncode in (1, 125)
-    assert f"wherry: {reason}" in result.stderr or reason in result.stderr
+    assert f"wherry: {reason}" in result.stderr
     assert "Traceback" not in result.stderr
     assert wherry("images", "-q").stdout == ""

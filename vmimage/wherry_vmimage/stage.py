@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING
@@ -11,8 +12,8 @@ from wherry import names, paths
 from wherry.container.logs import LogReader
 from wherry.container.request import RunRequest
 from wherry.engine.copy import ContainerFiles
-from wherry.errors import Conflict, Unsupported, WherryError
-from wherry.files import Lock, make_dir
+from wherry.errors import Unsupported, WherryError
+from wherry.files import make_dir
 from wherry_vmimage.bootstrap import Request, bootstrap
 
 if TYPE_CHECKING:
@@ -57,14 +58,10 @@ class _Stage:
     def sweep(self) -> None:
         """Remove what a bootstrap left that was killed."""
         try:
-            with self._lock(wait=False):
+            with _alone(wait=False):
                 self._remove_stages()
-        except Conflict:
+        except BlockingIOError:
             pass  # another one is at work, and these are its own
-
-    def _lock(self, *, wait: bool = True) -> Lock:
-        """Held while there is a container or an image of the second stage."""
-        return Lock(os.path.join(make_dir(paths.cache()), "bootstrap.lock"), wait=wait)
 
     def _remove_stages(self) -> None:
         containers = self._engine.containers
@@ -80,7 +77,7 @@ class _Stage:
     def run_script(
         self, image: Descriptor, script: str, environment: Mapping[str, str]
     ) -> Iterator[IO[bytes]]:
-        with self._lock():
+        with _alone():
             # With a name it is not taken for what nobody needs any more.
             reference = f"{_STAGE}:{names.new_id()[:12]}"
             self._engine.image_store.tag(reference, image)
@@ -117,3 +114,23 @@ class _Stage:
             raise WherryError(
                 f"the packages' scripts failed (exit code {code})", hint=said.rstrip() or None
             )
+
+
+@contextmanager
+def _alone(*, wait: bool = True) -> Iterator[None]:
+    """Be the only one with a second stage. Raises BlockingIOError unless `wait`.
+
+    The lock is the process's own: a container's monitor, which is forked from it and
+    may outlive it, does not have it.
+    """
+    if sys.platform == "win32":
+        raise Unsupported("containers run on Linux only")
+    import fcntl
+
+    path = os.path.join(make_dir(paths.cache()), "bootstrap.lock")
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.lockf(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(descriptor)
