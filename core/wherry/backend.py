@@ -36,6 +36,7 @@ class Command:
 
 # The only place where core names the packages that build on it.
 _BACKENDS = {"linux": "wherry_linux.backend"}
+_OCI = "wherry_linux.oci"
 
 
 def load_backend(name: str | None = None) -> Backend:
@@ -49,6 +50,18 @@ def load_backend(name: str | None = None) -> Backend:
     __import__(module)
     backend: Backend = sys.modules[module].load()
     return backend
+
+
+def load_oci() -> Callable[..., int]:
+    """What carries out `wherry oci`: a function of its words and options."""
+    if sys.platform != "linux":
+        raise Unsupported(
+            f"wherry oci is for Linux: this is {sys.platform}",
+            hint="`wherry run` runs containers here",
+        )
+    __import__(_OCI)
+    main: Callable[..., int] = sys.modules[_OCI].main
+    return main
 
 
 def default_backend() -> str:

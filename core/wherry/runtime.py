@@ -118,7 +118,7 @@ if TYPE_CHECKING:
         def wait_for_monitor(self, container: Container, seconds: float) -> bool:
             """Wait until its monitor is gone; False if it still lives after `seconds`."""
 
-        def discard(self, container: Container) -> None:
+        def discard(self, container_id: str) -> None:
             """End and remove what is left in the kernel of a container without a monitor."""
 
         def execute(

@@ -209,8 +209,8 @@ class LinuxRuntime:
             return True
         return wait_gone(state["MonitorPid"], state["MonitorStart"], seconds)
 
-    def discard(self, container: Container) -> None:
-        self.oci.delete(container.id, force=True)
+    def discard(self, container_id: str) -> None:
+        self.oci.delete(container_id, force=True)
 
     def execute(
         self,

@@ -184,7 +184,7 @@ def _init(launch: Launch, channel: Channel) -> None:
     variables = environment(process, identity.home)
     executable = find_executable(process["args"], variables, process["cwd"])
     channel.send({"created": True})
-    _wait_for_start(start)
+    _wait_for_start(start, channel if launch.die_with_parent else None)
 
     _run_hooks(launch, "startContainer")
     if process.get("terminal"):
@@ -198,22 +198,38 @@ def _init(launch: Launch, channel: Channel) -> None:
     become(process, identity, linux.get("seccomp"), dump_json(launch.state))
     enter_directory(process["cwd"])
     if launch.die_with_parent:
-        # Set last: every change of ids clears it (prctl(2)).
-        prctl(c.PR_SET_PDEATHSIG, 9)
+        _die_with(channel)
     execute(executable, process["args"], variables, launch.preserve)
 
 
-def _wait_for_start(fifo: int) -> None:
-    """Block until `start` writes to the fifo; readable without a writer means nothing."""
+def _wait_for_start(fifo: int, monitor: Channel | None) -> None:
+    """Block until `start` writes to the fifo; readable without a writer means nothing.
+
+    Ends this process if the `monitor` that it belongs to dies meanwhile.
+    """
     poll = select.poll()
     poll.register(fifo, select.POLLIN)
+    if monitor is not None:
+        poll.register(monitor.fileno(), 0)
     while True:
-        poll.poll()
+        for descriptor, _ in poll.poll():
+            if descriptor != fifo:
+                os._exit(1)
         try:
             if os.read(fifo, 1):
                 return
         except BlockingIOError:
             continue
+
+
+def _die_with(monitor: Channel) -> None:
+    """From here on the end of the monitor is the end of this process."""
+    # Every change of ids clears it, so this comes after the last one (prctl(2)).
+    prctl(c.PR_SET_PDEATHSIG, 9)
+    poll = select.poll()
+    poll.register(monitor.fileno(), 0)
+    if poll.poll(0):
+        os._exit(1)  # it has ended just before
 
 
 def _take_streams(launch: Launch, owner: tuple[int, int]) -> None:

@@ -97,6 +97,8 @@ class Runtime:
         pid = 0
         ours: Channel | None = None
         try:
+            # Before anything is made, so that what a kill leaves can be found.
+            self._write_state(directory, state, spec, cgroup)
             os.mkfifo(fifo, 0o622)
             os.chmod(fifo, 0o622)
             if cgroup is not None:
@@ -126,13 +128,13 @@ class Runtime:
                 os.close(descriptor)
             pid = self._guide(ours, stage, spec, plan)
             state["pid"] = pid
-            self._run_create_hooks(spec, {**state, "status": "creating"})
+            self._run_create_hooks(spec, state)
             ours.send({"go": True})
             terminal = -1
             if spec["process"].get("terminal") and console_socket is None:
                 _, terminal = ours.expect("console")
             ours.expect("created")
-            self._write_state(directory, state, spec, pid, cgroup)
+            self._write_state(directory, {**state, "status": "created"}, spec, cgroup)
             if pid_file:
                 with open(pid_file, "w") as file:
                     file.write(str(pid))
@@ -179,7 +181,7 @@ class Runtime:
                 run_hooks(hooks[kind], kind, state)
 
     def _write_state(
-        self, directory: str, state: dict[str, Any], spec: Spec, pid: int, cgroup: Cgroup | None
+        self, directory: str, state: dict[str, Any], spec: Spec, cgroup: Cgroup | None
     ) -> None:
         import time
 
@@ -187,8 +189,7 @@ class Runtime:
             os.path.join(directory, "state.json"),
             {
                 **state,
-                "status": "created",
-                "startTime": start_time(pid),
+                "startTime": start_time(state["pid"]) if state["pid"] else None,
                 "created": time.time(),
                 "cgroup": None if cgroup is None else cgroup.path,
                 "hooks": {
@@ -286,8 +287,9 @@ class Runtime:
                 if force:
                     return
                 raise
-            # A `create` that was killed half-way: nothing runs that it recorded.
-            remove_file(os.path.join(directory, "exec.fifo"))
+            # A `create` that was killed before it made anything.
+            for name in os.listdir(directory):
+                remove_file(os.path.join(directory, name))
             os.rmdir(directory)
             return
         status = self.status(record)
@@ -307,8 +309,8 @@ class Runtime:
                 cgroup.kill()
                 cgroup.remove()
         directory = os.path.join(self.root, container_id)
-        remove_file(os.path.join(directory, "exec.fifo"))
-        remove_file(os.path.join(directory, "state.json"))
+        for name in os.listdir(directory):
+            remove_file(os.path.join(directory, name))
         os.rmdir(directory)
         hooks = record["hooks"].get("poststop")
         if hooks:

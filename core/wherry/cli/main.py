@@ -88,6 +88,7 @@ COMMANDS: Table = {
     "inspect": "inspect:inspect",
     "login": "registry:login",
     "logout": "registry:logout",
+    "oci": "oci:oci",
     "ps": "ps:ps",
     "rmi": "image:rmi",
     "search": "registry:search",

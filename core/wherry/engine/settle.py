@@ -24,8 +24,11 @@ def settle(container: Container, store: ContainerStore, runtime: Runtime) -> boo
     alive. Otherwise the container is ended with it, as if by SIGKILL.
     """
     if container.state["Status"] not in _LIVELY:
-        # `--rm` of a container that has run, whose monitor was killed on its way out.
-        if _is_left_over(container) and not runtime.is_supervised(container):
+        # A monitor that was killed before it had recorded a start, or after an end.
+        has_remains = _is_left_over(container) or os.path.exists(
+            os.path.join(paths.runtime(), container.id)
+        )
+        if has_remains and not runtime.is_supervised(container):
             return _bury(container, store, runtime)
         return True
     if runtime.is_supervised(container):
@@ -55,7 +58,7 @@ def _bury(container: Container, store: ContainerStore, runtime: Runtime) -> bool
             return True
         from wherry.engine import removal
 
-        runtime.discard(container)
+        runtime.discard(container.id)
         removal.forget_run(container)
         if status in _LIVELY:
             container.write_state(
@@ -65,7 +68,7 @@ def _bury(container: Container, store: ContainerStore, runtime: Runtime) -> bool
                 FinishedAt=now(),
                 Error="the container's monitor ended before it",
             )
-        if container.body["HostConfig"].get("AutoRemove"):
+        if _is_left_over(container):
             removal.remove(container, store, runtime, volumes=True)
             return False
         return True
@@ -86,10 +89,11 @@ def sweep(store: ContainerStore, runtime: Runtime) -> None:
                 _clear(container_id, directory, store, runtime)
         except (Conflict, OSError):
             continue
-    for container_id in _names_in(paths.run_container("")):
+    for container_id in {*_names_in(paths.run_container("")), *_names_in(paths.runtime())}:
         if not os.path.isdir(paths.container(container_id)):
             from wherry.container.copy import remove_tree
 
+            runtime.discard(container_id)
             remove_tree(paths.run_container(container_id))
 
 
@@ -98,6 +102,7 @@ def _clear(container_id: str, directory: str, store: ContainerStore, runtime: Ru
     from wherry.volume.store import VolumeStore
 
     mounts.abandon(directory, VolumeStore(unshared=runtime.unshared), store.volume_users)
+    runtime.discard(container_id)
     removal.discard_directory(directory, runtime)
     for name in _names_in(paths.container_names()):
         store.release_name(name, container_id)

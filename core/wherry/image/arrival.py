@@ -14,6 +14,7 @@ from __future__ import annotations
 import mmap
 import os
 import struct
+import sys
 import threading
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,7 @@ from wherry.errors import CorruptState, RegistryError
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import TracebackType
+    from typing import BinaryIO
 
     from wherry.image.store import ImageStore
     from wherry.oci.image_spec import Descriptor
@@ -57,7 +59,7 @@ class LayerSource:
         self._digest = descriptor["digest"]
         self._size = descriptor["size"]
         self._offset = 0
-        self._file = -1
+        self._file: BinaryIO | None = None
         arrivals.begin()
 
     def read(self, size: int = -1) -> bytes:
@@ -68,17 +70,17 @@ class LayerSource:
         while not content:
             # Nothing to read of what was here a moment ago: it is dropped, and we are to hear so.
             wanted = self._arrivals.wait_for(self._position, self._offset) - self._offset
-            if self._file < 0:
+            if self._file is None:
                 self._file = self._arrivals.open_blob(self._digest)
-            content = os.pread(self._file, wanted if size < 0 else min(size, wanted), self._offset)
+            content = self._file.read(wanted if size < 0 else min(size, wanted))
         self._offset += len(content)
         self._arrivals.note_read(self._position, self._offset)
         return content
 
     def close(self) -> None:
-        if self._file >= 0:
-            os.close(self._file)
-            self._file = -1
+        if self._file is not None:
+            self._file.close()
+            self._file = None
 
     def __enter__(self) -> LayerSource:
         return self
@@ -105,9 +107,10 @@ class Arrivals:
         self._table = mmap.mmap(-1, max(1, len(layers) * _PER_LAYER))
         self._pipes = [os.pipe() for _ in layers]
         self._begun_read, self._begun_write = os.pipe()
-        for _, writer in self._pipes:
-            # A wake-up that finds the pipe full is not needed: others are in it.
-            os.set_blocking(writer, False)
+        if sys.platform != "win32":
+            for _, writer in self._pipes:
+                # A wake-up that finds the pipe full is not needed: others are in it.
+                os.set_blocking(writer, False)
         self._lock = threading.Lock()
         # Whether a layer did not come as it began.
         self.has_failed = False
@@ -187,12 +190,12 @@ class Arrivals:
     def note_read(self, position: int, offset: int) -> None:
         self._set(position, 1, offset)
 
-    def open_blob(self, digest: str) -> int:
-        """A descriptor of a layer's file, which is renamed when it is whole."""
+    def open_blob(self, digest: str) -> BinaryIO:
+        """A layer's file, which is renamed when it is whole."""
         places = (self._store.partial_path(digest), self._store.blob_path(digest))
         for place in places:
             try:
-                return os.open(place, os.O_RDONLY | os.O_CLOEXEC)
+                return open(place, "rb", buffering=0)
             except FileNotFoundError:
                 continue
         raise CorruptState(f"layer {digest} was removed while it was read")

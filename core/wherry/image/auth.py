@@ -11,6 +11,7 @@ import base64
 import binascii
 import json
 import os
+import sys
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -100,7 +101,9 @@ def _from_podman(domain: str, path: str) -> Credentials | None:
 
 
 def _uid() -> int:
-    return os.getuid() if os.name == "posix" else 0
+    if sys.platform == "win32":
+        return 0
+    return os.getuid()
 
 
 def _from_auths(auths: dict[str, Any], file: str, keys: Sequence[str]) -> Credentials | None:
