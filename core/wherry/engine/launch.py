@@ -9,7 +9,7 @@ from wherry.container.bundle import ContainerFacts, runtime_spec
 from wherry.container.namespaces import mode
 from wherry.container.overlay import overlay_mount
 from wherry.engine import mounts, removal
-from wherry.errors import Conflict
+from wherry.errors import Conflict, NotFound
 from wherry.files import make_dir, write_json
 from wherry.volume.store import VolumeStore
 
@@ -38,6 +38,15 @@ _HOST_CAPABILITIES = frozenset(
         "ALL AUDIT_CONTROL AUDIT_READ BLOCK_SUSPEND BPF LINUX_IMMUTABLE MAC_ADMIN MAC_OVERRIDE"
         " PERFMON SYSLOG SYS_MODULE SYS_NICE SYS_RAWIO SYS_RESOURCE SYS_TIME WAKE_ALARM"
     ).split()
+)
+
+
+_DEVICE_LIMITS = (
+    "BlkioWeightDevice",
+    "BlkioDeviceReadBps",
+    "BlkioDeviceWriteBps",
+    "BlkioDeviceReadIOps",
+    "BlkioDeviceWriteIOps",
 )
 
 
@@ -73,9 +82,14 @@ class ContainerKeeper:
             shm_path=self._shared_memory(body),
             capabilities=runtime.capabilities() if maps is None and "user" not in joined else None,
             devices=self._devices(host),
+            block_devices=_block_devices(host),
             cpus=os.cpu_count() or 1,
             seccomp=runtime.resolve_seccomp,
         )
+        if own.get("Secrets"):
+            from wherry.secrets import secret_env
+
+            body = {**body, "Env": [*body["Env"], *secret_env(container.id, body, runtime)]}
         spec = runtime_spec(body, None, facts)
         if not own.get("Rootfs"):
             spec["mounts"] = [root_overlay(container), *spec["mounts"]]
@@ -143,6 +157,23 @@ class ContainerKeeper:
     def remove(self, container: Container) -> None:
         """Remove the container and its anonymous volumes."""
         removal.remove(container, self._store, self._runtime, volumes=True)
+
+
+def _block_devices(host: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
+    """The numbers of the devices whose traffic is limited."""
+    paths_of = {
+        entry["Path"]
+        for key in _DEVICE_LIMITS
+        for entry in host.get(key) or ()
+    }
+    found = {}
+    for path in paths_of:
+        try:
+            number = os.stat(path).st_rdev
+        except OSError as error:
+            raise NotFound(f"no such device: {path}") from error
+        found[path] = (os.major(number), os.minor(number))
+    return found
 
 
 def why_no_user_namespace(body: Mapping[str, Any]) -> str:

@@ -24,6 +24,10 @@ def remove(
     anonymous = mounts.anonymous_volumes(container.record["Mounts"]) if volumes else []
     store.remove_record(container)
     forget_run(container)
+    if (container.body.get("Wherry") or {}).get("Secrets"):
+        from wherry.secrets import forget_secrets
+
+        forget_secrets(container.id)
     discard_directory(container.directory, runtime)
     if anonymous:
         from wherry.volume.store import VolumeStore

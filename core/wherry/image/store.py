@@ -106,6 +106,20 @@ class ImageStore:
             write_atomic(self.blob_path(digest), content, mode=0o644, sync=True)
         return digest
 
+    def adopt(self, path: str, digest: str) -> None:
+        """Make the file at `path` (on the store's file system) the blob of `digest`.
+
+        The caller has verified it.
+        """
+        self._make()
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        os.chmod(path, 0o644)
+        os.replace(path, self.blob_path(digest))
+
     def ingest(self, digest: str, size: int | None) -> Ingest:
         """Bring in a large blob piece by piece; one process at a time does so."""
         self._make()
@@ -175,6 +189,14 @@ class ImageStore:
                     continue
                 kept.append(entry)
             self._write_index([*kept, named])
+
+    def keep(self, descriptor: Descriptor) -> None:
+        """Count what `descriptor` describes among the images, with a name or without."""
+        self._make()
+        with self.locked():
+            entries = self.entries()
+            if all(entry["digest"] != descriptor["digest"] for entry in entries):
+                self._write_index([*entries, _bare(descriptor)])
 
     def untag(self, reference: str, *, forget: bool = False) -> None:
         """Take a name away. The image stays without one, unless `forget` or it has another."""
