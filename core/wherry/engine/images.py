@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from wherry.container.request import PullOptions
     from wherry.filters import Filters
+    from wherry.image.archive import Loaded
     from wherry.image.layers import Layer
     from wherry.image.progress import Progress
     from wherry.image.reference import Reference
@@ -74,7 +75,7 @@ class Images:
     def push(self, reference: Reference, options: PullOptions, *, all_tags: bool = False) -> None:
         """Put an image, or every tag of a repository, into its registry."""
         from wherry.image.progress import open_progress
-        from wherry.image.push import push_image
+        from wherry.image.push import push_images
 
         pairs = self._tags_of(reference) if all_tags else []
         if not all_tags:
@@ -87,15 +88,13 @@ class Images:
             pairs = [(reference, image)]
         with open_progress(quiet=options.quiet) as progress:
             registry = _registry(reference, options, progress)
-            for one, image in pairs:
-                push_image(
-                    self.store,
-                    one,
-                    image.descriptor,
-                    platform=options.platform or None,
-                    progress=progress,
-                    registry=registry,
-                )
+            push_images(
+                self.store,
+                [(one, image.descriptor) for one, image in pairs],
+                platform=options.platform or None,
+                progress=progress,
+                registry=registry,
+            )
 
     def _tags_of(self, repository: Reference) -> list[tuple[Reference, Image]]:
         pairs = [
@@ -116,6 +115,27 @@ class Images:
 
     def _unpack_arriving(self, layers: Sequence[Layer]) -> None:
         _warn(unpack(layers, self._unshared))
+
+    # ---- archives ----
+
+    def load(self, read: Callable[[int], bytes], *, platform: str = "") -> Sequence[Loaded]:
+        """Bring the images of an archive, compressed or not; `read(size)` gives its bytes."""
+        from wherry.image.archive import load
+
+        loaded = load(self.store, read, platform=platform or None, unpack=self._unpack_arriving)
+        for image in loaded:
+            _event("load", image.id, image.id)
+        return loaded
+
+    def save(
+        self, names: Sequence[str], write: Callable[[bytes], object], *, platform: str = ""
+    ) -> None:
+        """Write images as one archive, those given by name with that name."""
+        from wherry.image.archive import save
+
+        found = [(self.store.find(name, platform or None), name) for name in names]
+        chosen = [(image, _named(image, name) or "") for image, name in found]
+        save(self.store, chosen, write, platform=platform or None)
 
     # ---- looking ----
 

@@ -182,6 +182,7 @@ class _Files:
         digest = self.digest(name)
         if not store.has_blob(digest):
             store.adopt(self._path(name), digest)
+            self._paths[self._resolve(name)] = store.blob_path(digest)
         return digest
 
     def _path(self, name: str) -> str:

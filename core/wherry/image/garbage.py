@@ -34,6 +34,10 @@ def collect(store: ImageStore, used_layers: Iterable[str], unshared: Unshared) -
     """
     try:
         with Lock(f"{make_dir(store.root)}/held", wait=False):
+            # Nobody is loading an archive now: what is there is of a process that was killed.
+            for name in _names_in(f"{store.root}/partial"):
+                if name.startswith("load."):
+                    remove_tree(f"{store.root}/partial/{name}")
             digests, diff_ids = _reachable(store)
             return _remove_blobs(store, digests) + _remove_layers(
                 diff_ids | set(used_layers), unshared

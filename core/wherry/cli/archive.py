@@ -1,0 +1,93 @@
+"""Images in and out of files: load and save."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from wherry.backend import Command, execute
+from wherry.cli.grammar import argument, command, option
+from wherry.errors import UsageError, WherryError
+from wherry.files import remove_file, storage_error
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import BinaryIO
+
+    from wherry.engine import Engine
+
+_PLATFORM = "only the given platform variant (os/arch[/variant])"
+
+
+@command(
+    option("-i", "--input", help="Read from tar archive file, instead of STDIN"),
+    option("--platform", help=f"Load {_PLATFORM}"),
+    option("-q", "--quiet", type=bool, help="Suppress the load output"),
+)
+def load(input: str, platform: str, quiet: bool) -> int:  # noqa: A002
+    """Load an image from a tar archive or STDIN"""
+    if not input and os.isatty(0):
+        raise UsageError(
+            "requested load from stdin, but stdin is empty",
+            hint="Give it a file: wherry load -i FILE",
+        )
+    source = _open_input(input)
+
+    def action(engine: Engine) -> int:
+        with source:
+            loaded = engine.images.load(source.read, platform=platform)
+        for image in loaded:
+            for reference in image.references:
+                from wherry.image.reference import parse_reference
+
+                print(f"Loaded image: {parse_reference(reference).familiar()}")
+            if not image.references:
+                print(f"Loaded image ID: {image.id}")
+        return 0
+
+    return execute(Command(argv=load.argv(platform=platform, quiet=quiet), action=action))
+
+
+def _open_input(path: str) -> BinaryIO:
+    if not path:
+        return open(0, "rb", buffering=0, closefd=False)
+    try:
+        return open(path, "rb", buffering=0)
+    except OSError as error:
+        raise UsageError(f"open {path}: {os.strerror(error.errno or 0).lower()}") from error
+
+
+@command(
+    option("-o", "--output", help="Write to a file, instead of STDOUT"),
+    option("--platform", help=f"Save {_PLATFORM}"),
+    argument("image", nargs=-1),
+)
+def save(image: tuple[str, ...], output: str, platform: str) -> int:
+    """Save one or more images to a tar archive (streamed to STDOUT by default)"""
+    if not output and sys.stdout is not None and sys.stdout.isatty():
+        raise UsageError("cowardly refusing to save to a terminal. Use the -o flag or redirect")
+
+    def action(engine: Engine) -> int:
+        if output:
+            _save_to(engine, image, output, platform)
+        else:
+            with open(1, "wb", closefd=False) as stream:
+                engine.images.save(image, stream.write, platform=platform)
+        return 0
+
+    return execute(Command(argv=save.argv(image=image, platform=platform), action=action))
+
+
+def _save_to(engine: Engine, names: tuple[str, ...], path: str, platform: str) -> None:
+    """Write to a draft first: what has the file's name is whole."""
+    draft = f"{path}.{os.getpid()}.tmp"
+    try:
+        with open(draft, "wb") as file:
+            engine.images.save(names, file.write, platform=platform)
+        os.replace(draft, path)
+    except OSError as error:
+        remove_file(draft)
+        raise storage_error(error, f"write {path}") from error
+    except (WherryError, KeyboardInterrupt):
+        remove_file(draft)
+        raise
