@@ -40,6 +40,9 @@ class Progress:
     def update(self, name: str, status: str, current: int = 0, total: int = 0) -> None:
         """Say where `name` is: a status, and how much of how much is done."""
 
+    def settle(self) -> None:
+        """Leave the layers as they are now; what is said next stands below them."""
+
     def __enter__(self) -> Progress:
         return self
 
@@ -49,7 +52,8 @@ class Progress:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Draw what is not drawn yet."""
+        """Leave what is shown as it is."""
+        self.settle()
 
 
 class PlainProgress(Progress):
@@ -57,7 +61,7 @@ class PlainProgress(Progress):
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
-        self._said: dict[str, str] = {}
+        self._last = ""
         self._lock = threading.Lock()
 
     def message(self, text: str) -> None:
@@ -72,9 +76,10 @@ class PlainProgress(Progress):
         total: int = 0,  # noqa: ARG002
     ) -> None:
         with self._lock:
-            if status not in _TRANSIENT and self._said.get(name) != status:
-                self._said[name] = status
-                self._write(f"{name}: {status}\n")
+            line = f"{name}: {status}\n"
+            if status not in _TRANSIENT and line != self._last:
+                self._last = line
+                self._write(line)
 
     def _write(self, text: str) -> None:
         try:
@@ -111,16 +116,10 @@ class TerminalProgress(Progress):
             if not is_same_status or time.monotonic() - self._drawn_at >= _REDRAW_SECONDS:
                 self._draw()
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def settle(self) -> None:
         with self._lock:
             if not self._is_current:
                 self._draw()
-            # What follows is written below, and these lines stay as they are.
             self._lines.clear()
             self._height = 0
 

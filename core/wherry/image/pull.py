@@ -82,7 +82,6 @@ def pull_image(
     progress: Progress | None = None,
     unpack: Unpack | None = None,
     registry: Registry | None = None,
-    insecure: bool = False,
 ) -> Descriptor:
     """Bring an image into the store and tag it; the descriptor of its manifest or index.
 
@@ -90,29 +89,8 @@ def pull_image(
     given all layers before the first one is fetched; the pull ends when both are done.
     """
     progress = progress or Progress()
-    registry = registry or connect(reference, progress, insecure=insecure)
+    registry = registry or connect(reference, progress)
     return _Pull(store, registry, reference, platform, progress, unpack).run()
-
-
-def pull_all_tags(
-    store: ImageStore,
-    reference: Reference,
-    *,
-    platform: str | None = None,
-    progress: Progress | None = None,
-    unpack: Unpack | None = None,
-    insecure: bool = False,
-) -> list[Reference]:
-    """Bring every tag of a repository into the store."""
-    progress = progress or Progress()
-    registry = connect(reference, progress, insecure=insecure)
-    tags = registry.tags(reference)
-    if not tags:
-        raise NotFound(f"{reference.familiar_name} has no tags")
-    pulled = [reference.with_tag(tag) for tag in tags]
-    for tagged in pulled:
-        _Pull(store, registry, tagged, platform, progress, unpack).run()
-    return pulled
 
 
 def connect(reference: Reference, progress: Progress, *, insecure: bool = False) -> Registry:
@@ -165,6 +143,7 @@ class _Pull:
         manifest = chain[-1].document()
         config = self._config(manifest)
         self._fetch_layers(_layers(manifest, config, reference))
+        self._progress.settle()
         for part in reversed(chain):
             if not self._store.has_blob(part.digest):
                 self._store.put_blob(part.content)

@@ -33,41 +33,22 @@ class Pushed:
     size: int
 
 
-def push_image(
-    store: ImageStore,
-    reference: Reference,
-    descriptor: Descriptor,
-    *,
-    platform: str | None = None,
-    progress: Progress | None = None,
-    registry: Registry | None = None,
-    insecure: bool = False,
-) -> Pushed:
-    """Put the image of `descriptor` under `reference`.
-
-    Of an index the manifests that the store has go with it; where some are missing, or
-    with `platform`, one manifest goes alone, as docker does it.
-    """
-    progress = progress or Progress()
-    registry = registry or connect(reference, progress, insecure=insecure)
-    progress.message(f"The push refers to repository [{reference.name}]")
-    return _Push(store, registry, reference, progress).run(descriptor, platform)
-
-
 def push_images(
     store: ImageStore,
     images: Sequence[tuple[Reference, Descriptor]],
     *,
     platform: str | None = None,
     progress: Progress | None = None,
-    insecure: bool = False,
+    registry: Registry | None = None,
 ) -> list[Pushed]:
-    """Put several tags of one repository into its registry (`--all-tags`)."""
-    if not images:
-        raise NotFound("no tags to push")
-    progress = progress or Progress()
+    """Put images under tags of one repository (of several with `--all-tags`).
+
+    Of an index the manifests that the store has go with it; where some are missing, or
+    with `platform`, one manifest goes alone, as docker does it.
+    """
     first = images[0][0]
-    registry = connect(first, progress, insecure=insecure)
+    progress = progress or Progress()
+    registry = registry or connect(first, progress)
     progress.message(f"The push refers to repository [{first.name}]")
     return [
         _Push(store, registry, reference, progress).run(descriptor, platform)
@@ -102,6 +83,7 @@ class _Push:
         in_parallel(self._push_layer, list(layers.values()), self._cancelled)
         for config in configs.values():
             self._push_blob(config, Progress())
+        self._progress.settle()
         for manifest in manifests:
             if manifest.digest != top.digest:
                 target = self._reference.with_digest(manifest.digest)

@@ -133,6 +133,8 @@ def test_terminal_shows_a_line_per_layer_and_ends_below_them() -> None:
         progress.message("the registry warns")
         progress.update("b", "Pull complete")
         progress.update("a", "Pull complete")
+        progress.settle()
+        progress.message("Status: Downloaded")
 
     sent = show(24, 80, tell)
 
@@ -140,7 +142,8 @@ def test_terminal_shows_a_line_per_layer_and_ends_below_them() -> None:
         "latest: Pulling from library/busybox\n"
         "the registry warns\n"
         "a: Pull complete\n"
-        "b: Pull complete"
+        "b: Pull complete\n"
+        "Status: Downloaded"
     )
     assert sent.endswith("\n")
     # A hundred steps at once are one drawing or two, not a hundred.

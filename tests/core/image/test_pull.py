@@ -21,7 +21,6 @@ from support.registry import (
     make_index,
 )
 from wherry.errors import CorruptState, NotFound, RegistryError, Unsupported
-from wherry.image.pull import pull_all_tags
 from wherry.image.reference import parse_reference
 
 if TYPE_CHECKING:
@@ -158,17 +157,6 @@ def test_single_image_of_another_platform_than_asked_for_is_refused(
 
     with pytest.raises(NotFound, match=r"wanted linux/riscv64, actual: linux/s390x"):
         pull(store, f"{registry.host}/app", platform="linux/riscv64")
-
-
-def test_all_tags_are_pulled(registry: RegistryServer, store: ImageStore) -> None:
-    for tag in ("1", "2", "latest"):
-        registry.put_image("app", tag, make_image({"tag": tag.encode()}))
-
-    pulled = pull_all_tags(store, parse_reference(f"{registry.host}/app", default_tag=None))
-
-    assert sorted(str(reference.tag) for reference in pulled) == ["1", "2", "latest"]
-    for reference in pulled:
-        assert store.find(reference.canonical())
 
 
 def test_tags_are_read_page_by_page(flaky: FlakyProxy, store: ImageStore) -> None:

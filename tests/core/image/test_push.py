@@ -21,7 +21,7 @@ from support.registry import (
     make_index,
 )
 from wherry.errors import NotFound, RegistryError, UsageError
-from wherry.image.push import push_image, push_images
+from wherry.image.push import push_images
 from wherry.image.reference import parse_reference
 
 if TYPE_CHECKING:
@@ -50,14 +50,9 @@ def push(
 ) -> Pushed:
     reference = parse_reference(name)
     registry = hasty_registry(reference.domain, reference.path, chunk_size=CHUNK)
-    return push_image(
-        store,
-        reference,
-        descriptor,  # type: ignore[arg-type]
-        platform=platform,
-        progress=progress,
-        registry=registry,
-    )
+    image: Any = (reference, descriptor)
+    [pushed] = push_images(store, [image], platform=platform, progress=progress, registry=registry)
+    return pushed
 
 
 def manifest_in(registry: RegistryServer, repository: str, tag: str) -> bytes:
@@ -255,11 +250,18 @@ def test_several_tags_are_pushed_together(registry: RegistryServer, store: Image
     image = make_image({"a": b"1"})
     descriptor: Any = keep(store, image)
     names = [parse_reference(f"{registry.host}/app:{tag}") for tag in ("1", "2")]
+    progress = Recorder()
 
-    push_images(store, [(name, descriptor) for name in names])
+    push_images(store, [(name, descriptor) for name in names], progress=progress)
 
     body = registry.request("GET", "/v2/app/tags/list")[2]
     assert sorted(json.loads(body)["tags"]) == ["1", "2"]
+    size = len(image.manifest)
+    assert progress.messages == [
+        f"The push refers to repository [{registry.host}/app]",
+        f"1: digest: {image.digest} size: {size}",
+        f"2: digest: {image.digest} size: {size}",
+    ]
 
 
 def test_digest_cannot_be_pushed_to(registry: RegistryServer, store: ImageStore) -> None:
