@@ -8,6 +8,7 @@ from textwrap import dedent
 import pytest
 
 from wherry.errors import NotFound, UsageError
+from wherry_vmimage.request import Request, sources_of, target_of
 from wherry_vmimage.sources import (
     AptConfig,
     Source,
@@ -177,15 +178,14 @@ def test_host_without_a_mirror_is_an_error_that_says_what_to_set(
     assert "WHERRY_DEBIAN_MIRROR" in (error.value.hint or "")
 
 
-def test_host_that_does_not_check_dates_is_believed(host: Path) -> None:
-    write(host / "etc/apt/sources.list", f"deb {MIRROR} bookworm main\n")
-    config = AptConfig.parse('Acquire::Check-Valid-Until "false";\n')
+@pytest.mark.parametrize(("asked", "setting"), [(True, "false"), (False, "true")])
+def test_dates_are_not_checked_where_user_or_host_say_so(asked: bool, setting: str) -> None:
+    request = Request(name="debian:bookworm", mirror=MIRROR, check_valid_until=asked)
+    config = AptConfig.parse(f'Acquire::Check-Valid-Until "{setting}";\n')
 
-    (source,) = sources_from_host(
-        "debian", "bookworm", root=str(host), config=config, architecture="amd64"
-    )
+    found = sources_of(request, target_of(request), config)
 
-    assert not source.check_valid_until
+    assert not any(source.check_valid_until for source in found)
 
 
 def test_distribution_of_the_host_is_read(host: Path) -> None:

@@ -11,6 +11,7 @@
     debian       the tree of a Debian or Ubuntu base system, unpacked
     configure    the second stage: maintainer scripts, in a container of our own
     busybox      the tree of a busybox system: one package
+    request      what is to be made, and of what
     image        a tree as an image of one layer
     bootstrap    all of it, into the image store
     stage        the second stage by wherry's engine

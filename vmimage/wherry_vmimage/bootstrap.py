@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import sys
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING
 
 from wherry import __version__, paths
-from wherry.errors import NotFound, Unsupported, UsageError
+from wherry.errors import NotFound
 from wherry.files import make_dir
-from wherry.image.platform import host_platform, parse_platform
-from wherry.image.reference import parse_reference
 from wherry.image.transport import Patience, Transport
 from wherry_vmimage import busybox
 from wherry_vmimage.archive import fetch_release, load_indices, read_verified
@@ -20,15 +16,18 @@ from wherry_vmimage.configure import configure, configure_script
 from wherry_vmimage.deb import read_deb
 from wherry_vmimage.debian import prepare_container, unpack_system
 from wherry_vmimage.download import Download, Downloader
-from wherry_vmimage.image import ARCHITECTURES, ImageFacts, store_image
+from wherry_vmimage.image import ImageFacts, store_image
 from wherry_vmimage.packages import PackageIndex
-from wherry_vmimage.resolver import resolve
-from wherry_vmimage.sources import (
-    AptConfig,
-    host_distribution,
-    sources_from_host,
-    sources_from_mirror,
+from wherry_vmimage.request import (
+    Request,
+    Target,
+    lacks_security,
+    require_runnable,
+    sources_of,
+    target_of,
 )
+from wherry_vmimage.resolver import resolve
+from wherry_vmimage.sources import AptConfig
 from wherry_vmimage.tree import Tree
 
 if TYPE_CHECKING:
@@ -42,65 +41,24 @@ if TYPE_CHECKING:
     from wherry_vmimage.packages import Package
     from wherry_vmimage.sources import Source
 
-Variant = Literal["essential", "apt", "minbase", "important", "standard"]
-VARIANTS: tuple[Variant, ...] = get_args(Variant)
-
-DISTRIBUTIONS = ("debian", "ubuntu")
-_SLIM = "-slim"
-# Where to look on a mirror for what came after a release. Debian's security updates are
-# in an archive of their own.
-_POCKETS = {"debian": ("-updates",), "ubuntu": ("-updates", "-security")}
-# What "latest" of a distribution is, where the archive has a word for it.
-_LATEST = {"debian": "stable"}
 _LABEL = "org.opencontainers.image."
 _INPUTS_LABEL = "org.wherry.bootstrap.inputs"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Request:
-    """What is to be made, out of what."""
-
-    name: str  # "debian:bookworm", "ubuntu:noble", "busybox"
-    tags: tuple[str, ...] = ()
-    mirror: str = ""
-    security_mirror: str = ""
-    suites: tuple[str, ...] = ()
-    components: tuple[str, ...] = ()
-    include: tuple[str, ...] = ()
-    variant: Variant = "minbase"
-    architecture: str = ""  # Debian's word or an image's; "" for this machine's
-    keys: bytes = b""  # that may sign the archive; none: those of the distribution
-    check_signature: bool = True
-    check_valid_until: bool = True
-    configure: bool = True
-    cache: bool = True
-
-    @property
-    def is_busybox(self) -> bool:
-        """Whether one static program is the whole of it."""
-        return parse_reference(self.name).familiar_name == "busybox"
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Target:
-    """A request with everything filled in."""
-
-    distribution: str
-    suite: str
-    slim: bool
-    architecture: str
-    references: tuple[str, ...]
 
 
 def bootstrap(
     request: Request, store: ImageStore, run_script: RunScript, progress: Progress
 ) -> str:
     """Make the image of `request` and tag it in `store`; the first of its names."""
-    target = _target(request)
+    target = target_of(request)
     if request.configure and not request.is_busybox:
-        _require_runnable(target.architecture)
+        require_runnable(target.architecture)
     config = AptConfig.of_host() if sys.platform == "linux" else AptConfig()
-    sources = _sources(request, target, config)
+    sources = sources_of(request, target, config)
+    if not request.suites and lacks_security(target, sources):
+        progress.message(
+            f"{target.distribution} {target.suite}: without security updates, "
+            "as no mirror of them is known (--security-mirror names one)"
+        )
     transport = Transport(
         patience=Patience(attempts=4),
         proxy=config.proxy,
@@ -119,7 +77,7 @@ class _Builder:
     def __init__(
         self,
         request: Request,
-        target: _Target,
+        target: Target,
         store: ImageStore,
         run_script: RunScript,
         downloader: Downloader,
@@ -295,97 +253,3 @@ class _Builder:
 
 def _download(package: Package) -> Download:
     return Download(package.sha256, package.size, (package.uri,))
-
-
-def _target(request: Request) -> _Target:
-    reference = parse_reference(request.name)
-    name, tag = reference.familiar_name, reference.tag or "latest"
-    if name not in (*DISTRIBUTIONS, "busybox") or reference.digest:
-        raise UsageError(
-            f"do not know how to make {request.name!r}",
-            hint=f"{', '.join(DISTRIBUTIONS)} (with a release, as debian:bookworm) and busybox can "
-            "be made; -t gives it another name",
-        )
-    host, release = host_distribution()
-    is_busybox = request.is_busybox
-    distribution = (host if host in DISTRIBUTIONS else "debian") if is_busybox else name
-    slim = tag.endswith(_SLIM) and not is_busybox
-    word = "latest" if is_busybox else tag.removesuffix(_SLIM)
-    suite = request.suites[0] if request.suites else word
-    if suite == "latest":
-        suite = release if is_busybox and host == distribution else _LATEST.get(distribution, "")
-    if not suite or suite[0].isdigit():
-        raise UsageError(
-            f"which release of {distribution}?",
-            hint=f"say its code name, as in `wherry bootstrap {distribution}:NAME`",
-        )
-    tags = request.tags or (request.name,)
-    return _Target(
-        distribution=distribution,
-        suite=suite,
-        slim=slim,
-        architecture=_architecture(request.architecture),
-        references=tuple(parse_reference(tag).canonical() for tag in tags),
-    )
-
-
-def _architecture(asked: str) -> str:
-    """Debian's word for an architecture that is called by Debian's word or by an image's."""
-    if asked in ARCHITECTURES:
-        return asked
-    platform = parse_platform(asked) if asked else host_platform()
-    for word, (architecture, variant) in ARCHITECTURES.items():
-        if platform.architecture == architecture and platform.variant in ("", variant):
-            return word
-    raise Unsupported(f"no Debian architecture is known for {platform}")
-
-
-def _require_runnable(architecture: str) -> None:
-    """Raise Unsupported where this kernel cannot run programs of `architecture`."""
-    own = _architecture("")
-    if architecture == own or (own, architecture) in (("amd64", "i386"), ("arm64", "armhf")):
-        return
-    interpreter = {"arm64": "aarch64", "armel": "arm", "armhf": "arm", "ppc64el": "ppc64le"}.get(
-        architecture, architecture
-    )
-    try:
-        with open(f"/proc/sys/fs/binfmt_misc/qemu-{interpreter}", encoding="ascii") as file:
-            lines = file.read().splitlines()
-    except OSError:
-        lines = []
-    # The flag F: the interpreter was opened when it was registered, so containers have it too.
-    if "enabled" not in lines or not any(
-        line.startswith("flags:") and "F" in line for line in lines
-    ):
-        raise Unsupported(
-            f"this machine cannot run the programs of {architecture}, "
-            "which its packages' scripts need",
-            hint="install qemu-user-static and binfmt-support, or leave the packages unpacked with "
-            "--no-configure",
-        )
-
-
-def _sources(request: Request, target: _Target, config: AptConfig) -> list[Source]:
-    mirror = request.mirror or os.environ.get("WHERRY_DEBIAN_MIRROR", "")
-    suites = request.suites or (target.suite,)
-    if mirror:
-        sources = sources_from_mirror(
-            mirror,
-            suites,
-            request.components or ("main",),
-            security=request.security_mirror,
-            guess_pockets=_POCKETS[target.distribution] if not request.suites else (),
-        )
-    else:
-        sources = sources_from_host(
-            target.distribution,
-            target.suite,
-            request.components,
-            architecture=target.architecture,
-            config=config,
-        )
-        if request.suites:
-            sources = [source for source in sources if source.suite in suites]
-    if not request.check_valid_until:
-        sources = [replace(source, check_valid_until=False) for source in sources]
-    return sources

@@ -82,8 +82,9 @@ class Downloader:
                 if not os.path.exists(target):
                     self._fetch_any(download, partial)
                     os.replace(partial, target)
-                elif os.path.exists(partial):
-                    os.unlink(partial)
+                else:
+                    # Made by opening it, or by another that waited and came too late as well.
+                    remove_file(partial)
         except OSError as error:
             raise storage_error(error, f"keep {download.name} in {self._directory}") from error
         return download

@@ -167,13 +167,11 @@ def sources_from_host(
     *,
     architecture: str,
     root: str = "/",
-    config: AptConfig | None = None,
 ) -> list[Source]:
     """The host's sources for `suite` of its own distribution, with updates and security updates.
 
     Another release than the host's is looked for at the same places. Raises NotFound.
     """
-    config = config or AptConfig()
     host, release = host_distribution(root)
     everything = list(read_sources(root)) if host == distribution else []
     for known in (suite, release):
@@ -194,13 +192,11 @@ def sources_from_host(
             if host != distribution
             else "the host's apt sources name none; use --mirror or WHERRY_DEBIAN_MIRROR",
         )
-    check = not config.is_false("Acquire::Check-Valid-Until")
     return [
         replace(
             source,
             suite=wanted[source.suite],
             components=tuple(components) or source.components,
-            check_valid_until=source.check_valid_until and check,
             from_host=True,
             # Another release than the host's need not have what the host's has.
             optional=known != suite and source.suite != known,

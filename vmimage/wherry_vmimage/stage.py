@@ -14,7 +14,7 @@ from wherry.container.request import RunRequest
 from wherry.engine.copy import ContainerFiles
 from wherry.errors import Unsupported, WherryError
 from wherry.files import make_dir
-from wherry_vmimage.bootstrap import Request, bootstrap
+from wherry_vmimage.bootstrap import bootstrap
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from wherry.engine import Engine
     from wherry.image.progress import Progress
     from wherry.oci.image_spec import Descriptor
+    from wherry_vmimage.request import Request
 
 _SHOWN_LINES = 12
 # What the images between the stages are called; nobody can have a registry of this name.

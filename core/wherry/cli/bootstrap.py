@@ -122,7 +122,7 @@ def _bootstrap(
     from base64 import b64decode
 
     from wherry.image.progress import open_progress
-    from wherry_vmimage.bootstrap import Request
+    from wherry_vmimage.request import Request
     from wherry_vmimage.stage import make_base_image
 
     request = Request(
