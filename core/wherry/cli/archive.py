@@ -1,4 +1,4 @@
-"""Images in and out of files: load and save."""
+"""Images in and out of files: load, save and import."""
 
 from __future__ import annotations
 
@@ -91,3 +91,52 @@ def _save_to(engine: Engine, names: tuple[str, ...], path: str, platform: str) -
     except (WherryError, KeyboardInterrupt):
         remove_file(draft)
         raise
+
+
+@command(
+    option("-c", "--change", multiple=True, metavar="list",
+           help="Apply Dockerfile instruction to the created image"),
+    option("-m", "--message", help="Set commit message for imported image"),
+    option("--platform", help="Set platform of the image (os/arch[/variant])"),
+    argument("source", metavar="file|URL|-"),
+    argument("repository", required=False, metavar="REPOSITORY[:TAG]"),
+    name="import",
+)  # fmt: skip
+def import_(
+    source: str, repository: str, change: tuple[str, ...], message: str, platform: str
+) -> int:
+    """Import the contents from a tarball to create a filesystem image"""
+    stream = _open_source(source)
+
+    def action(engine: Engine) -> int:
+        with stream:
+            image_id = engine.images.import_tree(
+                stream.read,
+                repository,
+                changes=change,
+                message=message or f"Imported from {source}",
+                platform=platform,
+            )
+        print(image_id)
+        return 0
+
+    argv = import_.argv(
+        source="-", repository=repository, change=change, message=message, platform=platform
+    )
+    return execute(Command(argv=argv, action=action))
+
+
+def _open_source(source: str) -> BinaryIO:
+    """The bytes of a file, of standard input, or of what a web server has."""
+    if source == "-":
+        return _open_input("")
+    if not source.startswith(("http://", "https://")):
+        return _open_input(source)
+    from urllib.error import URLError
+    from urllib.request import urlopen
+
+    try:
+        response: BinaryIO = urlopen(source, timeout=60)
+    except (URLError, OSError) as error:
+        raise WherryError(f"cannot fetch {source}: {error}") from error
+    return response

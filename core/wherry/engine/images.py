@@ -137,6 +137,39 @@ class Images:
         chosen = [(image, _named(image, name) or "") for image, name in found]
         save(self.store, chosen, write, platform=platform or None)
 
+    def import_tree(
+        self,
+        read: Callable[[int], bytes],
+        name: str = "",
+        *,
+        changes: Sequence[str] = (),
+        message: str = "",
+        platform: str = "",
+    ) -> str:
+        """Make an image of a tar of files, compressed or not; its id."""
+        from wherry.image.archive import import_tree
+        from wherry.image.changes import apply_changes
+        from wherry.image.platform import host_platform, parse_platform
+        from wherry.timestamps import now
+
+        wanted = parse_platform(platform) if platform else host_platform()
+        moment = now()
+        config: dict[str, Any] = {
+            "created": moment,
+            "architecture": wanted.architecture,
+            "os": wanted.os,
+            "config": apply_changes({}, changes),
+            "history": [{"created": moment, "comment": message or "Imported from -"}],
+        }
+        if wanted.variant:
+            config["variant"] = wanted.variant
+        reference = parse_reference(name).canonical() if name else ""
+        image_id = import_tree(
+            self.store, read, config=config, unpack=self._unpack_arriving, reference=reference
+        )
+        _event("import", image_id, name or image_id)
+        return image_id
+
     # ---- looking ----
 
     def list(self, filters: Filters | None = None) -> list[dict[str, Any]]:

@@ -125,6 +125,12 @@ class _Files:
             elif member.type == HARD_LINK:
                 self._links[name] = posixpath.normpath(member.linkname.lstrip("/"))
 
+    def take_layer(self, pieces: Iterable[bytes], store: ImageStore) -> tuple[str, int]:
+        """Make a blob of everything in `pieces`; its digest and size."""
+        self._write("layer", pieces)
+        size = self.size("layer")
+        return self.keep("layer", store), size
+
     def _write(self, name: str, pieces: Iterable[bytes]) -> None:
         path = f"{self._directory}/{len(self._paths)}"
         digest = sha256()
@@ -190,6 +196,44 @@ class _Files:
         if found is None:
             raise CorruptState(f"the archive has no {name}, which it tells of")
         return found
+
+
+def import_tree(
+    store: ImageStore,
+    read: Callable[[int], bytes],
+    *,
+    config: dict[str, Any],
+    unpack: Callable[[Sequence[Layer]], None],
+    reference: str = "",
+) -> str:
+    """Make an image whose one layer is a tar of files, compressed or not; its id.
+
+    `config` is the image's config document, without its layers.
+    """
+    with store.held(), _Files(store) as files:
+        diff_id, size = files.take_layer(decompressed(read), store)
+        layer: Descriptor = {"mediaType": LAYER, "digest": diff_id, "size": size}
+        unpack([StoredLayer(store, layer, diff_id)])
+        document = {**config, "rootfs": {"type": "layers", "diff_ids": [diff_id]}}
+        content = dump_json(document).encode()
+        image_id = store.put_blob(content)
+        manifest = {
+            "schemaVersion": 2,
+            "mediaType": MANIFEST,
+            "config": {"mediaType": CONFIG, "digest": image_id, "size": len(content)},
+            "layers": [layer],
+        }
+        content = dump_json(manifest).encode()
+        descriptor: Descriptor = {
+            "mediaType": MANIFEST,
+            "digest": store.put_blob(content),
+            "size": len(content),
+        }
+        if reference:
+            store.tag(reference, descriptor)
+        else:
+            store.keep(descriptor)
+        return image_id
 
 
 # ---- an OCI image layout ----
