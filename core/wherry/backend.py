@@ -21,6 +21,9 @@ if TYPE_CHECKING:
         def execute(self, command: Command) -> int:
             """Carry out `command`; its exit code."""
 
+        def engine(self) -> Engine:
+            """The engine itself. Raises Unsupported where it is on another system."""
+
 
 @value
 class Command:
@@ -72,3 +75,8 @@ def default_backend() -> str:
 def execute(command: Command) -> int:
     """Carry out `command` on the backend in force; its exit code."""
     return load_backend().execute(command)
+
+
+def load_engine() -> Engine:
+    """The engine of the backend in force, for Python programs."""
+    return load_backend().engine()

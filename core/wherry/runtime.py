@@ -45,6 +45,9 @@ if TYPE_CHECKING:
         def id_maps(self, mode: str) -> tuple[list[IDMapping], list[IDMapping]] | None:
             """The maps for `--userns MODE`; None for no user namespace."""
 
+        def kept_user(self, mode: str) -> str:
+            """`UID:GID`, within, of the user that `--userns keep-id…` keeps."""
+
         def cgroup_path(self, container_id: str, parent: str) -> str | None:
             """The control group for a new container; None where none can be made."""
 
@@ -130,11 +133,12 @@ if TYPE_CHECKING:
             detach: bool,
             stdin: bool,
             on_terminal: Callable[[int], None],
+            stdio: tuple[int, int, int] | None = None,
         ) -> int:
             """Run one more process in a running container; its exit code, 0 if detached.
 
             `user` is looked up in the container; `on_terminal` relays the master side of
-            the terminal of a process that has one.
+            the terminal of a process that has one; `stdio` takes the place of ours.
             """
 
         def processes(self, container: Container) -> list[int]:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from wherry.backend import Command
     from wherry.container.bundle import HostDevice
     from wherry.container.store import Container
+    from wherry.engine import Engine
     from wherry.files import Lock
     from wherry.oci.runtime_spec import IDMapping, LinuxResources, LinuxSeccomp, Mount, Process, Spec
     from wherry.runtime import Keeper
@@ -29,9 +30,12 @@ class LinuxBackend:
     """Carries commands out in this process."""
 
     def execute(self, command: Command) -> int:
+        return command.action(self.engine())
+
+    def engine(self) -> Engine:
         from wherry.engine import Engine
 
-        return command.action(Engine(LinuxRuntime()))
+        return Engine(LinuxRuntime())
 
 
 def load() -> LinuxBackend:
@@ -90,6 +94,10 @@ class LinuxRuntime:
         if mode == "nomap":
             return idmap.without(uid_maps, uid), idmap.without(gid_maps, gid)
         return uid_maps, gid_maps
+
+    def kept_user(self, mode: str) -> str:
+        uid, gid = _kept_ids(mode, os.geteuid(), os.getegid())
+        return f"{uid}:{gid}"
 
     def cgroup_path(self, container_id: str, parent: str) -> str | None:
         from wherry_linux.cgroups import place_for
@@ -221,6 +229,7 @@ class LinuxRuntime:
         detach: bool,
         stdin: bool,
         on_terminal: Callable[[int], None],
+        stdio: tuple[int, int, int] | None = None,
     ) -> int:
         from wherry_linux.joining import execute
 
@@ -232,6 +241,7 @@ class LinuxRuntime:
             detach=detach,
             stdin=stdin,
             on_terminal=on_terminal,
+            stdio=stdio,
         )
 
     def processes(self, container: Container) -> list[int]:

@@ -41,7 +41,7 @@ _USAGE = "[OPTIONS] IMAGE [COMMAND] [ARG...]"
 def run(**values: Any) -> int:
     """Create and run a new container from an image"""
     values = resolve(values)
-    body, request = _prepare(values, run)
+    body, request = prepare(values, run)
     if not request.detach and not request.explain:
         check_terminal(values["tty"], bool(body["AttachStdin"]))
     return execute(
@@ -65,7 +65,7 @@ def run(**values: Any) -> int:
 def create(**values: Any) -> int:
     """Create a new container"""
     values = resolve(values)
-    body, request = _prepare(values, create)
+    body, request = prepare(values, create)
 
     def action(engine: Any) -> int:
         print(engine.containers.create(body, request))
@@ -74,7 +74,7 @@ def create(**values: Any) -> int:
     return execute(Command(argv=create.argv(**values), action=action))
 
 
-def _prepare(values: dict[str, Any], declaration: Declaration) -> tuple[CreateBody, RunRequest]:
+def prepare(values: dict[str, Any], declaration: Declaration) -> tuple[CreateBody, RunRequest]:
     """What the engine is asked for. Raises UsageError."""
     _warn_of_ignored(values, declaration)
     if values["pull"] not in ("always", "missing", "never"):

@@ -80,8 +80,17 @@ class Containers:
 
     # ---- running ----
 
-    def run(self, body: CreateBody, request: RunRequest) -> int:
-        """`wherry run`: create, start, and stay with it unless detached; the exit code."""
+    def run(
+        self,
+        body: CreateBody,
+        request: RunRequest,
+        *,
+        stdio: tuple[int, int, int] | None = None,
+    ) -> int:
+        """`wherry run`: create, start, and stay with it unless detached; the exit code.
+
+        `stdio` takes the place of this process's streams, and leaves its signals alone.
+        """
         from wherry.engine.creation import create
 
         container = create(self.engine, body, request)
@@ -103,6 +112,8 @@ class Containers:
             stderr=bool(config.get("AttachStderr")),
             detach_keys=request.detach_keys,
             sig_proxy=request.sig_proxy,
+            stdio=stdio or (0, 1, 2),
+            signals_too=stdio is None,
         )
         try:
             return session.run(
@@ -180,7 +191,13 @@ class Containers:
         return connection
 
     def exec(
-        self, name: str, config: ExecConfig, *, detach: bool = False, detach_keys: str = ""
+        self,
+        name: str,
+        config: ExecConfig,
+        *,
+        detach: bool = False,
+        detach_keys: str = "",
+        stdio: tuple[int, int, int] | None = None,
     ) -> int:
         """Run one more process in a running container; its exit code."""
         from wherry.container.process import exec_process
@@ -212,6 +229,7 @@ class Containers:
             detach=detach,
             stdin=stdin,
             on_terminal=relay,
+            stdio=stdio,
         )
         if not detach:
             container.event("exec_die", execID=exec_id, exitCode=str(code))

@@ -37,6 +37,9 @@ def create(engine: Engine, body: CreateBody, request: RunRequest) -> Container:
         engine.containers.replace(name)
     image = _image(engine, body, request.pull)
     merged = merge_image_config(body, image.config if image else None)
+    userns = (body.get("HostConfig") or {}).get("UsernsMode") or ""
+    if userns.startswith("keep-id") and not body.get("User"):
+        merged["User"] = engine.runtime.kept_user(userns)
     _check(merged)
     container_id = names.new_id()
     directory = store.make(container_id)

@@ -44,8 +44,13 @@ class Session:
         stderr: bool,
         detach_keys: str = "",
         sig_proxy: bool = True,
+        stdio: tuple[int, int, int] = (0, 1, 2),
+        signals_too: bool = True,
     ) -> None:
+        """`stdio` are descriptors of this process; `signals_too` takes over its signals."""
         self.container = container
+        self.stdin, self.stdout, self.stderr = stdio
+        self.signals_too = signals_too
         self.has_terminal = bool(container.body.get("Tty"))
         self.streams = {"stdin": stdin, "stdout": stdout, "stderr": stderr and not self.has_terminal}
         self.sig_proxy = sig_proxy
@@ -66,24 +71,29 @@ class Session:
 
         `connect(options)` starts the container or joins it, and gives the connection.
         """
+        if not self.signals_too:
+            return self._connected(connect)
         with _Signals(self) as wakeup:
             self._wakeup = wakeup
-            self.connection = connect(self.attach_options())
-            try:
-                return self._stay()
-            finally:
-                self.connection.close()
+            return self._connected(connect)
+
+    def _connected(self, connect: Callable[[dict[str, Any]], Connection]) -> int:
+        self.connection = connect(self.attach_options())
+        try:
+            return self._stay()
+        finally:
+            self.connection.close()
 
     def _stay(self) -> int:
-        raw = self.has_terminal and self.streams["stdin"] and os.isatty(0)
+        raw = self.has_terminal and self.streams["stdin"] and os.isatty(self.stdin)
         if raw:
             from wherry.terminal import RawMode
 
-            with RawMode(0):
+            with RawMode(self.stdin):
                 self._resize()
                 code = self._loop()
         else:
-            if self.has_terminal and os.isatty(1):
+            if self.has_terminal and os.isatty(self.stdout):
                 self._resize()
             code = self._loop()
         return code
@@ -92,9 +102,10 @@ class Session:
         assert self.connection is not None
         poll = select.poll()
         poll.register(self.connection.fileno(), select.POLLIN)
-        poll.register(self._wakeup, select.POLLIN)
+        if self._wakeup >= 0:
+            poll.register(self._wakeup, select.POLLIN)
         if self._stdin_open:
-            self._watch_stdin(poll)
+            poll.register(self.stdin, select.POLLIN)
         os.set_blocking(self.connection.fileno(), True)
         try:
             while self.exit is None:
@@ -112,13 +123,6 @@ class Session:
             raise from_json(self.exit["error"])
         return int(self.exit["code"])
 
-    def _watch_stdin(self, poll: Any) -> None:
-        try:
-            poll.register(0, select.POLLIN)
-        except PermissionError:
-            # A regular file is always ready, and epoll would refuse it; poll does not.
-            self._read_stdin(poll)
-
     def _update(self, poll: Any) -> None:
         """Read no more from stdin than the container takes."""
         assert self.connection is not None
@@ -127,7 +131,7 @@ class Session:
             select.POLLIN | (select.POLLOUT if self._to_send else 0),
         )
         if self._stdin_open:
-            poll.modify(0, 0 if self._to_send else select.POLLIN)
+            poll.modify(self.stdin, 0 if self._to_send else select.POLLIN)
 
     def _handle_connection(self, mask: int, poll: Any) -> None:
         assert self.connection is not None
@@ -143,9 +147,9 @@ class Session:
                 return
             kind, payload = received
             if kind == STDOUT:
-                write_all(1, payload)
+                write_all(self.stdout, payload)
             elif kind == STDERR:
-                write_all(2, payload)
+                write_all(self.stderr, payload)
             elif kind == CONTROL:
                 message = load_json(payload)
                 if message.get("event") == "exit" or "error" in message:
@@ -160,14 +164,14 @@ class Session:
 
     def _read_stdin(self, poll: Any) -> None:
         try:
-            data = os.read(0, 1 << 16)
+            data = os.read(self.stdin, 1 << 16)
         except BlockingIOError:
             return
         except OSError:
             data = b""
         if not data:
             self._stdin_open = False
-            poll.unregister(0)
+            poll.unregister(self.stdin)
             self._to_send += control({"op": "eof"})
             return
         if self.has_terminal:
@@ -213,7 +217,7 @@ class Session:
         """Give the container's terminal the size of ours."""
         if not self.has_terminal or self.connection is None:
             return
-        for descriptor in (1, 0, 2):
+        for descriptor in (self.stdout, self.stdin, self.stderr):
             try:
                 columns, rows = os.get_terminal_size(descriptor)
             except OSError:

@@ -10,6 +10,7 @@ import os
 import select
 
 from wherry.errors import Unsupported, WherryError
+from wherry.lean import signals
 from wherry_linux.idmap import find_program
 
 TYPE_CHECKING = False
@@ -77,10 +78,7 @@ def _slirp(program: str, container: Container, pid: int) -> None:
         "tap0",
     ]
     log = os.open(container.path("network.log"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    helper = os.posix_spawn(
-        program, arguments, os.environ, file_actions=[(os.POSIX_SPAWN_DUP2, log, 2)]
-    )
-    os.close(log)
+    helper = _spawn(arguments, log)
     os.close(ready_write)
     poll = select.poll()
     poll.register(ready_read, select.POLLIN | select.POLLHUP)
@@ -94,18 +92,28 @@ def _slirp(program: str, container: Container, pid: int) -> None:
 
 def _run(arguments: list[str], container: Container, name: str) -> None:
     log = os.open(container.path("network.log"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    helper = os.posix_spawn(
-        arguments[0],
-        arguments,
-        os.environ,
-        file_actions=[(os.POSIX_SPAWN_DUP2, log, 1), (os.POSIX_SPAWN_DUP2, log, 2)],
-    )
-    os.close(log)
+    helper = _spawn(arguments, log)
     if os.waitstatus_to_exitcode(os.waitpid(helper, 0)[1]) != 0:
         raise WherryError(
             f"cannot connect the container to a network: {name}: {_last_words(container)}",
             hint="--network host and --network none need no helper",
         )
+
+
+def _spawn(arguments: list[str], log: int) -> int:
+    """Start a helper that writes to `log`, which this closes; its pid."""
+    # pasta takes it for an error that somebody has ignored a signal before it.
+    caught = (signals.SIGPIPE, signals.SIGHUP, signals.SIGINT, signals.SIGQUIT, signals.SIGTERM)
+    try:
+        return os.posix_spawn(
+            arguments[0],
+            arguments,
+            os.environ,
+            file_actions=[(os.POSIX_SPAWN_DUP2, log, 1), (os.POSIX_SPAWN_DUP2, log, 2)],
+            setsigdef=caught,
+        )
+    finally:
+        os.close(log)
 
 
 def _last_words(container: Container) -> str:
