@@ -45,7 +45,8 @@ def test_every_command_has_a_page_and_a_working_declaration(
     assert declaration.summary
     assert all(not each.help.endswith(".") for each in declaration.options)
     assert all(each.help for each in declaration.options if not each.hidden)
-    given = {each.name for each in (*declaration.options, *declaration.arguments)}
+    given = {each.name for each in declaration.options}
+    given |= {each.name for each in declaration.arguments}
     assert takes_any or given == set(accepted[: declaration.function.__code__.co_argcount])
 
 
