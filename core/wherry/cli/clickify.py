@@ -14,13 +14,16 @@ from typing import TYPE_CHECKING, Any
 import click
 import click.shell_completion
 
+from wherry.backend import Command, default_backend, execute
 from wherry.cli import main as cli
+from wherry.errors import WherryError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from wherry.cli.grammar import Declaration, Option
     from wherry.cli.main import Table
+    from wherry.engine import Engine
 
     _ParamType = click.ParamType[Any]
 else:
@@ -223,9 +226,54 @@ def _click_arguments(declaration: Declaration) -> list[click.Argument]:
             default=None if each.required or each.nargs == -1 else "",
             metavar=each.metavar,
             type=click.UNPROCESSED,
+            shell_complete=_complete_name,
         )
         for each in declaration.arguments
     ]
+
+
+def _complete_name(
+    context: click.Context,
+    parameter: click.Parameter,
+    incomplete: str,
+) -> list[str]:
+    """The containers, images or volumes whose names begin with what is typed."""
+    find = _NAMES.get(str(parameter.name))
+    if find is None or default_backend() != "linux":
+        return []
+    given = context.params.get(str(parameter.name)) or ()
+    names: list[str] = []
+
+    def action(engine: Engine) -> int:
+        names.extend(find(engine))
+        return 0
+
+    try:
+        execute(Command(argv=(), action=action))
+    except (WherryError, OSError):
+        return []  # a completion has nobody to complain to
+    return [name for name in names if name.startswith(incomplete) and name not in given]
+
+
+def _container_names(engine: Engine) -> list[str]:
+    return [container.name for container in engine.container_store.all()]
+
+
+def _image_names(engine: Engine) -> list[str]:
+    return [name for image in engine.images.list() for name in image["RepoTags"]]
+
+
+def _volume_names(engine: Engine) -> list[str]:
+    return [volume["Name"] for volume in engine.volumes.list()]
+
+
+_NAMES: dict[str, Callable[[Engine], list[str]]] = {
+    "container": _container_names,
+    "image": _image_names,
+    "source": _image_names,
+    "volume": _volume_names,
+}
+"""What the words of an argument name, by the argument's own name."""
 
 
 def _write_options(

@@ -13,6 +13,7 @@ import pytest
 
 from wherry.cli import main as cli
 from wherry.cli.clickify import completion_script, print_help
+from wherry.container.store import Container, ContainerStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -98,14 +99,21 @@ def test_a_shell_gets_a_script(shell: str) -> None:
     ],
 )
 def test_words_are_completed(words: str, expected: set[str]) -> None:
+    assert complete(words) == expected
+
+
+def complete(words: str) -> set[str]:
+    """What a bash would be told."""
     typed = words.split(" ")
     result = subprocess.run(
         [sys.executable, "-m", "wherry"],
         capture_output=True,
         text=True,
-        cwd=CORE,
         env={
             **os.environ,
+            "PYTHONPATH": os.pathsep.join(
+                str(CORE.parent / name) for name in ("core", "linux_backend", "vmimage")
+            ),
             "_WHERRY_COMPLETE": "bash_complete",
             "COMP_WORDS": words,
             "COMP_CWORD": str(len(typed) - 1),
@@ -113,4 +121,23 @@ def test_words_are_completed(words: str, expected: set[str]) -> None:
         check=False,
     )
 
-    assert {line.partition(",")[2] for line in result.stdout.splitlines()} == expected
+    return {line.partition(",")[2] for line in result.stdout.splitlines() if line}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems ask a machine")
+def test_names_of_containers_and_images_are_completed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WHERRY_ROOT", str(tmp_path))
+    monkeypatch.delenv("WHERRY_BACKEND", raising=False)
+    store = ContainerStore()
+    for number, name in enumerate(("web", "worker", "db")):
+        container_id = str(number) * 64
+        store.make(container_id)
+        Container(
+            container_id, {"Name": name, "Created": "2024-01-01T00:00:00Z", "Body": {}}
+        ).write_record()
+
+    assert complete("wherry stop w") == {"web", "worker"}
+    assert complete("wherry stop web w") == {"worker"}
+    assert complete("wherry rmi x") == set()
