@@ -4,94 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import stat
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from support.accounts import current_account, rootless_account
-from support.forked import call_as
-from support.world import World
-from wherry.engine.mounts import prepare_mounts, resolve_mounts
-from wherry.volume.store import VolumeStore
-from wherry_linux.backend import LinuxRuntime
-
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-ACCOUNTS = [
-    pytest.param("root", marks=pytest.mark.linux),
-    pytest.param("rootless", marks=[pytest.mark.linux, pytest.mark.rootless]),
-]
-
-
-class Machine:
-    """Layers, volumes and containers of one user, without the command line."""
-
-    def __init__(self, world: World) -> None:
-        self.world = world
-        self.account = world.account
-        self.volumes_root = f"{world.root}/data/volumes"
-        self.lower: list[str] = []
-
-    def call(self, function: Callable[[], Any]) -> Any:
-        return call_as(self.account, function)
-
-    def layer(self, build: Callable[[str], None]) -> None:
-        """One more layer on top; `build` makes its files, with a container's ids."""
-        path = f"{self.world.root}/layers/{len(self.lower)}"
-
-        def make() -> None:
-            os.makedirs(path)
-            LinuxRuntime().unshared(lambda: build(path))
-
-        self.call(make)
-        self.lower.insert(0, path)
-
-    def create(self, body: dict[str, Any], name: str = "c1") -> list[Any]:
-        """What `create` does about mounts."""
-
-        def make() -> Any:
-            runtime = LinuxRuntime()
-            volumes = VolumeStore(self.volumes_root, runtime.unshared)
-            directory = f"{self.world.root}/data/containers/{name}"
-            os.makedirs(directory, exist_ok=True)
-            points = resolve_mounts(
-                body,
-                volumes=volumes,
-                mounts_of_container=lambda other: [],
-                image_layers=lambda image: [],
-            )
-            prepare_mounts(
-                points,
-                directory=directory,
-                lower=self.lower,
-                user=body.get("User", ""),
-                runtime=runtime,
-                volumes=volumes,
-            )
-            return points
-
-        return list(self.call(make))
-
-    def inside(self, function: Callable[[], Any]) -> Any:
-        """A function with the ids of a container."""
-        return self.call(lambda: LinuxRuntime().unshared(function))
-
-    def data(self, name: str) -> str:
-        return f"{self.volumes_root}/{name}/_data"
-
-
-@pytest.fixture(params=ACCOUNTS)
-def machine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
-    account = rootless_account() if request.param == "rootless" else current_account()
-    world = World(account)
-    monkeypatch.setenv("WHERRY_ROOT", world.root)
-    machine = Machine(world)
-    yield machine
-    machine.inside(lambda: shutil.rmtree(world.root))
-    world.close()
+    from support.machine import Machine
 
 
 def _write(path: str, content: str = "", *, mode: int = 0o644, uid: int = 0, gid: int = 0) -> None:
