@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import click
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -248,8 +247,6 @@ def test_click_reads_a_plain_line_to_the_same_values(
     pieces: list[list[str]], image: str, words: list[str]
 ) -> None:
     line = [*(word for piece in pieces for word in piece), image, *words]
-    context = click.Context(click_command(RUN, "run"))
-
-    context.command.parse_args(context, list(line))
+    context = click_command(RUN, "run").make_context("run", list(line))
 
     assert context.params == RUN.parse(line)
