@@ -68,6 +68,9 @@ if TYPE_CHECKING:
         def all_devices(self) -> list[HostDevice]:
             """What `--privileged` gives."""
 
+        def diagnose(self) -> list[dict[str, str]]:
+            """What works here and what does not: Subject, Verdict, Text, Mend, Who."""
+
         # ---- work on files ----
 
         def unshared(self, function: Callable[[], Any], *, mounts: bool = False) -> Any:

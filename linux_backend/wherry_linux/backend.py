@@ -131,6 +131,11 @@ class LinuxRuntime:
 
         return everything(openable=self.is_rootless())
 
+    def diagnose(self) -> list[dict[str, str]]:
+        from wherry_linux.doctor import as_json, findings
+
+        return as_json(findings())
+
     # ---- work on files ----
 
     def unshared(self, function: Callable[[], Any], *, mounts: bool = False) -> Any:

@@ -73,6 +73,7 @@ COMMANDS: Table = {
         "ps": "ps:ps",
         "remove": "lifecycle:rm",
     },
+    "doctor": "doctor:doctor",
     "events": "system:events",
     "image": {
         **_IMAGE_VERBS,
