@@ -32,8 +32,11 @@ def for_each(
     *,
     echo: bool = True,
     together: bool = False,
+    tolerate: type[WherryError] | tuple[()] = (),
 ) -> int:
     """Do `act` to each name; the exit code. A success prints the name as it was given.
+
+    A failure of the class `tolerate` is told like others, but the exit code stays 0.
 
     `together` is for what waits: many are done at once, each in a process of its own, and
     reported in the order of their names.
@@ -46,7 +49,7 @@ def for_each(
     for name, error in results:
         if error is not None:
             complain(error.message, error.hint)
-            code = 1
+            code = code if isinstance(error, tolerate) else 1
         elif echo:
             print(name)
     return code

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from wherry.backend import Command, execute
 from wherry.cli import common
-from wherry.cli.each import complain, for_each
+from wherry.cli.each import for_each
 from wherry.cli.grammar import argument, command, option
 from wherry.container.signals import read_signal
 from wherry.errors import NotFound, UsageError
@@ -177,17 +177,13 @@ def rm(
         raise UsageError("links cannot be removed: a link ends with the container that has it")
 
     def action(engine: Engine) -> int:
-        def remove(name: str) -> None:
-            try:
-                engine.containers.remove(name, force=force, volumes=volumes)
-            except NotFound as error:
-                if not force:
-                    raise
-                # What --force is to make true is true.
-                complain(error.message)
-
-        names = _chosen(engine, container, all, stopped=True)
-        return for_each(names, remove, together=force)
+        return for_each(
+            _chosen(engine, container, all, stopped=True),
+            lambda name: engine.containers.remove(name, force=force, volumes=volumes),
+            together=force,
+            # What --force is to make true is true of a container that is not there.
+            tolerate=NotFound if force else (),
+        )
 
     argv = rm.argv(container=container, all=all, force=force, volumes=volumes)
     return execute(Command(argv=argv, action=action))

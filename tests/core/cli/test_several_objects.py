@@ -35,6 +35,17 @@ def test_the_first_failure_does_not_stop_the_rest(
     assert err == "wherry: No such container: nope\nlook again\n"
 
 
+@pytest.mark.parametrize("together", [False, True])
+def test_a_failure_may_be_told_and_not_count(
+    together: bool, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert for_each(["a", "nope"], act, together=together, tolerate=NotFound) == 0
+
+    out, err = capfd.readouterr()
+    assert out == "a\n"
+    assert "No such container: nope" in err
+
+
 def test_success_of_all_is_0(capsys: pytest.CaptureFixture[str]) -> None:
     assert for_each(["a", "b"], act) == 0
     assert for_each([], act) == 0
