@@ -27,6 +27,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from support.requirements import need_tool
+from wherry.image.platform import host_platform
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -91,10 +92,9 @@ def make_image(
         blobs[digest_of(blob)] = blob
         descriptors.append(descriptor_of(blob, OCI_LAYER))
         diff_ids.append(digest_of(tar))
-    machine = {"x86_64": "amd64", "aarch64": "arm64"}.get(os.uname().machine, os.uname().machine)
     config = json.dumps(
         {
-            "architecture": architecture or machine,
+            "architecture": architecture or host_platform().architecture,
             "os": "linux",
             **({"variant": variant} if variant else {}),
             "config": {"Cmd": ["sh"]},

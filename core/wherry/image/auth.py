@@ -256,12 +256,14 @@ def _parameter_value(text: str, position: int) -> tuple[str, int]:
 # --- authorization ----------------------------------------------------------------
 
 
-def pull_scope(repository: str) -> str:
-    return f"repository:{repository}:pull"
+def pull_scopes(repository: str) -> frozenset[str]:
+    """What a token must allow to read a repository."""
+    return frozenset((f"repository:{repository}:pull",))
 
 
-def push_scope(repository: str) -> str:
-    return f"repository:{repository}:pull,push"
+def push_scopes(repository: str) -> frozenset[str]:
+    """What a token must allow to write to a repository."""
+    return frozenset((f"repository:{repository}:pull,push",))
 
 
 @value

@@ -12,6 +12,7 @@ from wherry.image.progress import Progress
 from wherry.image.pull import connect
 from wherry.image.registry import INDEXES, read_manifest
 from wherry.image.sources import remember_source, source_of
+from wherry.image.upload import upload_blob
 from wherry.values import value
 
 if TYPE_CHECKING:
@@ -165,8 +166,14 @@ class _Push:
                 raise WherryError("cancelled")
             progress.update(short, "Pushing", sent, size)
 
-        is_mounted = self._registry.upload_blob(
-            self._reference, digest, size, open_source, mount_from=other, on_progress=on_progress
+        is_mounted = upload_blob(
+            self._registry,
+            self._reference,
+            digest,
+            size,
+            open_source,
+            mount_from=other,
+            on_progress=on_progress,
         )
         progress.update(short, f"Mounted from {other}" if is_mounted else "Pushed")
         remember_source(digest, self._reference)

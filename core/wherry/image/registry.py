@@ -10,18 +10,18 @@ import hashlib
 import json
 import threading
 from typing import TYPE_CHECKING
-from urllib.parse import quote, urlencode, urljoin, urlsplit  # noqa: TID253
+from urllib.parse import urljoin, urlsplit  # noqa: TID253
 
 from wherry.config_file import ConfigFile
 from wherry.errors import AccessDenied, CorruptState, NotFound, RegistryError, Unsupported
-from wherry.image.auth import Authenticator, find_credentials, pull_scope, push_scope
+from wherry.image.auth import Authenticator, find_credentials, pull_scopes, push_scopes
 from wherry.image.reference import DEFAULT_DOMAIN
-from wherry.image.transport import Interrupted, Transport, http_errors
+from wherry.image.transport import Transport, http_errors
 from wherry.values import value
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from typing import Any, BinaryIO
+    from typing import Any
 
     from urllib3 import BaseHTTPResponse
 
@@ -43,8 +43,6 @@ _DOCKER_IO_HOST = "registry-1.docker.io"
 _MAX_MANIFEST = 4 << 20
 _MAX_ERROR = 64 << 10
 _PIECE = 1 << 18
-# Up to here a blob goes in one request; above, in chunks that can be taken up again.
-_MONOLITHIC = 1 << 20
 
 
 @value
@@ -105,18 +103,18 @@ class Registry:
 
     def check_access(self) -> None:
         """Ask for the registry's root with our credentials. Raises AccessDenied."""
-        response = self._call("GET", "/v2/", frozenset())
+        response = self.call("GET", "/v2/", frozenset())
         if response.status == 404:
             response.drain_conn()
             raise RegistryError(f"{self.host} is not a registry: it knows no /v2/")
-        self._expect(response, (200,), f"cannot log in to {self.domain}")
+        self.expect(response, (200,), f"cannot log in to {self.domain}")
         response.drain_conn()
 
     def get(self, path: str, scope: str = "") -> BaseHTTPResponse:
         """The answer to a GET of what is not in the specification."""
-        return self._call("GET", path, frozenset((scope,)) if scope else frozenset())
+        return self.call("GET", path, frozenset((scope,)) if scope else frozenset())
 
-    def _url(self, path: str) -> str:
+    def url(self, path: str) -> str:
         if "://" in path:
             return path
         with self._lock:
@@ -140,8 +138,8 @@ class Registry:
 
     def head_manifest(self, reference: Reference) -> Descriptor | None:
         """What a tag stands for now, without its content; None where that cannot be said."""
-        response = self._call(
-            "HEAD", _manifest_path(reference), _pull(reference.path), {"Accept": _ACCEPT}
+        response = self.call(
+            "HEAD", _manifest_path(reference), pull_scopes(reference.path), {"Accept": _ACCEPT}
         )
         response.drain_conn()
         digest = response.headers.get("Docker-Content-Digest", "")
@@ -153,12 +151,12 @@ class Registry:
 
     def manifest(self, reference: Reference) -> Manifest:
         """The manifest or index that `reference` names, its digest verified."""
-        response = self._call(
-            "GET", _manifest_path(reference), _pull(reference.path), {"Accept": _ACCEPT}
+        response = self.call(
+            "GET", _manifest_path(reference), pull_scopes(reference.path), {"Accept": _ACCEPT}
         )
         if response.status == 404:
             self._raise_not_found(response, reference)
-        self._expect(response, (200,), f"cannot pull {reference.familiar()}", reference)
+        self.expect(response, (200,), f"cannot pull {reference.familiar()}", reference)
         content = self._read(response, _MAX_MANIFEST, f"the manifest of {reference.familiar()}")
         promised = reference.digest or response.headers.get("Docker-Content-Digest")
         if promised:
@@ -168,14 +166,14 @@ class Registry:
 
     def put_manifest(self, reference: Reference, content: bytes, media_type: str) -> str:
         """Put a manifest under `reference`'s tag or digest; the digest is returned."""
-        response = self._call(
+        response = self.call(
             "PUT",
             _manifest_path(reference),
-            _push(reference.path),
+            push_scopes(reference.path),
             {"Content-Type": media_type},
             content,
         )
-        self._expect(response, (200, 201, 202), f"cannot push {reference.familiar()}", reference)
+        self.expect(response, (200, 201, 202), f"cannot push {reference.familiar()}", reference)
         response.drain_conn()
         digest = f"sha256:{hashlib.sha256(content).hexdigest()}"
         kept = response.headers.get("Docker-Content-Digest", digest)
@@ -192,8 +190,8 @@ class Registry:
         seen: set[str] = set()
         while url not in seen:
             seen.add(url)
-            response = self._call("GET", url, _pull(reference.path))
-            self._expect(response, (200,), f"cannot list {reference.familiar_name}", reference)
+            response = self.call("GET", url, pull_scopes(reference.path))
+            self.expect(response, (200,), f"cannot list {reference.familiar_name}", reference)
             content = self._read(response, _MAX_MANIFEST, f"the tags of {reference.familiar_name}")
             try:
                 tags.extend(map(str, json.loads(content).get("tags") or ()))
@@ -205,7 +203,7 @@ class Registry:
             if 'rel="next"' not in link and "rel=next" not in link:
                 break
             target = link[link.find("<") + 1 : link.find(">")]
-            url = urljoin(self._url(url), target)
+            url = urljoin(self.url(url), target)
         return tags
 
     # --- blobs --------------------------------------------------------------------
@@ -216,13 +214,13 @@ class Registry:
         `BlobStream.offset` says which.
         """
         headers = {"Range": f"bytes={offset}-"} if offset else {}
-        response = self._call(
-            "GET", f"/v2/{reference.path}/blobs/{digest}", _pull(reference.path), headers
+        response = self.call(
+            "GET", f"/v2/{reference.path}/blobs/{digest}", pull_scopes(reference.path), headers
         )
         if response.status == 416:
             response.drain_conn()
             return self.open_blob(reference, digest)
-        self._expect(response, (200, 206), f"cannot pull {digest}", reference)
+        self.expect(response, (200, 206), f"cannot pull {digest}", reference)
         return BlobStream(response, self.host, _range_start(response))
 
     def open_url(self, url: str, offset: int = 0) -> BlobStream:
@@ -240,71 +238,28 @@ class Registry:
 
     def read_blob(self, reference: Reference, digest: str, size: int) -> bytes:
         """The content of a small blob, verified."""
-        response = self._call("GET", f"/v2/{reference.path}/blobs/{digest}", _pull(reference.path))
-        self._expect(response, (200,), f"cannot pull {digest}", reference)
+        response = self.call(
+            "GET", f"/v2/{reference.path}/blobs/{digest}", pull_scopes(reference.path)
+        )
+        self.expect(response, (200,), f"cannot pull {digest}", reference)
         content = self._read(response, size, f"blob {digest}")
         verify_digest(content, digest, f"blob {digest}")
         return content
 
     def has_blob(self, reference: Reference, digest: str) -> bool:
         """Whether the repository has a blob."""
-        response = self._call("HEAD", f"/v2/{reference.path}/blobs/{digest}", _push(reference.path))
+        response = self.call(
+            "HEAD", f"/v2/{reference.path}/blobs/{digest}", push_scopes(reference.path)
+        )
         response.drain_conn()
         if response.status in (401, 403):
             # A HEAD carries no body to explain itself.
             raise self._denied("push access denied", reference, "")
         return response.status == 200
 
-    def upload_blob(
-        self,
-        reference: Reference,
-        digest: str,
-        size: int,
-        open_source: Callable[[], BinaryIO],
-        *,
-        mount_from: str | None = None,
-        on_progress: Callable[[int], None] | None = None,
-    ) -> bool:
-        """Bring a blob into the repository; True where the registry took it from `mount_from`."""
-        location = self._start_upload(reference, digest, mount_from)
-        if location is None:
-            return True
-        session = _Upload(self, reference, digest, size, location)
-        session.send(open_source, on_progress or _say_nothing)
-        return False
-
-    def _start_upload(
-        self, reference: Reference, digest: str, mount_from: str | None
-    ) -> _Location | None:
-        path = f"/v2/{reference.path}/blobs/uploads/"
-        scopes = _push(reference.path)
-        if mount_from:
-            scopes |= _pull(mount_from)
-            path += "?" + urlencode({"mount": digest, "from": mount_from})
-        response = self._call("POST", path, scopes, body=b"")
-        if mount_from and response.status in (401, 403, 404, 405):
-            # The other repository may be none of ours.
-            response.drain_conn()
-            return self._start_upload(reference, digest, None)
-        self._expect(response, (201, 202), f"cannot push to {reference.familiar_name}", reference)
-        response.drain_conn()
-        if response.status == 201 and mount_from:
-            return None
-        return self._location(response, self._url(path))
-
-    def _location(self, response: BaseHTTPResponse, asked: str) -> _Location:
-        target = response.headers.get("Location")
-        if not target:
-            raise RegistryError(f"{self.host} names no place to upload to")
-        least = response.headers.get("OCI-Chunk-Min-Length", "")
-        return _Location(
-            url=urljoin(asked, target),
-            chunk=max(self.chunk_size, int(least) if least.isdigit() else 0),
-        )
-
     # --- asking -------------------------------------------------------------------
 
-    def _call(
+    def call(
         self,
         method: str,
         path: str,
@@ -313,7 +268,7 @@ class Registry:
         body: bytes | Callable[[], Iterator[bytes]] | None = None,
     ) -> BaseHTTPResponse:
         """One request with our authorization; a body that is not bytes is sent once only."""
-        url = self._url(path)
+        url = self.url(path)
         ours = urlsplit(url).netloc == self.host
         for attempt in range(3):
             sent = dict(headers or {})
@@ -354,7 +309,7 @@ class Registry:
 
     # --- what went wrong ----------------------------------------------------------
 
-    def _expect(
+    def expect(
         self,
         response: BaseHTTPResponse,
         statuses: tuple[int, ...],
@@ -435,138 +390,6 @@ class BlobStream:
             self._response.close()
 
 
-@value
-class _Location:
-    url: str
-    chunk: int
-
-
-class _Upload:
-    """One blob on its way up; what the registry already has is not sent again."""
-
-    def __init__(
-        self,
-        registry: Registry,
-        reference: Reference,
-        digest: str,
-        size: int,
-        location: _Location,
-    ) -> None:
-        self._registry = registry
-        self._reference = reference
-        self._digest = digest
-        self._size = size
-        self._location = location
-        self._scopes = _push(reference.path)
-
-    def send(self, open_source: Callable[[], BinaryIO], on_progress: Callable[[int], None]) -> None:
-        monolithic = self._size <= _MONOLITHIC
-        offset = failures = 0
-        with open_source() as source:
-            while True:
-                try:
-                    if not monolithic and offset < self._size:
-                        offset = self._patch(source, offset, on_progress)
-                        failures = 0
-                        continue
-                    self._close(source if monolithic else None)
-                    on_progress(self._size)
-                    return
-                except Interrupted as error:
-                    failures += 1
-                    if failures >= self._registry.transport.patience.attempts:
-                        raise
-                    self._registry.transport.pause(failures - 1, error.message)
-                    kept = self._status()
-                    if kept is None:
-                        self._restart()
-                        kept = 0
-                    elif monolithic and kept:
-                        # The session holds a part of the one request: begin a clean one.
-                        self._restart()
-                        kept = 0
-                    if kept > offset:
-                        failures = 0
-                    offset = kept
-
-    def _patch(self, source: BinaryIO, offset: int, on_progress: Callable[[int], None]) -> int:
-        length = min(self._location.chunk, self._size - offset)
-        response = self._registry._call(
-            "PATCH",
-            self._location.url,
-            self._scopes,
-            {
-                "Content-Type": "application/octet-stream",
-                "Content-Length": str(length),
-                "Content-Range": f"{offset}-{offset + length - 1}",
-            },
-            lambda: _pieces(source, offset, length, on_progress),
-        )
-        if response.status == 416 or response.status >= 500 or response.status == 429:
-            response.drain_conn()
-            raise Interrupted(f"{self._registry.host} answered {response.status}")
-        self._expect(response, (201, 202, 204))
-        response.drain_conn()
-        self._location = self._registry._location(response, self._location.url)
-        return offset + length
-
-    def _close(self, source: BinaryIO | None) -> None:
-        """End the upload: the registry verifies the digest. `source` is all of it, or None."""
-        length = self._size if source else 0
-        mark = "&" if "?" in self._location.url else "?"
-        response = self._registry._call(
-            "PUT",
-            f"{self._location.url}{mark}digest={quote(self._digest, safe='')}",
-            self._scopes,
-            {"Content-Type": "application/octet-stream", "Content-Length": str(length)},
-            (lambda: _pieces(source, 0, length, _say_nothing)) if source else b"",
-        )
-        if source and (response.status >= 500 or response.status == 429):
-            response.drain_conn()
-            raise Interrupted(f"{self._registry.host} answered {response.status}")
-        self._expect(response, (201, 204))
-        response.drain_conn()
-
-    def _status(self) -> int | None:
-        """How many bytes the registry has; None where the session is gone."""
-        response = self._registry._call("GET", self._location.url, self._scopes)
-        response.drain_conn()
-        if response.status not in (200, 202, 204):
-            return None
-        if response.headers.get("Location"):
-            self._location = self._registry._location(response, self._location.url)
-        first, dash, last = response.headers.get("Range", "").rpartition("=")[2].partition("-")
-        # An empty session says `0-0`, which one of one byte would say as well.
-        has_range = dash and first == "0" and last.isdigit() and int(last) > 0
-        return int(last) + 1 if has_range else 0
-
-    def _restart(self) -> None:
-        location = self._registry._start_upload(self._reference, self._digest, None)
-        assert location
-        self._location = location
-
-    def _expect(self, response: BaseHTTPResponse, statuses: tuple[int, ...]) -> None:
-        self._registry._expect(response, statuses, f"cannot push {self._digest}", self._reference)
-
-
-def _say_nothing(sent: int) -> None:
-    """Where nobody watches an upload."""
-
-
-def _pieces(
-    source: BinaryIO, offset: int, length: int, on_progress: Callable[[int], None]
-) -> Iterator[bytes]:
-    source.seek(offset)
-    end = offset + length
-    while offset < end:
-        piece = source.read(min(_PIECE, end - offset))
-        if not piece:
-            raise CorruptState("a blob became shorter while it was sent")
-        yield piece
-        offset += len(piece)
-        on_progress(offset)
-
-
 def open_registry(
     domain: str,
     path: str = "",
@@ -626,14 +449,6 @@ def read_manifest(content: bytes, reference: Reference, media_type: str = "") ->
 
 def _manifest_path(reference: Reference) -> str:
     return f"/v2/{reference.path}/manifests/{reference.digest or reference.tag}"
-
-
-def _pull(path: str) -> frozenset[str]:
-    return frozenset((pull_scope(path),))
-
-
-def _push(path: str) -> frozenset[str]:
-    return frozenset((push_scope(path),))
 
 
 def _range_start(response: BaseHTTPResponse) -> int:

@@ -202,6 +202,22 @@ def test_registry_that_never_takes_a_chunk_is_an_error(
         push(store, f"{flaky.host}/app:1", descriptor)
 
 
+def test_registry_that_always_forgets_is_an_error(flaky: FlakyProxy, store: ImageStore) -> None:
+    descriptor = keep(store, make_image({"a": os.urandom(3 * CHUNK)}))
+
+    def mischief(asked: Asked) -> Mischief | None:
+        if asked.method == "PATCH" and not asked.headers["Content-Range"].startswith("0-"):
+            return Mischief(swallow_after=10)
+        if asked.method == "GET" and "/uploads/" in asked.path:
+            return Mischief(status=404)
+        return None
+
+    flaky.mischief = mischief
+
+    with pytest.raises(RegistryError, match="was lost"):
+        push(store, f"{flaky.host}/app:1", descriptor)
+
+
 def test_index_is_pushed_whole_where_all_of_it_is_here(
     registry: RegistryServer, store: ImageStore
 ) -> None:
