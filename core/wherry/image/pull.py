@@ -331,13 +331,12 @@ class _Pull:
         """Write the layer's bytes from `offset` on, however often the connection is lost."""
         size = layer.descriptor["size"]
         patience = self._registry.transport.patience
-        failures = 0
+        failures, furthest = 0, offset
         while offset < size:
             stream = self._open(layer, offset)
             if stream.offset != offset:
                 self._restart(layer, ingest)
                 offset = 0
-            started = offset
             try:
                 for piece in stream:
                     if self._cancelled.is_set():
@@ -352,7 +351,8 @@ class _Pull:
                     self._tell(layer, offset)
                     self._progress.update(layer.short, "Downloading", offset, size)
             except Interrupted as error:
-                failures = 0 if offset > started else failures + 1
+                failures = 0 if offset > furthest else failures + 1
+                furthest = max(furthest, offset)
                 if self._cancelled.is_set() or failures >= patience.attempts:
                     raise
                 self._registry.transport.pause(failures, error.message)

@@ -134,6 +134,18 @@ def test_connection_that_always_breaks_ends_the_pull_and_the_next_goes_on(
     assert flaky.served[f"/v2/app/blobs/{digest}"] == len(blob)
 
 
+def test_registry_without_ranges_that_always_breaks_ends_the_pull(
+    image: MemoryImage, flaky: FlakyProxy, store: ImageStore
+) -> None:
+    digest, blob = layer_of(image)
+    flaky.mischief = lambda asked: (
+        Mischief(status=200, body=blob, cut_after=1_000_000) if digest in asked.path else None
+    )
+
+    with pytest.raises(Interrupted, match="was lost"):
+        pull(store, f"{flaky.host}/app")
+
+
 def test_kept_part_that_is_damaged_is_fetched_anew(
     image: MemoryImage, flaky: FlakyProxy, store: ImageStore
 ) -> None:
