@@ -115,8 +115,11 @@ if TYPE_CHECKING:
             Returns once it runs, connected to its monitor; raises what kept it from running.
             """
 
-        def connect_network(self, container: Container, pid: int) -> None:
-            """Connect the network namespace of process `pid` to the host's network."""
+        def connect_network(self, container: Container, pid: int) -> dict[str, Any]:
+            """Connect the network namespace of process `pid`; docker's NetworkSettings.Ports."""
+
+        def disconnect_network(self, run_directory: str) -> None:
+            """Take back what `connect_network` made, as it is noted in a run directory."""
 
         def is_supervised(self, container: Container) -> bool:
             """Whether the monitor that the container's state names is alive."""

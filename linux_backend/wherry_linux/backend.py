@@ -203,10 +203,15 @@ class LinuxRuntime:
             raise
         return connection
 
-    def connect_network(self, container: Container, pid: int) -> None:
+    def connect_network(self, container: Container, pid: int) -> dict[str, Any]:
         from wherry_linux.network.usermode import connect
 
-        connect(container, pid)
+        return dict(connect(container, pid))
+
+    def disconnect_network(self, run_directory: str) -> None:
+        from wherry_linux.network.usermode import disconnect
+
+        disconnect(run_directory)
 
     def is_supervised(self, container: Container) -> bool:
         state = container.state

@@ -65,6 +65,7 @@ class Launch:
         console_socket: Any = None,
         preserve: int = 0,
         new_keyring: bool = True,
+        pivot: bool = True,
         die_with_parent: bool = False,
     ) -> None:
         self.spec = spec
@@ -75,6 +76,7 @@ class Launch:
         self.console_socket = console_socket
         self.preserve = preserve
         self.new_keyring = new_keyring
+        self.pivot = pivot
         self.die_with_parent = die_with_parent
         self.run_hooks: Callable[..., None] | None = None
         if spec.get("hooks"):

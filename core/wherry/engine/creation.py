@@ -31,10 +31,16 @@ if TYPE_CHECKING:
 
 def create(engine: Engine, body: CreateBody, request: RunRequest) -> Container:
     """Make a container. Raises, and leaves nothing, where it cannot be."""
-    store = engine.container_store
     name = names.check_name(request.name) if request.name else ""
     if name and request.replace:
         engine.containers.replace(name)
+    # Nobody removes the image before it is in the new container's record.
+    with engine.image_store.held():
+        return _create(engine, body, request, name)
+
+
+def _create(engine: Engine, body: CreateBody, request: RunRequest, name: str) -> Container:
+    store = engine.container_store
     image = _image(engine, body, request.pull)
     merged = merge_image_config(body, image.config if image else None)
     userns = (body.get("HostConfig") or {}).get("UsernsMode") or ""

@@ -148,11 +148,12 @@ class ContainerKeeper:
         body = container.body
         if mode(body, "network") in ("none", "host") or "container:" in mode(body, "network"):
             return
-        self._runtime.connect_network(container, pid)
+        ports = self._runtime.connect_network(container, pid)
+        container.write_state(Network={"Ports": ports})
 
     def ended(self, container: Container) -> None:
         """Take back what one run had."""
-        removal.forget_run(container)
+        removal.forget_run(container.id, self._runtime)
 
     def remove(self, container: Container) -> None:
         """Remove the container and its anonymous volumes."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from wherry import paths
 from wherry.container.copy import remove_tree
 from wherry.engine import mounts
@@ -12,9 +14,12 @@ if TYPE_CHECKING:
     from wherry.runtime import Runtime
 
 
-def forget_run(container: Container) -> None:
-    """Remove what one run of a container left in RUN."""
-    remove_tree(paths.run_container(container.id))
+def forget_run(container_id: str, runtime: Runtime) -> None:
+    """Remove what one run of a container left in RUN, and its network."""
+    directory = paths.run_container(container_id)
+    if os.path.exists(os.path.join(directory, "network.json")):
+        runtime.disconnect_network(directory)
+    remove_tree(directory)
 
 
 def remove(
@@ -23,7 +28,7 @@ def remove(
     """Remove a container that does not run: record first, so that it is gone for everybody."""
     anonymous = mounts.anonymous_volumes(container.record["Mounts"]) if volumes else []
     store.remove_record(container)
-    forget_run(container)
+    forget_run(container.id, runtime)
     if (container.body.get("Wherry") or {}).get("Secrets"):
         from wherry.secrets import forget_secrets
 

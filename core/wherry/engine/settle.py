@@ -59,7 +59,7 @@ def _bury(container: Container, store: ContainerStore, runtime: Runtime) -> bool
         from wherry.engine import removal
 
         runtime.discard(container.id)
-        removal.forget_run(container)
+        removal.forget_run(container.id, runtime)
         if status in _LIVELY:
             container.write_state(
                 Status="exited",
@@ -91,10 +91,10 @@ def sweep(store: ContainerStore, runtime: Runtime) -> None:
             continue
     for container_id in {*_names_in(paths.run_container("")), *_names_in(paths.runtime())}:
         if not os.path.isdir(paths.container(container_id)):
-            from wherry.container.copy import remove_tree
+            from wherry.engine import removal
 
             runtime.discard(container_id)
-            remove_tree(paths.run_container(container_id))
+            removal.forget_run(container_id, runtime)
 
 
 def _clear(container_id: str, directory: str, store: ContainerStore, runtime: Runtime) -> None:

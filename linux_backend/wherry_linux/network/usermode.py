@@ -1,7 +1,8 @@
 """A network in user mode: a helper process that speaks for the container on the host's sockets.
 
-pasta(1) where it is installed, slirp4netns(1) otherwise. The helper enters the
-container's network namespace, makes an interface there, and ends with it.
+pasta(1) where it is installed, slirp4netns(1) otherwise. The helper makes an interface in
+the container's network namespace, which lives as long as the helper holds it: so whoever
+clears up after the container ends the helper, by what is written in its run directory.
 """
 
 from __future__ import annotations
@@ -9,51 +10,139 @@ from __future__ import annotations
 import os
 import select
 
-from wherry.errors import Unsupported, WherryError
-from wherry.lean import signals
+from wherry.errors import Conflict, NotFound, Unsupported, WherryError
+from wherry.files import make_dir, read_json, remove_file, write_json
+from wherry.lean import signals, sockets
 from wherry_linux.idmap import find_program
+from wherry_linux.processes import signal, start_time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from wherry.container.spec import PortBinding
     from wherry.container.store import Container
 
+    Ports = dict[str, list[PortBinding]]
 
-def connect(container: Container, pid: int) -> None:
-    """Connect the network namespace of `pid`; returns once the interface is up."""
+_RECORD = "network.json"
+
+
+def connect(container: Container, pid: int) -> Ports:
+    """Connect the network namespace of `pid`; returns once the interface is up.
+
+    The result is what of the host is published, each with its address and port.
+    """
+    ports = _choose_ports(container)
+    make_dir(container.run_directory)
     if program := find_program("pasta"):
-        _pasta(program, container, pid)
+        helper = _pasta(program, container, pid, ports)
     elif program := find_program("slirp4netns"):
-        _slirp(program, container, pid)
+        helper = _slirp(program, container, pid, ports)
     else:
         raise Unsupported(
             "cannot connect the container to a network: neither pasta nor slirp4netns is installed",
             hint="install the package passt, or use --network host or --network none",
         )
+    write_json(
+        os.path.join(container.run_directory, _RECORD),
+        {"pid": helper, "startTime": start_time(helper)},
+    )
+    return ports
 
 
-def _pasta(program: str, container: Container, pid: int) -> None:
+def disconnect(run_directory: str) -> None:
+    """End the helper of a container, if it had one."""
+    path = os.path.join(run_directory, _RECORD)
+    try:
+        record = read_json(path)
+    except (FileNotFoundError, WherryError):
+        return
+    signal(record["pid"], record["startTime"] or 0, signals.SIGKILL)
+    try:
+        os.waitpid(record["pid"], 0)
+    except ChildProcessError:
+        pass  # the child of a monitor that is gone
+    remove_file(path)
+
+
+def _choose_ports(container: Container) -> Ports:
+    """The host's address and port for each published port. Raises Conflict for a busy one."""
+    host = container.body["HostConfig"]
+    wanted: dict[str, list[PortBinding] | None] = dict(host.get("PortBindings") or {})
+    if host.get("PublishAllPorts"):
+        for port in container.body.get("ExposedPorts") or {}:
+            wanted.setdefault(port, [{"HostIp": "", "HostPort": ""}])
+    chosen: Ports = {}
+    for port, bindings in wanted.items():
+        number, _, protocol = port.partition("/")
+        for binding in bindings or [{"HostIp": "", "HostPort": ""}]:
+            address = binding.get("HostIp") or "0.0.0.0"
+            bound = _try_port(address, int(binding.get("HostPort") or 0), protocol)
+            chosen.setdefault(f"{number}/{protocol or 'tcp'}", []).append(
+                {"HostIp": address, "HostPort": str(bound)}
+            )
+    return chosen
+
+
+def _try_port(address: str, port: int, protocol: str) -> int:
+    """`port`, or a free one for 0, if it can be bound now."""
+    family = sockets.AF_INET6 if ":" in address else sockets.AF_INET
+    kind = sockets.SOCK_DGRAM if protocol == "udp" else sockets.SOCK_STREAM
+    socket = sockets.socket(family, kind | sockets.SOCK_CLOEXEC)
+    try:
+        if kind == sockets.SOCK_STREAM:
+            socket.setsockopt(sockets.SOL_SOCKET, sockets.SO_REUSEADDR, 1)
+        socket.bind((address, port))
+        return int(socket.getsockname()[1])
+    except PermissionError as error:
+        raise WherryError(
+            f"cannot publish port {port}: only root may bind it",
+            hint="publish a port from 1024 on; `wherry doctor` shows the setting that allows lower ones",
+        ) from error
+    except OSError as error:
+        shown = f"[{address}]" if ":" in address else address
+        if error.errno == 99:  # EADDRNOTAVAIL
+            raise NotFound(f"cannot publish on {shown}: this machine has no such address") from error
+        raise Conflict(f"Bind for {shown}:{port} failed: port is already allocated") from error
+    finally:
+        socket.close()
+
+
+def _pasta(program: str, container: Container, pid: int, ports: Ports) -> int:
+    record = os.path.join(container.run_directory, "network.pid")
     arguments = [
         program,
         "--config-net",
         "--quiet",
         "--no-map-gw",
+        "--pid",
+        record,
         *(["--runas", "0:0"] if os.geteuid() == 0 else []),
-        *_published(container),
+        *_pasta_ports(ports),
         str(pid),
     ]
-    # pasta goes into the background once everything is set up; its end is our signal.
-    _run(arguments, container, "pasta")
+    # pasta goes into the background once everything is set up.
+    helper = _spawn(arguments, container)
+    if os.waitstatus_to_exitcode(os.waitpid(helper, 0)[1]) != 0:
+        raise WherryError(
+            f"cannot connect the container to a network: pasta: {_last_words(container)}",
+            hint="--network host and --network none need no helper",
+        )
+    with open(record) as file:
+        daemon = int(file.read())
+    remove_file(record)
+    return daemon
 
 
-def _published(container: Container) -> list[str]:
+def _pasta_ports(ports: Ports) -> list[str]:
     options = []
-    bindings = container.body["HostConfig"].get("PortBindings") or {}
-    for port, hosts in bindings.items():
+    for port, bindings in ports.items():
         number, _, protocol = port.partition("/")
-        for host in hosts or ():
-            address = f"{host['HostIp']}/" if host.get("HostIp") else ""
-            option = "-u" if protocol == "udp" else "-t"
-            options += [option, f"{address}{host.get('HostPort') or number}:{number}"]
+        for binding in bindings:
+            address = "" if binding["HostIp"] == "0.0.0.0" else f"{binding['HostIp']}/"
+            options += [
+                "-u" if protocol == "udp" else "-t",
+                f"{address}{binding['HostPort']}:{number}",
+            ]
     for option in ("-t", "-u"):
         if option not in options:
             options += [option, "none"]
@@ -61,47 +150,53 @@ def _published(container: Container) -> list[str]:
     return [*options, "-T", "none", "-U", "none"]
 
 
-def _slirp(program: str, container: Container, pid: int) -> None:
-    if container.body["HostConfig"].get("PortBindings"):
+def _slirp(program: str, container: Container, pid: int, ports: Ports) -> int:
+    if ports:
         raise Unsupported(
             "cannot publish ports with slirp4netns", hint="install the package passt"
         )
-    ready_read, ready_write = os.pipe2(0)
-    os.set_inheritable(ready_read, False)
-    arguments = [
-        program,
-        "--configure",
-        "--mtu=65520",
-        "--disable-host-loopback",
-        f"--ready-fd={ready_write}",
-        str(pid),
-        "tap0",
-    ]
-    log = os.open(container.path("network.log"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    helper = _spawn(arguments, log)
-    os.close(ready_write)
+    ready_read, ready_write = os.pipe()
+    os.set_inheritable(ready_write, True)
+    # It ends when the other end closes, which is when this process does.
+    exit_read, exit_write = os.pipe()
+    os.set_inheritable(exit_read, True)
+    try:
+        helper = _spawn(
+            [
+                program,
+                "--configure",
+                "--mtu=65520",
+                "--disable-host-loopback",
+                f"--ready-fd={ready_write}",
+                f"--exit-fd={exit_read}",
+                f"--userns-path=/proc/{pid}/ns/user",
+                str(pid),
+                "tap0",
+            ],
+            container,
+        )
+    finally:
+        os.close(ready_write)
+        os.close(exit_read)
     poll = select.poll()
     poll.register(ready_read, select.POLLIN | select.POLLHUP)
     is_ready = bool(poll.poll(10_000)) and os.read(ready_read, 1)
     os.close(ready_read)
     if not is_ready:
+        os.close(exit_write)
         os.kill(helper, 9)
         os.waitpid(helper, 0)
-        raise WherryError(f"slirp4netns failed: {_last_words(container)}")
-
-
-def _run(arguments: list[str], container: Container, name: str) -> None:
-    log = os.open(container.path("network.log"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    helper = _spawn(arguments, log)
-    if os.waitstatus_to_exitcode(os.waitpid(helper, 0)[1]) != 0:
         raise WherryError(
-            f"cannot connect the container to a network: {name}: {_last_words(container)}",
+            f"cannot connect the container to a network: slirp4netns: {_last_words(container)}",
             hint="--network host and --network none need no helper",
         )
+    return helper
 
 
-def _spawn(arguments: list[str], log: int) -> int:
-    """Start a helper that writes to `log`, which this closes; its pid."""
+def _spawn(arguments: list[str], container: Container) -> int:
+    """Start a helper that writes to the container's network.log; its pid."""
+    path = container.path("network.log")
+    log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     # pasta takes it for an error that somebody has ignored a signal before it.
     caught = (signals.SIGPIPE, signals.SIGHUP, signals.SIGINT, signals.SIGQUIT, signals.SIGTERM)
     try:
