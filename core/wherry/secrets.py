@@ -13,7 +13,7 @@ import os
 import time
 
 from wherry import paths
-from wherry.container.copy import remove_tree
+from wherry.container.copy import change_owner_of, remove_tree
 from wherry.errors import Conflict, CorruptState, NotFound, UsageError
 from wherry.files import Lock, make_dir, read_json, remove_file, write_atomic, write_json
 from wherry.values import value
@@ -53,7 +53,7 @@ def keep_secrets(
 
     def give() -> None:
         for path, uid, gid in owners:
-            os.chown(path, uid, gid)
+            change_owner_of(path, uid, gid)
 
     if owners:
         runtime.unshared(give)
@@ -94,9 +94,7 @@ def _kept(
     """A container's secrets, each with the path of its content."""
     secrets = (body.get("Wherry") or {}).get("Secrets") or ()
     directory = paths.run_secrets(container_id)
-    kept = [
-        (secret, os.path.join(directory, str(number))) for number, secret in enumerate(secrets)
-    ]
+    kept = [(secret, os.path.join(directory, str(number))) for number, secret in enumerate(secrets)]
     if not all(os.path.exists(path) for _, path in kept):
         try:
             keep_secrets(container_id, body, {}, runtime)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -40,6 +41,10 @@ def _write(path: str, content: str = "") -> str:
     except OSError as error:
         return os.strerror(error.errno or 0)
     return "written"
+
+
+def _read(path: str) -> str:
+    return Path(path).read_text()
 
 
 def test_a_part_of_a_volume_is_mounted(machine: Machine) -> None:
@@ -101,7 +106,7 @@ def test_a_link_that_is_swapped_while_a_subpath_is_mounted_leads_nowhere_else(
 def test_a_missing_subpath_is_said(machine: Machine) -> None:
     points = machine.create(_mounts("type=volume,source=vol,target=/x,volume-subpath=none"))
 
-    with pytest.raises(WherryError, match="cannot access path .*/none: No such file"):
+    with pytest.raises(WherryError, match=r"cannot access path .*/none: No such file"):
         machine.mounted(points, lambda root: None)
 
 
@@ -110,7 +115,7 @@ def test_a_file_is_bound_on_a_file(machine: Machine) -> None:
 
     points = machine.create({"HostConfig": {"Binds": [f"{path}:/etc/config:ro"]}})
 
-    assert machine.mounted(points, lambda root: open(f"{root}/etc/config").read()) == "of the host"
+    assert machine.mounted(points, lambda root: _read(f"{root}/etc/config")) == "of the host"
 
 
 def test_read_only_holds_for_what_is_mounted_below_too(machine: Machine) -> None:
@@ -160,12 +165,12 @@ def test_o_keeps_changes_from_the_host(machine: Machine) -> None:
     points = machine.create({"HostConfig": {"Binds": [f"{path}:/src:O"]}})
 
     def change(root: str) -> list[str]:
-        return [_write(f"{root}/src/file", "changed"), open(f"{root}/src/file").read()]
+        return [_write(f"{root}/src/file", "changed"), _read(f"{root}/src/file")]
 
     assert machine.mounted(points, change) == ["written", "changed"]
-    assert open(f"{path}/file").read() == "of the host"
+    assert _read(f"{path}/file") == "of the host"
     # The container sees its changes when it runs again.
-    assert machine.mounted(points, lambda root: open(f"{root}/src/file").read()) == "changed"
+    assert machine.mounted(points, lambda root: _read(f"{root}/src/file")) == "changed"
 
 
 @pytest.mark.parametrize("name", ["with,comma", "with:colon", "with\\backslash", "with space"])
@@ -175,7 +180,7 @@ def test_o_takes_any_path(machine: Machine, name: str) -> None:
 
     points = machine.create({"HostConfig": {"Mounts": [mount]}})
 
-    assert machine.mounted(points, lambda root: open(f"{root}/src/file").read()) == "here"
+    assert machine.mounted(points, lambda root: _read(f"{root}/src/file")) == "here"
 
 
 def test_an_image_is_mounted_and_keeps_its_files(machine: Machine) -> None:
@@ -209,7 +214,7 @@ def test_a_part_of_an_image_is_mounted(machine: Machine, subpath: str) -> None:
 
     def look(root: str) -> list[str]:
         tool = f"{root}/x" if os.path.isfile(f"{root}/x") else f"{root}/x/tool"
-        return [open(tool).read(), _write(tool)]
+        return [_read(tool), _write(tool)]
 
     assert machine.mounted(points, look) == ["tool", "Read-only file system"]
 

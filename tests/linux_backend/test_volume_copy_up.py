@@ -146,7 +146,9 @@ def test_a_copy_that_was_killed_halfway_is_finished_by_the_next_container(
     machine.create({"HostConfig": {"Binds": ["vol:/data"]}}, "c2")
 
     def contents() -> dict[str, str]:
-        return {name: open(f"{volume}/_data/{name}").read() for name in os.listdir(f"{volume}/_data")}
+        return {
+            name: open(f"{volume}/_data/{name}").read() for name in os.listdir(f"{volume}/_data")
+        }
 
     assert machine.inside(contents) == {"a": "a", "b": "b"}
     assert machine.inside(lambda: sorted(os.listdir(volume))) == ["_data", "volume.json"]
@@ -165,7 +167,9 @@ def test_a_copy_that_was_killed_while_it_was_moved_in_takes_nothing_away(machine
     machine.create({"HostConfig": {"Binds": ["vol:/data"]}}, "c2")
 
     def contents() -> dict[str, str]:
-        return {name: open(f"{volume}/_data/{name}").read() for name in os.listdir(f"{volume}/_data")}
+        return {
+            name: open(f"{volume}/_data/{name}").read() for name in os.listdir(f"{volume}/_data")
+        }
 
     assert machine.inside(contents) == {"a": "changed by a container", "b": "b"}
 

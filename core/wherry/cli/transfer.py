@@ -56,9 +56,7 @@ def cp(source: str, destination: str, archive: bool, follow_link: bool, quiet: b
         elif source == "-":
             copy.copy_from_stream(files, to_path, sys.stdin.fileno())
         elif from_container:
-            size = copy.copy_out(
-                files, from_path, to_path, keep_ids=archive, follow=follow_link
-            )
+            size = copy.copy_out(files, from_path, to_path, keep_ids=archive, follow=follow_link)
             _tell(size, os.path.abspath(to_path), quiet)
         else:
             size = copy.copy_in(files, from_path, to_path, keep_ids=archive, follow=follow_link)
@@ -107,9 +105,7 @@ def export(container: str, output: str) -> int:
             copy.export(files, _stdout())
         return 0
 
-    return execute(
-        Command(argv=export.argv(container=container, output=output), action=action)
-    )
+    return execute(Command(argv=export.argv(container=container, output=output), action=action))
 
 
 def _export_to(files: ContainerFiles, output: str) -> None:
@@ -142,9 +138,7 @@ def _export_to(files: ContainerFiles, output: str) -> None:
         help="Apply Dockerfile instruction to the created image",
     ),
     option("-m", "--message", help="Commit message"),
-    option(
-        "-p", "--pause", type=bool, default=True, help="Pause container during commit"
-    ),
+    option("-p", "--pause", type=bool, default=True, help="Pause container during commit"),
     argument("container"),
     argument("repository", required=False),
     usage="[OPTIONS] CONTAINER [REPOSITORY[:TAG]]",

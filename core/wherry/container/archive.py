@@ -89,6 +89,8 @@ class _Packer:
             self.archive.addfile(entry, _Exactly(reader))  # type: ignore[arg-type]
 
     def other(self, directory: int, name: str, path: str, found: os.stat_result) -> None:
+        if sys.platform == "win32":
+            raise Unsupported("archives are packed on POSIX systems only")
         entry = _describe(path, found, None)
         if stat.S_ISLNK(found.st_mode):
             entry.type = b"2"
@@ -149,9 +151,7 @@ def _attribute_names(descriptor: int) -> list[str]:
 # ---- from tar to files ----
 
 
-def unpack(
-    source: BinaryIO, open_directory: Callable[[str], int], *, keep_ids: bool
-) -> None:
+def unpack(source: BinaryIO, open_directory: Callable[[str], int], *, keep_ids: bool) -> None:
     """Make the files of the tar stream `source`.
 
     `open_directory` gives a descriptor of a directory, by its path below the place where

@@ -162,9 +162,7 @@ def _own(name: str, found: os.stat_result, target: int) -> None:
     os.chown(name, found.st_uid, found.st_gid, dir_fd=target, follow_symlinks=False)
     if not stat.S_ISLNK(found.st_mode):
         os.chmod(name, stat.S_IMODE(found.st_mode), dir_fd=target)
-    os.utime(
-        name, ns=(found.st_atime_ns, found.st_mtime_ns), dir_fd=target, follow_symlinks=False
-    )
+    os.utime(name, ns=(found.st_atime_ns, found.st_mtime_ns), dir_fd=target, follow_symlinks=False)
 
 
 def copy_attributes(source: int, target: int, found: os.stat_result) -> None:
@@ -193,6 +191,20 @@ def _attribute_names(source: int) -> list[str]:
             return []
         raise
     return [name for name in names if not name.startswith(_OVERLAY_NOTES)]
+
+
+def change_owner_of(path: str, uid: int, gid: int) -> None:
+    """Give what is at `path`, followed once, and all below it to one owner. Raises OSError."""
+    if sys.platform == "win32":
+        raise Unsupported("owners are changed on Linux only")
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            change_owner(descriptor, uid, gid)
+        else:
+            os.fchown(descriptor, uid, gid)
+    finally:
+        os.close(descriptor)
 
 
 def change_owner(directory: int, uid: int, gid: int) -> None:
@@ -287,9 +299,7 @@ class _Removal:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                 raise
         if depth >= _DEEP:
-            os.rename(
-                name, f".{os.urandom(16).hex()}", src_dir_fd=directory, dst_dir_fd=self.top
-            )
+            os.rename(name, f".{os.urandom(16).hex()}", src_dir_fd=directory, dst_dir_fd=self.top)
             return
         inner = os.open(name, _DIRECTORY, dir_fd=directory)
         try:

@@ -5,9 +5,10 @@ Import this module under TYPE_CHECKING only.
 
 from __future__ import annotations
 
-from typing import TypedDict
+from typing import TYPE_CHECKING, TypedDict
 
-from wherry.container.spec import Mount
+if TYPE_CHECKING:
+    from wherry.container.spec import Mount
 
 
 class MountPoint(TypedDict, total=False):

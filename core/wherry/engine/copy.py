@@ -13,6 +13,7 @@ import errno
 import os
 import posixpath
 import stat
+import sys
 
 from wherry.container.archive import open_below, pack, unpack
 from wherry.engine.mounts import lower_directories, oci_mounts
@@ -21,6 +22,7 @@ from wherry.errors import (
     CorruptState,
     KernelError,
     NotFound,
+    Unsupported,
     UsageError,
     WherryError,
     from_json,
@@ -127,7 +129,7 @@ class ContainerFiles:
                     answer = self.runtime.unshared(lambda: self._mounted(function), mounts=True)
                     return answer
         answer = self.runtime.in_container(container, function)
-        return answer  # noqa: RET504
+        return answer
 
     def _mounted(self, function: Callable[[int], T]) -> T:
         container = self.container
@@ -323,9 +325,7 @@ class ContainerFiles:
 # ---- the three kinds of `cp` ----
 
 
-def copy_out(
-    files: ContainerFiles, path: str, target: str, *, keep_ids: bool, follow: bool
-) -> int:
+def copy_out(files: ContainerFiles, path: str, target: str, *, keep_ids: bool, follow: bool) -> int:
     """`cp CONTAINER:PATH TARGET`; the bytes that were carried."""
     source = _container_source(files, path, follow=follow)
     destination = _local_destination(target)
@@ -376,9 +376,7 @@ def copy_from_stream(files: ContainerFiles, target: str, reader: int) -> None:
     """`cp - CONTAINER:TARGET`: a tar stream into a directory that is there."""
     destination = _container_destination(files, target)
     if not destination.is_dir:
-        raise UsageError(
-            f'destination "{files.container.name}:{target}" must be a directory'
-        )
+        raise UsageError(f'destination "{files.container.name}:{target}" must be a directory')
     files.write(destination.path, reader, keep_ids=True)
 
 
@@ -483,6 +481,8 @@ def _tree_bytes(source: Source) -> int:
 
 def _piped(produce: Callable[[int], None], consume: Callable[[int], T]) -> T:
     """`consume()` what a forked child `produce()`s; raises what either of them did."""
+    if sys.platform == "win32":
+        raise Unsupported("files are copied where the containers are, on Linux")
     reader, writer = os.pipe()
     failure_reader, failure_writer = os.pipe()
     child = os.fork()

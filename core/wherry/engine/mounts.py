@@ -14,8 +14,9 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import sys
 
-from wherry.container.copy import change_owner, copy_attributes, copy_tree, empty_directory
+from wherry.container.copy import change_owner_of, copy_attributes, copy_tree, empty_directory
 from wherry.container.mount import clean_target, mounts_of, split_volume
 from wherry.container.overlay import overlay_mount
 from wherry.errors import (
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 
 # In a container's directory, while it has no record: the anonymous volumes made for it.
 _DRAFT = "volumes.draft"
+_FILE = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)
 _DIRECTORY = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0)
 
 SUBPATH = "x-wherry.subpath="
@@ -121,9 +123,7 @@ def _image_layers(name: str) -> Sequence[str]:
 
     image = ImageStore().find(name)
     if missing_layers(image):
-        raise NotFound(
-            f"image {name} is not unpacked", hint=f"`wherry pull {name}` unpacks it"
-        )
+        raise NotFound(f"image {name} is not unpacked", hint=f"`wherry pull {name}` unpacks it")
     return image.diff_ids
 
 
@@ -476,7 +476,7 @@ def _user_ids(user: str, root: int, runtime: Runtime) -> tuple[int, int]:
 
 def _read_in_root(root: int, path: str, runtime: Runtime) -> str:
     try:
-        descriptor = runtime.open_in_root(root, path, flags=os.O_RDONLY | os.O_NONBLOCK)
+        descriptor = runtime.open_in_root(root, path, flags=_FILE)
     except KernelError:
         return ""
     with open(descriptor, encoding="utf-8", errors="replace") as file:
@@ -486,14 +486,7 @@ def _read_in_root(root: int, path: str, runtime: Runtime) -> str:
 def _give(sources: Sequence[str], owner: tuple[int, int]) -> None:
     for source in sources:
         try:
-            descriptor = os.open(source, os.O_RDONLY | os.O_NONBLOCK)
-            try:
-                if stat.S_ISDIR(os.fstat(descriptor).st_mode):
-                    change_owner(descriptor, *owner)
-                else:
-                    os.fchown(descriptor, *owner)
-            finally:
-                os.close(descriptor)
+            change_owner_of(source, *owner)
         except OSError as error:
             raise WherryError(
                 f"cannot change the owner of {source} (:U): {error.strerror}"
@@ -516,6 +509,8 @@ def _overlay_directory(directory: str, position: int) -> str:
 
 
 def _make_overlays(overlays: Sequence[tuple[str, str]]) -> None:
+    if sys.platform == "win32":
+        raise Unsupported("overlays are made on Linux only")
     for directory, source in overlays:
         upper = make_dir(os.path.join(directory, "upper"), 0o755)
         make_dir(os.path.join(directory, "work"), 0o755)
@@ -619,6 +614,8 @@ def _access(point: MountPoint) -> list[str]:
 
 
 def _has_recursive_readonly() -> bool:
+    if sys.platform == "win32":
+        return False
     major, _, rest = os.uname().release.partition(".")
     minor = rest.partition(".")[0]
     return (int(major), int(minor) if minor.isdigit() else 0) >= (5, 12)

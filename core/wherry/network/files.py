@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 
 from wherry.errors import UsageError, WherryError
+from wherry.lean import sockets
 from wherry.values import value
 
 TYPE_CHECKING = False
@@ -82,7 +83,7 @@ def write_files(container: Container, attachment: Attachment) -> None:
     is_host = host.get("NetworkMode") == "host"
     name = str(body.get("Hostname") or container.id[:12])
     if is_host or host.get("UTSMode") == "host":
-        name = str(body.get("Hostname") or os.uname().nodename)
+        name = str(body.get("Hostname") or sockets.gethostname())
     _put(container.path("hostname"), f"{name}\n")
     base = None
     if own.get("HostsFile"):
@@ -109,8 +110,8 @@ def _put(path: str, text: str) -> None:
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
         try:
-            os.fchmod(descriptor, 0o644)
-            os.write(descriptor, text.encode())
+            os.chmod(path, 0o644)
+            os.write(descriptor, text.encode("utf-8", "surrogateescape"))
         finally:
             os.close(descriptor)
     except OSError as error:

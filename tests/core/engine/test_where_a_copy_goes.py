@@ -29,9 +29,7 @@ CONTENTS = Source(parent="/s/dir", name=".", is_dir=True, called=".")
 def test_a_copy_goes_where_docker_puts_it(
     source: Source, path: str, there: str, result: tuple[str, str]
 ) -> None:
-    destination = Destination(
-        path=path, exists=there != "nothing", is_dir=there == "directory"
-    )
+    destination = Destination(path=path, exists=there != "nothing", is_dir=there == "directory")
 
     assert place(source, destination) == result
 
@@ -68,9 +66,7 @@ def test_a_copy_that_docker_refuses_is_refused(
         ("../../etc", ("/", "etc", "etc")),
     ],
 )
-def test_a_path_of_a_container_says_what_is_copied(
-    path: str, parts: tuple[str, str, str]
-) -> None:
+def test_a_path_of_a_container_says_what_is_copied(path: str, parts: tuple[str, str, str]) -> None:
     assert split_source(path) == parts
 
 

@@ -27,9 +27,7 @@ def test_hosts_names_the_container_by_its_addresses() -> None:
 
     text = hosts("box", "example.org", attachment, (), None)
 
-    assert text == LOCALHOST + (
-        "172.17.0.2\tbox.example.org box\nfd00::2\tbox.example.org box\n"
-    )
+    assert text == LOCALHOST + ("172.17.0.2\tbox.example.org box\nfd00::2\tbox.example.org box\n")
 
 
 @pytest.mark.parametrize(
@@ -64,6 +62,7 @@ def test_a_given_hosts_file_takes_the_place_of_localhost() -> None:
     assert text == "127.0.0.1 here\n10.0.0.1\tdb\n"
 
 
+REST = "search example.org\noptions ndots:2 edns0\n"
 HOST = "# written by hand\nnameserver 192.0.2.1\nsearch example.org\noptions ndots:2 edns0\n"
 
 
@@ -71,12 +70,15 @@ HOST = "# written by hand\nnameserver 192.0.2.1\nsearch example.org\noptions ndo
     ("text", "host", "result"),
     [
         (HOST, {}, "nameserver 192.0.2.1\nsearch example.org\noptions ndots:2 edns0\n"),
-        (HOST, {"Dns": ["9.9.9.9"]}, "nameserver 9.9.9.9\nsearch example.org\noptions ndots:2 edns0\n"),
+        (HOST, {"Dns": ["9.9.9.9"]}, "nameserver 9.9.9.9\n" + REST),
         (HOST, {"DnsSearch": ["."]}, "nameserver 192.0.2.1\noptions ndots:2 edns0\n"),
-        (HOST, {"DnsSearch": ["a.b", "c"]}, "nameserver 192.0.2.1\nsearch a.b c\noptions ndots:2 edns0\n"),
-        (HOST, {"DnsOptions": ["ndots:0"]}, "nameserver 192.0.2.1\nsearch example.org\noptions ndots:0\n"),
+        (HOST, {"DnsSearch": ["a.b", "c"]}, "nameserver 192.0.2.1\n"
+         + REST.replace("example.org", "a.b c")),
+        (HOST, {"DnsOptions": ["ndots:0"]}, "nameserver 192.0.2.1\n"
+         + REST.replace("2 edns0", "0")),
         ("search .\nnameserver 192.0.2.1\n", {}, "nameserver 192.0.2.1\n"),
-        ("domain old\nsearch new\nnameserver 192.0.2.1\n", {}, "nameserver 192.0.2.1\nsearch new\n"),
+        ("domain old\nsearch new\nnameserver 192.0.2.1\n", {},
+         "nameserver 192.0.2.1\nsearch new\n"),
         ("nameserver 127.0.0.1\nnameserver 192.0.2.1\n", {}, "nameserver 192.0.2.1\n"),
         ("nameserver ::1\n", {}, "nameserver 8.8.8.8\nnameserver 8.8.4.4\n"),
         ("nameserver fe80::1%eth0\nnameserver 2001:db8::1\n", {}, "nameserver 2001:db8::1\n"),
