@@ -150,7 +150,9 @@ def read_secrets(texts: tuple[str, ...]) -> tuple[list[SecretMount], dict[str, b
         name = fields.pop("id", "") or fields.pop("source", "")
         if not name or "/" in name or name.startswith("."):
             raise UsageError(f"invalid secret {text!r}: it needs a name, as in id=NAME,src=FILE")
-        contents[name] = _secret_content(name, fields)
+        content = _secret_content(name, fields)
+        if content is not None:
+            contents[name] = content
         mounts.append(_secret_mount(name, fields, text))
     return mounts, contents
 
@@ -169,16 +171,15 @@ def _secret_fields(text: str) -> dict[str, str]:
     return fields
 
 
-def _secret_content(name: str, fields: dict[str, str]) -> bytes:
+def _secret_content(name: str, fields: dict[str, str]) -> bytes | None:
+    """What the secret holds; None for one that `wherry secret create` has kept."""
     variable, path = fields.pop("env", ""), fields.pop("src", "")
     if variable:
         if variable not in os.environ:
             raise UsageError(f"secret {name}: the variable {variable} is not set")
         return os.fsencode(os.environ[variable])
     if not path:
-        raise UsageError(
-            f"secret {name}: no content", hint=f"--secret id={name},src=FILE reads it from a file"
-        )
+        return None
     try:
         with open(os.path.expanduser(path), "rb") as file:
             content = file.read(_LARGEST_SECRET + 1)

@@ -93,6 +93,14 @@ COMMANDS: Table = {
     "ps": "ps:ps",
     "rmi": "image:rmi",
     "search": "registry:search",
+    "secret": {
+        "create": "secret:create",
+        "inspect": "secret:inspect",
+        "list": "secret:ls",
+        "ls": "secret:ls",
+        "remove": "secret:rm",
+        "rm": "secret:rm",
+    },
     "system": {
         "df": "system:df",
         "events": "system:events",
@@ -115,6 +123,7 @@ COMMANDS: Table = {
 GROUPS = {
     "container": "Manage containers",
     "image": "Manage images",
+    "secret": "Manage secrets",
     "system": "Manage wherry",
     "volume": "Manage volumes",
 }

@@ -97,7 +97,7 @@ CASES = [
     ("run --env-file /nope image", 125, "open /nope: no such file or directory"),
     ("run -v /a:/b -v /c:/b image", 125, "Duplicate mount point: /b"),
     ("run --tmpfs x image", 125, "mount path must be absolute"),
-    ("run --secret x image", 125, "secret x: no content"),
+    ("run --secret id=x,src=/missing image", 125, "secret x: cannot read /missing"),
     ("run --stop-signal FOO image", 125, "invalid signal: FOO"),
     ("run --oom-score-adj 2000 image", 125, "range for oom score adj is [-1000, 1000]"),
     ("run --cpus 1 --cpu-period 1000 image", 125, "Nano CPUs and CPU Period cannot both be set"),
