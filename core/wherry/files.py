@@ -111,9 +111,7 @@ class Lock:
         except FileNotFoundError:
             if not self._create:
                 raise
-            self._descriptor = os.open(
-                self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
-            )
+            self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             _lock(self._descriptor, self._shared, self._wait)
         except BlockingIOError:
@@ -137,7 +135,7 @@ class Lock:
 
 if sys.platform == "win32":
 
-    def _lock(descriptor: int, shared: bool, wait: bool) -> None:
+    def _lock(descriptor: int, shared: bool, wait: bool) -> None:  # noqa: ARG001
         import msvcrt
 
         msvcrt.locking(descriptor, msvcrt.LK_LOCK if wait else msvcrt.LK_NBLCK, 1)

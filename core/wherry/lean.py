@@ -2,8 +2,8 @@
 
 `import json` and `import socket` cost 8 ms each (they bring `re`, `enum` and
 `selectors`), more than half of the interpreter's own start, and keep a megabyte in
-every monitor; `import hashlib` loads OpenSSL, 4 ms. The extension modules underneath do the work; this file is the only
-one that names them. Where an interpreter lacks one, the public module serves.
+every monitor; `import hashlib` loads OpenSSL, 4 ms. The extension modules underneath
+do the work; this file is the only one that names them. Where an interpreter lacks one, the public module serves.
 """
 
 from __future__ import annotations

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from wherry.cli.grammar import Declaration
-    from wherry.container.spec import CreateBody, ExecConfig
     from wherry.container.request import RunRequest
+    from wherry.container.spec import CreateBody, ExecConfig
     from wherry.engine import Engine
 
 
@@ -222,9 +222,9 @@ class _Streams:
     def __enter__(self) -> _Streams:
         stdin: IO[bytes]
         if self._content is None:
-            stdin = open(os.devnull, "rb")  # noqa: SIM115
+            stdin = open(os.devnull, "rb")
         else:
-            stdin = tempfile.TemporaryFile()  # noqa: SIM115
+            stdin = tempfile.TemporaryFile()
             stdin.write(self._content)
             stdin.seek(0)
         self._files = [stdin, tempfile.TemporaryFile(), tempfile.TemporaryFile()]
@@ -241,9 +241,7 @@ class _Streams:
         for file in self._files[1:]:
             file.seek(0)
             texts.append(file.read())
-        return Result(
-            args=tuple(command), returncode=returncode, stdout=texts[0], stderr=texts[1]
-        )
+        return Result(args=tuple(command), returncode=returncode, stdout=texts[0], stderr=texts[1])
 
     def __exit__(self, *_: object) -> None:
         for file in self._files:

@@ -7,8 +7,8 @@ import os
 from wherry.errors import UsageError
 
 _ADJECTIVES = (
-    "able agile amber ample aqua bold brave breezy bright brisk calm candid clever cosy crisp curious"
-    " daring deft eager early earnest fair fast fine fleet fond frank free fresh gentle glad golden"
+    "able agile amber ample aqua bold brave breezy bright brisk calm candid clever cosy crisp"
+    " curious daring deft eager early earnest fair fast fine fleet fond frank free fresh gentle glad golden"
     " grand happy hardy hearty honest humble jolly keen kind lively loyal lucid lucky mellow merry"
     " mighty modest neat nimble noble patient placid plucky polite prompt proud quick quiet ready"
     " rosy sharp shy silver sincere sleek snug solid spry steady still stout sunny swift tidy trim"
@@ -18,8 +18,8 @@ _SURNAMES = (
     "anning babbage bell boole bose braille brahe cantor carson cerf chandra codd cori curie dalton"
     " darwin dijkstra dirac ekeblad euclid euler faraday fermat fermi feynman galois gauss germain"
     " goeppert goldberg hamilton heisenberg herschel hertz hodgkin hopper hypatia johnson joule"
-    " kalman kepler khayyam knuth kovalevsky lamarr lamport leavitt lovelace maxwell mayer mcclintock"
-    " meitner mendel mirzakhani morse napier nash newton nobel noether ohm pascal pasteur perlman"
+    " kalman kepler khayyam knuth kovalevsky lamarr lamport leavitt lovelace maxwell mayer"
+    " mcclintock meitner mendel mirzakhani morse napier nash newton nobel noether ohm pascal pasteur perlman"
     " planck poincare ramanujan ride ritchie rubin sagan shannon snyder somerville tesla thompson"
     " torvalds turing volta wescoff wiles wing wu yalow yonath"
 ).split()

@@ -11,7 +11,14 @@ if TYPE_CHECKING:
     from wherry.container.store import Container
     from wherry.container.wire import Connection
     from wherry.files import Lock
-    from wherry.oci.runtime_spec import IDMapping, LinuxResources, LinuxSeccomp, Mount, Process, Spec
+    from wherry.oci.runtime_spec import (
+        IDMapping,
+        LinuxResources,
+        LinuxSeccomp,
+        Mount,
+        Process,
+        Spec,
+    )
 
     class Keeper(Protocol):
         """What a container's monitor leaves to the engine."""
@@ -85,9 +92,7 @@ if TYPE_CHECKING:
         def mount_into(self, root: int, entry: Mount) -> None:
             """Make a mount below the directory that `root` holds, following no link out of it."""
 
-        def open_in_root(
-            self, root: int, path: str, *, create: str = "", flags: int = ...
-        ) -> int:
+        def open_in_root(self, root: int, path: str, *, create: str = "", flags: int = ...) -> int:
             """A descriptor of `path` with `root` as the root directory, whatever links there are.
 
             `create`, "directory" or "file", makes what is missing. Raises KernelError.

@@ -27,7 +27,7 @@ else:
         cls.__fields__ = fields
         required = frozenset(fields) - defaults.keys()
 
-        def __init__(self, **given):
+        def __init__(self, **given):  # noqa: N807
             missing = required - given.keys()
             unknown = given.keys() - set(fields)
             if missing or unknown:

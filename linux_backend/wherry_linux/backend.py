@@ -21,7 +21,14 @@ if TYPE_CHECKING:
     from wherry.container.store import Container
     from wherry.engine import Engine
     from wherry.files import Lock
-    from wherry.oci.runtime_spec import IDMapping, LinuxResources, LinuxSeccomp, Mount, Process, Spec
+    from wherry.oci.runtime_spec import (
+        IDMapping,
+        LinuxResources,
+        LinuxSeccomp,
+        Mount,
+        Process,
+        Spec,
+    )
     from wherry.runtime import Keeper
     from wherry_linux.runtime import Runtime
 
@@ -69,12 +76,10 @@ class LinuxRuntime:
     def namespaces(self) -> Sequence[str]:
         from wherry_linux import namespaces
 
-
         return [kind for kind in namespaces.KINDS if namespaces.is_supported(kind)]
 
     def namespace_numbers(self, pid: int | None = None) -> dict[str, str]:
         from wherry_linux import namespaces
-
 
         return namespaces.numbers("self" if pid is None else pid)
 
@@ -187,9 +192,7 @@ class LinuxRuntime:
                 ours.close()
                 from wherry_linux.monitor import Monitor
 
-                Monitor(container, self.oci, keeper).run(
-                    theirs, spec, lock.fileno(), attach or {}
-                )
+                Monitor(container, self.oci, keeper).run(theirs, spec, lock.fileno(), attach or {})
             except BaseException:
                 os._exit(1)
             os._exit(0)
@@ -243,6 +246,10 @@ class LinuxRuntime:
     ) -> int:
         from wherry_linux.joining import execute
 
+        if detach and stdio is None:
+            # Who captures our output must not have to wait for the program's end.
+            null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+            stdio = (null, null, null)
         return execute(
             self.oci,
             container.id,

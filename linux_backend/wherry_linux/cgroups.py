@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import errno
 import os
+import posixpath
 
-from wherry.errors import KernelError, Unsupported
+from wherry.errors import KernelError, Unsupported, UsageError
 from wherry_linux.syscalls import fork_into_cgroup
 
 TYPE_CHECKING = False
@@ -57,6 +58,48 @@ def place_for(container_id: str, parent: str = "") -> str | None:
             return f"{path}/{parent.strip('/') or 'wherry'}/{container_id}"
         path = os.path.dirname(path)
     return None
+
+
+def group_path(wanted: str, container_id: str, *, systemd: bool) -> str | None:
+    """Where `linux.cgroupsPath` puts a container: below the mount point; None for nowhere.
+
+    `systemd`: it reads "slice:prefix:name". The group then has the place that the unit
+    prefix-name.scope would have.
+    """
+    if not wanted:
+        return place_for(container_id)
+    if systemd:
+        parts = wanted.split(":")
+        if len(parts) != 3:
+            raise UsageError(f"cgroupsPath {wanted!r} is not of the form slice:prefix:name")
+        slice_name, prefix, name = parts
+        scope = name if name.endswith(".slice") else f"{prefix}-{name}.scope"
+        return posixpath.join("/", *_slices(slice_name or "system.slice"), scope)
+    path = posixpath.normpath(posixpath.join("/", wanted))
+    if wanted.startswith("/"):
+        return path if mount_point() and (os.geteuid() == 0 or _may_make(path)) else None
+    return place_for(path.lstrip("/"))
+
+
+def _slices(name: str) -> list[str]:
+    """systemd.slice(5): a-b.slice is in a.slice; -.slice is the root."""
+    if name == "-.slice":
+        return []
+    parts = name.removesuffix(".slice").split("-")
+    return ["-".join(parts[: count + 1]) + ".slice" for count in range(len(parts))]
+
+
+def _may_make(path: str) -> bool:
+    """Whether this user may make the group, and what is missing above it."""
+    directory = (mount_point() or "") + path
+    while not os.path.isdir(directory):
+        directory = os.path.dirname(directory)
+    return os.access(directory, os.W_OK) and os.access(f"{directory}/cgroup.procs", os.W_OK)
+
+
+def available_controllers() -> set[str]:
+    """The controllers that the version 2 hierarchy has."""
+    return set(_read(f"{mount_point()}/cgroup.controllers").split())
 
 
 class Cgroup:

@@ -6,6 +6,12 @@ import fcntl
 import os
 import struct
 
+from wherry.lean import sockets
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 TIOCSCTTY = 0x540E
 TIOCGWINSZ = 0x5413
 TIOCSWINSZ = 0x5414
@@ -42,3 +48,10 @@ def take(terminal: int) -> None:
     fcntl.ioctl(terminal, TIOCSCTTY, 0)
     for descriptor in range(3):
         os.dup2(terminal, descriptor)
+
+
+def hand_over(master: int, name: str, socket: Any) -> None:
+    """Send a terminal's master side to a console socket: runc's protocol."""
+    rights = [(sockets.SOL_SOCKET, sockets.SCM_RIGHTS, master.to_bytes(4, "little"))]
+    socket.sendmsg([name.encode()], rights)
+    socket.close()

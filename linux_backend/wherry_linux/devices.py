@@ -54,9 +54,7 @@ def everything(*, openable: bool) -> list[HostDevice]:
     found = []
     for directory, directories, names in os.walk("/dev"):
         directories[:] = [
-            name
-            for name in directories
-            if os.path.join(directory, name) not in _OWN_DIRECTORIES
+            name for name in directories if os.path.join(directory, name) not in _OWN_DIRECTORIES
         ]
         for name in names:
             path = os.path.join(directory, name)

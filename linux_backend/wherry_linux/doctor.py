@@ -24,6 +24,8 @@ from wherry_linux.userns import in_child, run_unshared
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+_RANGES = "--add-subuids 100000-165535 --add-subgids 100000-165535"
+
 Verdict = Literal["ok", "limited", "missing"]
 
 
@@ -121,11 +123,8 @@ def _why_no_user_namespace(error: WherryError) -> tuple[str, str]:
             if name.startswith("user/"):
                 allowing = "65536"
             dotted = name.replace("/", ".")
-            return (
-                text,
-                f"echo {dotted}={allowing} | sudo tee /etc/sysctl.d/99-wherry.conf"
-                " && sudo sysctl --system",
-            )
+            file = "/etc/sysctl.d/99-wherry.conf"
+            return text, f"echo {dotted}={allowing} | sudo tee {file} && sudo sysctl --system"
     inside = _container()
     if inside:
         return f"cannot be made: this is {inside} that forbids it", ""
@@ -163,8 +162,7 @@ def _subordinate_ids() -> Iterator[Finding]:
                 verdict="limited",
                 text=f"{path} grants {user} {size} ids: images with more users than that"
                 " have their files given to root",
-                mend="sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 "
-                + user,
+                mend=f"sudo usermod {_RANGES} {user}",
                 who="administrator",
             )
             return
@@ -179,7 +177,7 @@ def _subordinate_ids() -> Iterator[Finding]:
             who="administrator",
         )
         return
-    yield Finding(subject="subordinate ids", verdict="ok", text="at least 65536, and newuidmap works")
+    yield Finding(subject="subordinate ids", verdict="ok", text="65536, and newuidmap works")
 
 
 def _overlay() -> Iterator[Finding]:
@@ -189,11 +187,8 @@ def _overlay() -> Iterator[Finding]:
         os.mkdir(f"{place}/{name}")
 
     def attempt() -> None:
-        options = Options(
-            [f"lowerdir={place}/lower", f"upperdir={place}/upper", f"workdir={place}/work",
-             "userxattr"]  # fmt: skip
-        )
-        mount_overlay(options, f"{place}/root")
+        directories = [f"{name}dir={place}/{name}" for name in ("lower", "upper", "work")]
+        mount_overlay(Options([*directories, "userxattr"]), f"{place}/root")
         Path(f"{place}/root/file").touch()
 
     try:
@@ -358,9 +353,7 @@ def _mount_calls() -> Iterator[Finding]:
 
 
 def _make_root_readonly() -> None:
-    mount_setattr(
-        c.AT_FDCWD, "/", c.AT_RECURSIVE, attr_set=c.MOUNT_ATTR_RDONLY
-    )
+    mount_setattr(c.AT_FDCWD, "/", c.AT_RECURSIVE, attr_set=c.MOUNT_ATTR_RDONLY)
 
 
 def _network() -> Iterator[Finding]:

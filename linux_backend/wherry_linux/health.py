@@ -114,7 +114,7 @@ class HealthChecks:
             process["args"] = self._test[1:] if self._test[0] == "CMD" else list(self._test)
         return process
 
-    def _read(self, mask: int) -> None:
+    def _read(self, _mask: int) -> None:
         try:
             data = os.read(self._output_fd, 65536)
         except BlockingIOError:

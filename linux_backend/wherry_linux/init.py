@@ -173,7 +173,7 @@ def _init(launch: Launch, channel: Channel) -> None:
         terminal = _open_console(root, spec, launch, channel)
     _run_hooks(launch, "createContainer")
     forbid_imports()
-    enter_root(root)
+    enter_root(root, pivot=launch.pivot)
     os.close(root)
     write_sysctls(linux.get("sysctl") or {})
     os.makedirs(process["cwd"], exist_ok=True)
@@ -292,10 +292,7 @@ def _open_console(root: int, spec: Spec, launch: Launch, channel: Channel) -> in
     if launch.console_socket is None:
         channel.send({"console": True}, master)
     else:
-        # runc's protocol: the terminal's name as the message, its master beside it.
-        rights = [(sockets.SOL_SOCKET, sockets.SCM_RIGHTS, master.to_bytes(4, "little"))]
-        launch.console_socket.sendmsg([f"/dev/pts/{number}".encode()], rights)
-        launch.console_socket.close()
+        console.hand_over(master, f"/dev/pts/{number}", launch.console_socket)
     os.close(master)
     return slave
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import posixpath
 
 from wherry.errors import Conflict
 from wherry.lean import dump_json, signals
@@ -24,7 +25,7 @@ from wherry_linux.process import (
     set_limits,
     set_personality,
 )
-from wherry_linux.runtime import load_spec
+from wherry_linux.runtime import frozen_spec
 from wherry_linux.syscalls import libc, prctl, setns
 
 TYPE_CHECKING = False
@@ -48,38 +49,43 @@ def execute(
     on_terminal: Callable[[int], None] | None = None,
     on_started: Callable[[int], None] | None = None,
     preserve: int = 0,
+    console_socket: Any = None,
+    ignore_paused: bool = False,
+    below: str = "",
+    forward: bool = False,
 ) -> int:
     """Run `process` in a container; its exit code, or 0 at once with `detach`.
 
     `user` is looked up in the container; without it `process["user"]` has numbers.
     With `process["terminal"]` the process gets a new terminal of the container, and
-    `on_terminal` its master side, to relay until it returns; `on_started` gets the pid.
-    Raises what kept the program from running.
+    `on_terminal` its master side, to relay until it returns, or `console_socket` in
+    runc's way; `on_started` gets the pid. `below` names a group in the container's own.
+    `forward` passes our signals on. Raises what kept the program from running.
     """
     record = runtime.record(container_id)
     status = runtime.status(record)
-    if status == "paused":
+    if status == "paused" and not ignore_paused:
         raise Conflict(
             f"container {container_id[:12]} is paused", hint="unpause it before exec"
         )
-    if status != "running":
+    if status not in ("running", "paused"):
         raise Conflict(f"container {container_id[:12]} is not running")
-    spec = load_spec(record["bundle"])
+    spec = frozen_spec(record)
     if spec["linux"].get("seccomp"):
         from wherry_linux import seccomp
 
         seccomp.prepare(spec["linux"]["seccomp"])
     ours, theirs = Channel.pair()
     opened = _open_namespaces(record["pid"], spec)
-    child = Cgroup(record["cgroup"]).fork() if record["cgroup"] else os.fork()
+    cgroup = Cgroup(posixpath.join(record["cgroup"], below)) if record["cgroup"] else None
+    child = os.fork() if cgroup is None else cgroup.fork()
     if child == 0:
         ours.close()
         try:
-            if detach:
-                os.setsid()
-                if os.fork():
-                    os._exit(0)
-            _join(runtime, record, spec, process, user, opened, theirs, stdin, stdio, preserve)
+            _join(
+                record, spec, process, user, opened, theirs, stdin, stdio, preserve,
+                console_socket, detach,
+            )  # fmt: skip
         except BaseException as error:
             theirs.send_error(error)
         os._exit(255)
@@ -88,12 +94,12 @@ def execute(
         os.close(descriptor)
     terminal = -1
     try:
-        if process.get("terminal"):
+        message, _ = ours.expect("pid")
+        if process.get("terminal") and console_socket is None:
             _, terminal = ours.expect("console")
-        message, _ = ours.receive()
-        if on_started is not None:
-            on_started(message.get("pid", child))
         ours.receive()  # the end of the file: the program runs
+        if on_started is not None:
+            on_started(message["pid"])
     except BaseException:
         os.waitpid(child, 0)
         raise
@@ -104,13 +110,16 @@ def execute(
         if terminal >= 0:
             os.close(terminal)
         return 0
+    if forward:
+        forward_signals(child)
     if terminal >= 0 and on_terminal is not None:
         on_terminal(terminal)
         os.close(terminal)
-    return _exit_code(child)
+    return exit_code(child)
 
 
-def _exit_code(child: int) -> int:
+def exit_code(child: int) -> int:
+    """Wait for the end of `child`; 128 and the signal's number where one ended it."""
     while True:
         try:
             code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
@@ -133,7 +142,6 @@ def _open_namespaces(pid: int, spec: Spec) -> list[tuple[str, int]]:
 
 
 def _join(
-    runtime: Runtime,
     record: dict[str, Any],
     spec: Spec,
     process: Process,
@@ -143,6 +151,8 @@ def _join(
     stdin: bool,
     stdio: tuple[int, int, int] | None,
     preserve: int,
+    console_socket: Any,
+    detach: bool,
 ) -> None:
     """In a forked child: enter the container and run the program in a child of that."""
     set_limits(process)
@@ -162,10 +172,13 @@ def _join(
     if pid:
         channel.send({"pid": pid})
         channel.close()
-        _stand_in_for(pid)
+        if detach:
+            os._exit(0)  # its parent is now who asked to be, or the system's first process
+        forward_signals(pid)
+        os._exit(exit_code(pid))
     os.setsid()
     os.chdir("/")
-    slave = _open_terminal(process, channel) if process.get("terminal") else -1
+    slave = _open_terminal(process, channel, console_socket) if process.get("terminal") else -1
     set_personality(spec["linux"].get("personality"))
     annotations = {} if user is None else {USER_ANNOTATION: user}
     if GROUPS_ANNOTATION in (spec.get("annotations") or {}):
@@ -192,15 +205,14 @@ def _join(
     execute_program(executable, process["args"], variables, preserve)
 
 
-def _stand_in_for(pid: int) -> None:
-    """Wait for the process in the container and end as it ends; pass signals on to it."""
+def forward_signals(pid: int) -> None:
+    """Pass every signal that we get on to `pid`."""
     for number in range(1, signals.NSIG):
-        if number not in (signals.SIGKILL, signals.SIGSTOP, signals.SIGCHLD):
+        if number not in (signals.SIGKILL, signals.SIGSTOP, signals.SIGCHLD, signals.SIGWINCH):
             try:
                 signals.signal(number, lambda received, _: _pass_on(pid, received))
             except (OSError, ValueError):
                 pass
-    os._exit(_exit_code(pid))
 
 
 def _pass_on(pid: int, number: int) -> None:
@@ -210,14 +222,17 @@ def _pass_on(pid: int, number: int) -> None:
         pass
 
 
-def _open_terminal(process: Process, channel: Channel) -> int:
-    """A new terminal of the container's devpts, its master sent through `channel`."""
+def _open_terminal(process: Process, channel: Channel, console_socket: Any) -> int:
+    """A new terminal of the container's devpts, its master sent to who relays it."""
     master = os.open("/dev/ptmx", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
     number = console.open_pair(master)
     size = process.get("consoleSize") or {}
     console.set_size(master, size.get("height", 0), size.get("width", 0))
     slave = os.open(f"/dev/pts/{number}", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
-    channel.send({"console": True}, master)
+    if console_socket is None:
+        channel.send({"console": True}, master)
+    else:
+        console.hand_over(master, f"/dev/pts/{number}", console_socket)
     os.close(master)
     return slave
 

@@ -154,9 +154,9 @@ class Monitor:
         size, files = options.get("max-size"), options.get("max-file")
         limit = DEFAULT_SIZE
         if size:
-            from wherry.human import parse_size
+            from wherry.words import read_bytes
 
-            limit = 0 if size == "-1" else parse_size(size)
+            limit = 0 if size == "-1" else read_bytes(size)
         self.log = LogWriter(
             self.container.path("container.log"), limit, int(files) if files else DEFAULT_FILES
         )

@@ -184,8 +184,17 @@ def _mode_of(name: str, parent: int) -> int:
         return 0
 
 
-def enter_root(root: int) -> None:
-    """Make the directory that `root` holds the root of this mount namespace."""
+def enter_root(root: int, *, pivot: bool = True) -> None:
+    """Make the directory that `root` holds the root of this mount namespace.
+
+    Without `pivot` the old root stays below, out of reach: a ramdisk cannot be left.
+    """
+    if not pivot:
+        os.fchdir(root)
+        mount(".", "/", "", c.MS_MOVE)
+        os.chroot(".")
+        os.chdir("/")
+        return
     # With the same directory as both arguments the old root ends up stacked on the
     # new one, so no directory for it has to exist in the image.
     os.fchdir(root)

@@ -62,13 +62,16 @@ class Runtime:
         pid_file: str | None = None,
         preserve: int = 0,
         new_keyring: bool = True,
+        pivot: bool = True,
         supervise: bool = False,
+        freeze: bool = False,
     ) -> Created:
         """Make the container of a bundle, everything but its program.
 
         `supervise`: this process becomes the container's parent, and its end the
-        container's end. The caller owns the Created's channel and terminal. Nothing
-        is left behind when it raises.
+        container's end. `freeze` keeps a copy of the spec, which a later change of the
+        bundle does not reach. The caller owns the Created's channel and terminal.
+        Nothing is left behind when it raises.
         """
         check_id(container_id)
         bundle = os.path.abspath(bundle)
@@ -98,7 +101,9 @@ class Runtime:
         ours: Channel | None = None
         try:
             # Before anything is made, so that what a kill leaves can be found.
-            self._write_state(directory, state, spec, cgroup)
+            self._write_state(directory, state, spec, cgroup, freeze)
+            if freeze:
+                write_json(os.path.join(directory, "config.json"), spec)
             os.mkfifo(fifo, 0o622)
             os.chmod(fifo, 0o622)
             if cgroup is not None:
@@ -114,6 +119,7 @@ class Runtime:
                 console_socket=console_socket,
                 preserve=preserve,
                 new_keyring=new_keyring,
+                pivot=pivot,
                 die_with_parent=supervise,
             )
             if supervise:
@@ -134,7 +140,7 @@ class Runtime:
             if spec["process"].get("terminal") and console_socket is None:
                 _, terminal = ours.expect("console")
             ours.expect("created")
-            self._write_state(directory, {**state, "status": "created"}, spec, cgroup)
+            self._write_state(directory, {**state, "status": "created"}, spec, cgroup, freeze)
             if pid_file:
                 with open(pid_file, "w") as file:
                     file.write(str(pid))
@@ -148,9 +154,7 @@ class Runtime:
             if cgroup is not None:
                 cgroup.kill()
                 cgroup.remove()
-            remove_file(os.path.join(directory, "state.json"))
-            remove_file(fifo)
-            os.rmdir(directory)
+            _forget(directory)
             raise
         return Created(pid, ours, terminal)
 
@@ -181,7 +185,12 @@ class Runtime:
                 run_hooks(hooks[kind], kind, state)
 
     def _write_state(
-        self, directory: str, state: dict[str, Any], spec: Spec, cgroup: Cgroup | None
+        self,
+        directory: str,
+        state: dict[str, Any],
+        spec: Spec,
+        cgroup: Cgroup | None,
+        frozen: bool,
     ) -> None:
         import time
 
@@ -199,6 +208,7 @@ class Runtime:
                 },
                 "rootfs": spec["root"]["path"],
                 "owner": os.geteuid(),
+                "config": os.path.join(directory if frozen else state["bundle"], "config.json"),
             },
         )
 
@@ -339,6 +349,13 @@ class Runtime:
         Cgroup(record["cgroup"]).freeze(frozen=frozen)
 
 
+def _forget(directory: str) -> None:
+    """Remove a container's state."""
+    for name in ("exec.fifo", "config.json", "state.json"):
+        remove_file(os.path.join(directory, name))
+    os.rmdir(directory)
+
+
 def public_state(record: dict[str, Any], status: str) -> dict[str, Any]:
     """runtime-spec "State", from a record."""
     state = {
@@ -361,8 +378,20 @@ def check_id(container_id: str) -> None:
         raise UsageError(f"invalid container id {container_id!r}")
 
 
+def frozen_spec(record: dict[str, Any]) -> Spec:
+    """The spec that the container of a record was created from."""
+    try:
+        spec: Spec = read_json(record["config"])
+    except FileNotFoundError:
+        raise NotFound(f"{record['config']} does not exist any more") from None
+    spec["process"].setdefault("user", {})
+    spec.setdefault("linux", {})
+    return spec
+
+
 def load_spec(bundle: str) -> Spec:
     """The config.json of a bundle, checked as far as the runtime relies on it."""
+    bundle = os.path.abspath(bundle)
     try:
         spec: Spec = read_json(os.path.join(bundle, "config.json"))
     except FileNotFoundError:

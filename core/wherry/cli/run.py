@@ -35,7 +35,7 @@ _USAGE = "[OPTIONS] IMAGE [COMMAND] [ARG...]"
   $ wherry run -d --name web -p 8080:80 nginx          a server in the background
   $ wherry run --rm -v "$PWD:/src" -w /src gcc make    a tool on the files that are here
   $ echo hello | wherry run -i --rm alpine cat         standard input and output are pipes
-  $ wherry run --explain debian                        what it is made of: namespaces, ids, mounts, …
+  $ wherry run --explain debian                        namespaces, ids, mounts, limits, …
 """,
 )
 def run(**values: Any) -> int:

@@ -81,11 +81,8 @@ class Container:
         """Record an event of this container, with docker's attributes."""
         from wherry import events
 
-        labels = self.body.get("Labels") or {}
-        image = self.record["ImageName"]
-        events.record(
-            "container", action, self.id, {**labels, "image": image, "name": self.name, **attributes}
-        )
+        told = {"image": self.record["ImageName"], "name": self.name, **attributes}
+        events.record("container", action, self.id, {**(self.body.get("Labels") or {}), **told})
 
     def lock(self, *, wait: bool = True) -> Lock:
         """The lock of this container. Entering it raises FileNotFoundError once that is gone."""

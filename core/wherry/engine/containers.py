@@ -55,10 +55,11 @@ class Containers:
 
     def all(self) -> list[Container]:
         """Every container, newest first, each put right."""
-        found = []
-        for container in self.store.all():
-            if settle.settle(container, self.store, self.runtime):
-                found.append(container)
+        found = [
+            container
+            for container in self.store.all()
+            if settle.settle(container, self.store, self.runtime)
+        ]
         settle.sweep(self.store, self.runtime)
         return found
 
@@ -281,9 +282,7 @@ class Containers:
                 given = body.get("StopTimeout")
                 timeout = DEFAULT_STOP_TIMEOUT if given is None else given
             number = read_signal(signal or body.get("StopSignal") or "SIGTERM")
-            self._ask(
-                container, {"op": "stop", "signal": number, "timeout": timeout, "keep": True}
-            )
+            self._ask(container, {"op": "stop", "signal": number, "timeout": timeout, "keep": True})
             self.runtime.wait_for_monitor(container, 10)
         self._start(container).close()
         container.event("restart")
@@ -380,9 +379,7 @@ class Containers:
         container = self.find(name)
         bare = names.check_name(new)
         if bare == container.name:
-            raise UsageError(
-                "Renaming a container with the same name as its current name"
-            )
+            raise UsageError("Renaming a container with the same name as its current name")
         with container.lock():
             self.store.reserve_name(bare, container.id)
             old = container.name
@@ -458,5 +455,3 @@ class Containers:
             (one.id, one.record["Image"], one.state["Status"] in ("running", "paused"))
             for one in self.all()
         ]
-
-

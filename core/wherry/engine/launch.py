@@ -121,9 +121,7 @@ class ContainerKeeper:
             )
         return other
 
-    def _id_maps(
-        self, body: Mapping[str, Any]
-    ) -> tuple[list[IDMapping], list[IDMapping]] | None:
+    def _id_maps(self, body: Mapping[str, Any]) -> tuple[list[IDMapping], list[IDMapping]] | None:
         if not self._runtime.is_rootless() and why_no_user_namespace(body):
             return None
         return self._runtime.id_maps(body["HostConfig"].get("UsernsMode") or "")
@@ -162,11 +160,7 @@ class ContainerKeeper:
 
 def _block_devices(host: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
     """The numbers of the devices whose traffic is limited."""
-    paths_of = {
-        entry["Path"]
-        for key in _DEVICE_LIMITS
-        for entry in host.get(key) or ()
-    }
+    paths_of = {entry["Path"] for key in _DEVICE_LIMITS for entry in host.get(key) or ()}
     found = {}
     for path in paths_of:
         try:
@@ -202,7 +196,8 @@ def root_overlay(container: Container) -> Mount:
     """The container's layers, as the mount that becomes its root."""
     return overlay_mount(
         "/",
-        mounts.lower_directories(container) or [make_dir(os.path.join(paths.layers(), "empty"), 0o755)],
+        mounts.lower_directories(container)
+        or [make_dir(os.path.join(paths.layers(), "empty"), 0o755)],
         upper=container.path("upper"),
         work=container.path("work"),
     )

@@ -22,9 +22,7 @@ def forget_run(container_id: str, runtime: Runtime) -> None:
     remove_tree(directory)
 
 
-def remove(
-    container: Container, store: ContainerStore, runtime: Runtime, *, volumes: bool
-) -> None:
+def remove(container: Container, store: ContainerStore, runtime: Runtime, *, volumes: bool) -> None:
     """Remove a container that does not run: record first, so that it is gone for everybody."""
     anonymous = mounts.anonymous_volumes(container.record["Mounts"]) if volumes else []
     store.remove_record(container)

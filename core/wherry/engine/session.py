@@ -52,7 +52,11 @@ class Session:
         self.stdin, self.stdout, self.stderr = stdio
         self.signals_too = signals_too
         self.has_terminal = bool(container.body.get("Tty"))
-        self.streams = {"stdin": stdin, "stdout": stdout, "stderr": stderr and not self.has_terminal}
+        self.streams = {
+            "stdin": stdin,
+            "stdout": stdout,
+            "stderr": stderr and not self.has_terminal,
+        }
         self.sig_proxy = sig_proxy
         self.keys = DetachKeys(parse_keys(detach_keys or DEFAULT_DETACH_KEYS))
         self.connection: Connection | None = None
@@ -113,7 +117,7 @@ class Session:
                     if descriptor == self._wakeup:
                         self._handle_signals()
                     elif descriptor == self.connection.fileno():
-                        self._handle_connection(mask, poll)
+                        self._handle_connection(mask)
                     elif self._stdin_open:
                         self._read_stdin(poll)
                 self._update(poll)
@@ -133,7 +137,7 @@ class Session:
         if self._stdin_open:
             poll.modify(self.stdin, 0 if self._to_send else select.POLLIN)
 
-    def _handle_connection(self, mask: int, poll: Any) -> None:
+    def _handle_connection(self, mask: int) -> None:
         assert self.connection is not None
         if mask & select.POLLOUT and self._to_send:
             sent = self.connection.send_some(self._to_send)

@@ -96,12 +96,13 @@ def _try_port(address: str, port: int, protocol: str) -> int:
     except PermissionError as error:
         raise WherryError(
             f"cannot publish port {port}: only root may bind it",
-            hint="publish a port from 1024 on; `wherry doctor` shows the setting that allows lower ones",
+            hint="publish a port from 1024 on; `wherry doctor` shows how to allow lower ones",
         ) from error
     except OSError as error:
         shown = f"[{address}]" if ":" in address else address
         if error.errno == 99:  # EADDRNOTAVAIL
-            raise NotFound(f"cannot publish on {shown}: this machine has no such address") from error
+            message = f"cannot publish on {shown}: this machine has no such address"
+            raise NotFound(message) from error
         raise Conflict(f"Bind for {shown}:{port} failed: port is already allocated") from error
     finally:
         socket.close()
@@ -152,9 +153,7 @@ def _pasta_ports(ports: Ports) -> list[str]:
 
 def _slirp(program: str, container: Container, pid: int, ports: Ports) -> int:
     if ports:
-        raise Unsupported(
-            "cannot publish ports with slirp4netns", hint="install the package passt"
-        )
+        raise Unsupported("cannot publish ports with slirp4netns", hint="install the package passt")
     ready_read, ready_write = os.pipe()
     os.set_inheritable(ready_write, True)
     # It ends when the other end closes, which is when this process does.

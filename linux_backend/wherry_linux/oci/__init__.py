@@ -8,8 +8,6 @@
 
 from __future__ import annotations
 
-import os
-
 from wherry.cli.grammar import HELP
 from wherry.errors import UsageError, WherryError
 from wherry_linux.oci.session import Session
@@ -57,8 +55,3 @@ def _print_help(name: str) -> None:
     made = click_command(commands.COMMANDS[name], f"wherry oci {name}")
     with click.Context(made, info_name=f"wherry oci {name}") as context:
         print(made.get_help(context))
-
-
-def is_runtime_name(path: str) -> bool:
-    """Whether the command was started by the name that stands for `wherry oci`."""
-    return os.path.basename(path) == "wherry-oci"

@@ -21,7 +21,7 @@ HOOKS = (
 
 def document() -> dict[str, Any]:
     """The document, with facts of this host where a key asks for them."""
-    from wherry_linux.seccomp.compiler import ACTIONS, ARCHITECTURES, OPERATORS
+    from wherry_linux.seccomp.compiler import ACTIONS, ARCHES, OPERATORS
 
     return {
         "ociVersionMin": "1.0.0",
@@ -42,7 +42,7 @@ def document() -> dict[str, Any]:
                 "enabled": os.path.exists("/proc/sys/kernel/seccomp/actions_avail"),
                 "actions": sorted(ACTIONS),
                 "operators": sorted(OPERATORS),
-                "archs": sorted(ARCHITECTURES),
+                "archs": sorted(ARCHES),
                 "knownFlags": sorted(FLAGS),
                 "supportedFlags": sorted(FLAGS),
             },

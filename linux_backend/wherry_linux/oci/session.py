@@ -8,11 +8,17 @@ import sys
 from wherry import paths
 from wherry.errors import WherryError
 from wherry.lean import dump_json
+from wherry_linux.cgroups import available_controllers, group_path
 from wherry_linux.runtime import Runtime
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
+
+    from wherry.oci.runtime_spec import Spec
+
+# What podman (containers.conf, pids_limit) gives to every container.
+_PODMAN_PIDS = 2048
 
 _LEVELS = ("debug", "info", "warning", "error")
 
@@ -42,6 +48,24 @@ class Session:
             self.log("warning", message)
         else:
             print(f"wherry: {message}", file=sys.stderr)
+
+    def fit_to_host(self, spec: Spec, container_id: str) -> None:
+        """Settle what a spec leaves to the host: the control group, and limits it cannot have.
+
+        A limit that the host cannot enforce is an error, but for the one that podman
+        sets where its user asked for none.
+        """
+        linux = spec["linux"]
+        path = group_path(linux.get("cgroupsPath") or "", container_id, systemd=self.systemd_cgroup)
+        if path is None:
+            linux.pop("cgroupsPath", None)
+        else:
+            linux["cgroupsPath"] = path
+        resources = linux.get("resources") or {}
+        pids = (resources.get("pids") or {}).get("limit")
+        if pids == _PODMAN_PIDS and (path is None or "pids" not in available_controllers()):
+            self.warn(f"this host cannot enforce the default limit of {pids} processes")
+            del resources["pids"]
 
     def log(self, level: str, message: str) -> None:
         """Add a line to the log that the caller asked for, in the words that engines parse."""
