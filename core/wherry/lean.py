@@ -55,7 +55,7 @@ try:
         def parse_constant(name: str) -> float:
             raise ValueError(f"{name} is not JSON")
 
-    _scan = make_scanner(_Context())
+    _scan = make_scanner(_Context())  # type: ignore[arg-type]
     _encode = make_encoder(
         None, _not_serializable, encode_basestring_ascii, None, ":", ",", False, False, False
     )
@@ -84,7 +84,7 @@ try:
 except ImportError:  # another interpreter than CPython
     import json
 
-    load_json = json.loads
+    load_json = json.loads  # type: ignore[assignment]
 
     def dump_json(value: Any) -> str:
         """`value` as compact JSON."""

@@ -174,8 +174,8 @@ class Container:
             result = streams.result(command, returncode)
         return result.check() if check else result
 
-    def logs(self, *, follow: bool = False, tail: int | None = None) -> Iterator[str]:
-        """What it has written, a line at a time, both streams in their order."""
+    def logs(self, *, follow: bool = False, tail: int = -1) -> Iterator[str]:
+        """What it has written, a line at a time, both streams in their order; -1: all of it."""
         for record in self._engine.containers.logs(self.id, follow=follow, tail=tail):
             yield record["log"]
 
@@ -258,7 +258,8 @@ def _parse(
     image: str, command: Sequence[str], options: Mapping[str, Any]
 ) -> tuple[CreateBody, RunRequest]:
     """The options of `wherry run` as its own parser reads them."""
-    from wherry.cli.run import prepare, resolve
+    from wherry.cli.host import resolve
+    from wherry.cli.run import prepare
     from wherry.cli.run import run as declaration
 
     values = declaration.parse(_words(declaration, image, command, options))

@@ -16,7 +16,7 @@ from wherry_linux.syscalls import fork_into_cgroup
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from wherry.oci.runtime_spec import Resources
+    from wherry.oci.runtime_spec import LinuxResources
 
 
 def mount_point() -> str | None:
@@ -137,7 +137,7 @@ class Cgroup:
         finally:
             os.close(directory)
 
-    def limit(self, resources: Resources) -> None:
+    def limit(self, resources: LinuxResources) -> None:
         """Apply `linux.resources`. Raises Unsupported for what this host cannot enforce."""
         from wherry_linux.limits import files_of
 

@@ -81,7 +81,7 @@ def _read(path: str, inside: str) -> LinuxDevice | None:
     else:
         return None
     return {
-        "type": kind,  # type: ignore[typeddict-item]
+        "type": kind,
         "path": inside,
         "major": os.major(found.st_rdev),
         "minor": os.minor(found.st_rdev),
