@@ -130,8 +130,13 @@ def write_maps(pid: int, uid_maps: list[IDMapping], gid_maps: list[IDMapping]) -
         _write(pid, "gid_map", gid_maps)
         _write(pid, "uid_map", uid_maps)
         return
-    _ask_helper("newgidmap", pid, gid_maps)
-    _ask_helper("newuidmap", pid, uid_maps)
+    # Side by side: each takes as long to start as to do its work.
+    helpers = [
+        (name, _start_helper(name, pid, maps))
+        for name, maps in (("newgidmap", gid_maps), ("newuidmap", uid_maps))
+    ]
+    for name, helper in helpers:
+        _expect_success(name, helper)
 
 
 def _is_own(maps: list[IDMapping], own: int) -> bool:
@@ -158,7 +163,7 @@ def _write_file(path: str, content: str) -> None:
         ) from error
 
 
-def _ask_helper(name: str, pid: int, maps: list[IDMapping]) -> None:
+def _start_helper(name: str, pid: int, maps: list[IDMapping]) -> int:
     program = find_program(name)
     if program is None:
         raise WherryError(f"{name} is not installed", hint="install the package uidmap")
@@ -167,7 +172,10 @@ def _ask_helper(name: str, pid: int, maps: list[IDMapping]) -> None:
         for entry in maps
         for number in (entry["containerID"], entry["hostID"], entry["size"])
     )
-    helper = os.posix_spawn(program, [name, str(pid), *numbers], os.environ)
+    return os.posix_spawn(program, [name, str(pid), *numbers], os.environ)
+
+
+def _expect_success(name: str, helper: int) -> None:
     status = os.waitstatus_to_exitcode(os.waitpid(helper, 0)[1])
     if status != 0:
         raise AccessDenied(
