@@ -247,9 +247,10 @@ class LinuxRuntime:
         from wherry_linux.joining import execute
 
         if detach and stdio is None:
-            # Who captures our output must not have to wait for the program's end.
+            # Who captures our output must not have to wait for the program's end, and a
+            # terminal whose other side nobody holds would hang up on it.
             null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
-            stdio = (null, null, null)
+            stdio, process = (null, null, null), {**process, "terminal": False}
         return execute(
             self.oci,
             container.id,
