@@ -13,10 +13,10 @@ import sys
 
 from wherry.errors import CommandNotExecutable, CommandNotFound, KernelError, NotFound, WherryError
 from wherry.lean import signals
-from wherry_linux import capabilities
+from wherry_linux import capabilities, trampoline
 from wherry_linux import constants as c
 from wherry_linux.seccomp import install_profile
-from wherry_linux.syscalls import close_range, ioprio_set, personality, prctl
+from wherry_linux.syscalls import close_range, ioprio_set, is_below_root, personality, prctl
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -277,40 +277,63 @@ def _may_set_groups() -> bool:
 
 
 def enter_directory(cwd: str) -> None:
-    """Change to the program's working directory."""
+    """Change to the program's working directory, which has to be the container's."""
     try:
         os.chdir(cwd)
     except OSError as error:
         raise WherryError(f"cannot change to directory {cwd!r}: {error.strerror}") from error
+    # A path may lead out by a descriptor that is still open (CVE-2024-21626).
+    if not is_below_root():
+        raise WherryError(f"cannot change to directory {cwd!r}: it is not in the container")
 
 
-def execute(path: str, arguments: list[str], variables: dict[str, str], preserve: int = 0) -> None:
-    """Replace this process by the program; returns only by an exception.
+def prepare_to_execute(preserve: int, report: int) -> int:
+    """Leave the program descriptors 0 to 2 and `preserve` more; the descriptor to `execute`.
 
-    Descriptors 0 to 2 and `preserve` more stay open, all others close.
+    Comes before the system calls are filtered. What goes wrong will be written to `report`.
     """
+    step = trampoline.make(report)
     # The interpreter ignores these two; the program would inherit that.
     signals.signal(signals.SIGPIPE, signals.SIG_DFL)
     signals.signal(signals.SIGXFSZ, signals.SIG_DFL)
     signals.pthread_sigmask(signals.SIG_SETMASK, [])
     close_range(3 + preserve, 0x7FFFFFFF, c.CLOSE_RANGE_CLOEXEC)
-    for descriptor in range(3 + preserve):
+    for descriptor in (*range(3 + preserve), report):
         try:
             os.set_inheritable(descriptor, True)
         except OSError:
             pass
+    return step
+
+
+def execute(step: int, path: str, arguments: list[str], variables: dict[str, str]) -> None:
+    """Replace this process by the program; returns only by an exception."""
+    vector = ["wherry", path, *arguments]
     try:
-        os.execve(path, arguments, variables)
+        os.execve(step, vector, variables)
     except OSError as error:
-        reason = f'exec: "{arguments[0]}": {(error.strerror or "").lower()}'
-        if error.errno in (errno.ENOENT, errno.ENOTDIR):
-            # The file was there: what is missing is the interpreter it names.
-            raise CommandNotFound(
-                reason, hint=f"does the interpreter or loader that {path} names exist in the image?"
-            ) from error
-        if error.errno == errno.ENOEXEC:
-            raise CommandNotExecutable(
-                f'exec: "{arguments[0]}": exec format error',
-                hint="the file is for another architecture, or a script without #!",
-            ) from error
-        raise CommandNotExecutable(reason) from error
+        if error.errno not in (errno.EPERM, errno.ENOSYS):
+            raise exec_error(arguments[0], error.errno or 0) from error
+    # A filter that knows execve(2) alone. What is executed has to be the very file.
+    by_name = f"/proc/self/fd/{step}"
+    try:
+        if os.path.samestat(os.stat(by_name), os.fstat(step)):
+            os.execve(by_name, vector, variables)
+    except OSError as error:
+        raise exec_error(arguments[0], error.errno or 0) from error
+    raise exec_error(arguments[0], errno.EPERM)
+
+
+def exec_error(name: str, number: int) -> WherryError:
+    """Why execve(2) did not execute the program `name`."""
+    reason = f'exec: "{name}": {os.strerror(number).lower()}'
+    if number in (errno.ENOENT, errno.ENOTDIR):
+        # The file was there: what is missing is the interpreter it names.
+        return CommandNotFound(
+            reason, hint="does the interpreter or loader that the file names exist in the image?"
+        )
+    if number == errno.ENOEXEC:
+        return CommandNotExecutable(
+            reason, hint="the file is for another architecture, or a script without #!"
+        )
+    return CommandNotExecutable(reason)
