@@ -10,8 +10,8 @@ Both report to the runtime over one Channel, which closes when the program runs.
 from __future__ import annotations
 
 import os
-
 import select
+import stat
 
 from wherry.errors import KernelError, WherryError
 from wherry.lean import dump_json, sockets
@@ -238,9 +238,11 @@ def _take_streams(launch: Launch, owner: tuple[int, int]) -> None:
     for target, source in enumerate(launch.stdio or ()):
         os.dup2(source, target)
     for descriptor in range(3):
-        # The program may open /dev/stderr by name, which asks for permission anew.
+        # The program may open /dev/stderr by name, which asks for permission anew. What is
+        # not a pipe of ours stays whose it is: /dev/null is the host's.
         try:
-            if os.fstat(descriptor).st_uid != owner[0]:
+            found = os.fstat(descriptor)
+            if found.st_uid != owner[0] and stat.S_ISFIFO(found.st_mode):
                 os.fchown(descriptor, owner[0], -1)
         except OSError:
             pass

@@ -128,6 +128,14 @@ def _bind_device(root: int, path: str, device: Device) -> None:
         mount(source, fd_path(target), "", c.MS_BIND)
     finally:
         os.close(target)
+    # It is the host's own node, whose mode and owner must stay as they are: where ids are
+    # mapped to themselves the container's root is its owner. Devices can be written to
+    # through a read-only mount.
+    mounted = open_in_root(root, path)
+    try:
+        remount_bind(fd_path(mounted), c.MS_RDONLY | c.MS_NOSUID)
+    finally:
+        os.close(mounted)
 
 
 def _is_node(path: str, device: Device) -> bool:
