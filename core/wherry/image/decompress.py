@@ -16,13 +16,28 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import TracebackType
+    from typing import Any, Protocol
 
     from wherry.image.layers import Source
+
+    class Inflater(Protocol):
+        """What `lzma` and `bz2` have in common."""
+
+        @property
+        def eof(self) -> bool: ...
+        @property
+        def needs_input(self) -> bool: ...
+        @property
+        def unused_data(self) -> bytes: ...
+        def decompress(self, data: bytes, max_length: int = ...) -> bytes: ...
+
 
 _PIECE = 1 << 18
 # The most that a pipe of an unprivileged user may hold (pipe(7)).
 _PIPE = 1 << 20
 _F_SETPIPE_SZ = 1031
+# `xz -9` takes 65 MiB to decompress.
+_XZ_MEMORY = 1 << 28
 
 GZIP, ZSTD, XZ, BZIP2 = b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"\xfd7zXZ\x00", b"BZh"
 
@@ -114,28 +129,23 @@ def _serve(source: Source, write: int, result: int) -> None:
 
 
 def decompressed(read: Callable[[int], bytes]) -> Iterator[bytes]:
-    """The pieces of a stream that may be compressed by gzip, zstd, xz or bzip2."""
+    """The pieces of a stream that may be compressed by gzip, zstd, xz or bzip2.
+
+    None of them is empty. Raises CorruptState for a stream that is damaged or cut short.
+    """
     head = read(_PIECE)
-    while len(head) < 6:
-        more = read(_PIECE)
-        if not more:
-            break
+    while 0 < len(head) < 6 and (more := read(_PIECE)):
         head += more
     pieces = _pieces(head, read)
     if head.startswith(GZIP):
-        yield from _gunzip(pieces)
-    elif head.startswith(ZSTD):
-        yield from _unzstd(pieces)
-    elif head.startswith(XZ):
-        import lzma
-
-        yield from _plainly(pieces, lzma.LZMADecompressor)
-    elif head.startswith(BZIP2):
-        import bz2
-
-        yield from _plainly(pieces, bz2.BZ2Decompressor)
-    else:
-        yield from pieces
+        return _gunzip(pieces)
+    if head.startswith(ZSTD):
+        return _unzstd(pieces)
+    if head.startswith(XZ):
+        return _unxz(pieces)
+    if head.startswith(BZIP2):
+        return _bunzip2(pieces)
+    return pieces
 
 
 def _pieces(head: bytes, read: Callable[[int], bytes]) -> Iterator[bytes]:
@@ -144,55 +154,93 @@ def _pieces(head: bytes, read: Callable[[int], bytes]) -> Iterator[bytes]:
         head = read(_PIECE)
 
 
+def _damaged(reason: object) -> CorruptState:
+    return CorruptState(f"a compressed stream is damaged: {reason}")
+
+
 def _gunzip(pieces: Iterator[bytes]) -> Iterator[bytes]:
-    """All members of a gzip file, one after the other (RFC 1952, 2.2)."""
+    """All members of a gzip file, one after the other (RFC 1952, 2.2), and zeros after them."""
     import zlib
 
     inflate = zlib.decompressobj(31)
-    begun = False
-    for piece in pieces:
-        while piece:
-            if inflate.eof:
-                piece = piece.lstrip(b"\0") if not begun else piece
-                inflate = zlib.decompressobj(31)
-                begun = False
-                if not piece:
-                    break
-            begun = True
-            output = inflate.decompress(piece, _PIPE)
-            while output:
-                yield output
-                output = (
-                    inflate.decompress(inflate.unconsumed_tail, _PIPE)
-                    if inflate.unconsumed_tail
-                    else b""
-                )
-            piece = inflate.unused_data
-            if inflate.eof:
-                begun = False
+    try:
+        for piece in pieces:
+            rest = piece
+            while rest:
+                if inflate.eof:
+                    rest = rest.lstrip(b"\0")
+                    if not rest:
+                        break
+                    inflate = zlib.decompressobj(31)
+                if output := inflate.decompress(rest, _PIPE):
+                    yield output
+                rest = inflate.unused_data if inflate.eof else inflate.unconsumed_tail
+        while not inflate.eof and (output := inflate.decompress(b"", _PIPE)):
+            yield output
+    except zlib.error as error:
+        raise _damaged(error) from error
     if not inflate.eof:
-        raise CorruptState("a compressed layer ends in the middle")
+        raise CorruptState("a compressed stream ends in the middle")
+
+
+class _Readable:
+    """What zstandard reads from: pieces as a file."""
+
+    def __init__(self, pieces: Iterator[bytes]) -> None:
+        self._pieces = pieces
+        self._rest = b""
+
+    def read(self, size: int) -> bytes:
+        piece = self._rest or next(self._pieces, b"")
+        self._rest = piece[size:]
+        return piece[:size]
 
 
 def _unzstd(pieces: Iterator[bytes]) -> Iterator[bytes]:
     import zstandard
 
-    inflate = zstandard.ZstdDecompressor(max_window_size=1 << 27).decompressobj(
-        read_across_frames=True
-    )
-    for piece in pieces:
-        output = inflate.decompress(piece)
-        if output:
+    # A stream says itself how large a window it needs: 128 MiB is what `zstd` allows.
+    context = zstandard.ZstdDecompressor(max_window_size=1 << 27)
+    source: Any = _Readable(pieces)
+    stream = context.stream_reader(source, read_across_frames=True)
+    try:
+        while output := stream.read(_PIPE):
             yield output
+    except zstandard.ZstdError as error:
+        raise _damaged(error) from error
 
 
-def _plainly(pieces: Iterator[bytes], make: Callable[[], object]) -> Iterator[bytes]:
+def _unxz(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    import lzma
+
+    try:
+        yield from _bounded(pieces, lambda: lzma.LZMADecompressor(memlimit=_XZ_MEMORY))
+    except lzma.LZMAError as error:
+        raise _damaged(error) from error
+
+
+def _bunzip2(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    import bz2
+
+    try:
+        yield from _bounded(pieces, bz2.BZ2Decompressor)
+    except OSError as error:
+        raise _damaged(error) from error
+
+
+def _bounded(pieces: Iterator[bytes], make: Callable[[], Inflater]) -> Iterator[bytes]:
+    """All streams of a file, in pieces that are not larger than `_PIPE`."""
     inflate = make()
     for piece in pieces:
-        while piece:
-            if inflate.eof:  # type: ignore[attr-defined]
+        rest = piece
+        while rest or not (inflate.needs_input or inflate.eof):
+            if inflate.eof:
+                rest = rest.lstrip(b"\0")
+                if not rest:
+                    break
                 inflate = make()
-            yield inflate.decompress(piece)  # type: ignore[attr-defined]
-            piece = inflate.unused_data  # type: ignore[attr-defined]
-    if not inflate.eof:  # type: ignore[attr-defined]
-        raise CorruptState("a compressed layer ends in the middle")
+            if output := inflate.decompress(rest, _PIPE):
+                yield output
+            rest = inflate.unused_data if inflate.eof else b""
+    if not inflate.eof:
+        raise CorruptState("a compressed stream ends in the middle")

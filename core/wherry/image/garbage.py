@@ -8,6 +8,7 @@ have it. So nothing is taken from under a pull, and a removal never waits for on
 from __future__ import annotations
 
 import os
+import time
 
 from wherry import paths
 from wherry.container.copy import remove_tree
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 
     Unshared = Callable[[Callable[[], Any]], Any]
 
+# Seconds after which a small file that is still being written never will be.
+_STALE = 3600
+
 
 def collect(store: ImageStore, used_layers: Iterable[str], unshared: Unshared) -> int:
     """Remove what nothing leads to; the bytes that gave back.
@@ -34,16 +38,38 @@ def collect(store: ImageStore, used_layers: Iterable[str], unshared: Unshared) -
     """
     try:
         with Lock(f"{make_dir(store.root)}/held", wait=False):
-            # Nobody is loading an archive now: what is there is of a process that was killed.
-            for name in _names_in(f"{store.root}/partial"):
-                if name.startswith("load."):
-                    remove_tree(f"{store.root}/partial/{name}")
+            _remove_drafts(store, unshared)
             digests, diff_ids = _reachable(store)
             return _remove_blobs(store, digests) + _remove_layers(
                 diff_ids | set(used_layers), unshared
             )
     except Conflict:
         return 0  # something is being pulled
+
+
+def _remove_drafts(store: ImageStore, unshared: Unshared) -> None:
+    """Remove what killed processes have left half-made; nobody makes anything now."""
+    for name in _names_in(f"{store.root}/partial"):
+        if name.startswith("load."):
+            remove_tree(f"{store.root}/partial/{name}")
+    for directory in (store.root, f"{store.root}/blobs/sha256"):
+        for name in _names_in(directory):
+            # Names and small blobs are also written by who holds nothing.
+            if name.endswith(".tmp") and _is_stale(f"{directory}/{name}"):
+                remove_file(f"{directory}/{name}")
+    directory = f"{paths.layers()}/sha256"
+    for name in _names_in(directory):
+        if name.endswith((".tmp", ".gone")):
+            _remove(f"{directory}/{name}", unshared)
+        elif name.endswith(".lock"):
+            remove_file(f"{directory}/{name}")
+
+
+def _is_stale(path: str) -> bool:
+    try:
+        return time.time() - os.stat(path).st_mtime > _STALE
+    except FileNotFoundError:
+        return False
 
 
 def _reachable(store: ImageStore) -> tuple[set[str], set[str]]:
@@ -100,10 +126,8 @@ def _remove_layers(diff_ids: set[str], unshared: Unshared) -> int:
         # Under another name it is no layer any more, wherever the rest is cut short.
         grave = f"{directory}/{name}.gone"
         os.rename(f"{directory}/{name}", grave)
-        remove_file(f"{directory}/{name}.lock")
         doomed.append(grave)
-    doomed += [f"{directory}/{name}" for name in _names_in(directory) if name.endswith(".gone")]
-    for grave in dict.fromkeys(doomed):
+    for grave in doomed:
         _remove(grave, unshared)
     return reclaimed
 
@@ -118,6 +142,6 @@ def _remove(directory: str, unshared: Unshared) -> None:
 
 def _names_in(directory: str) -> list[str]:
     try:
-        return os.listdir(directory)  # noqa: PTH208
+        return os.listdir(directory)
     except FileNotFoundError:
         return []

@@ -4,7 +4,9 @@
     DATA/layers/sha256/<hex>/layer.json  {"size": bytes of its files}
 
 A layer is unpacked beside its place and renamed into it once its diff id has been
-verified: what is there is whole. Nobody unpacks a layer twice; a lock file tells.
+verified: what is there is whole. Nobody unpacks a layer twice: who does it holds a lock
+beside it. Call what makes layers within `ImageStore.held()`, else a collection of garbage
+may take them before anything leads to them.
 
 Whiteouts become character devices 0:0, opaque directories get `user.overlay.opaque`
 (Documentation/filesystems/overlayfs.rst), so that layers serve root and others alike.
@@ -15,12 +17,14 @@ from __future__ import annotations
 import os
 
 from wherry import paths
+from wherry.container.copy import remove_tree
 from wherry.errors import CorruptState
-from wherry.files import Lock, make_dir, read_json, write_json
+from wherry.files import Lock, make_dir, read_json, remove_file, write_json
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from types import TracebackType
     from typing import Any, Protocol
 
     from wherry.image.store import Image, ImageStore
@@ -110,35 +114,76 @@ def _unpack(layer: Layer) -> list[str]:
     directory = layer_directory(layer.diff_id)
     if os.path.isdir(f"{directory}/diff"):
         return []
-    with Lock(f"{directory}.lock"):
+    with _LayerLock(f"{directory}.lock"):
         if os.path.isdir(f"{directory}/diff"):
             return []
-        from wherry.container.copy import remove_tree
-        from wherry.image.decompress import Decompressor
-        from wherry.image.unpack import Unpacker
-
         draft = f"{directory}.tmp"
         remove_tree(draft)  # of a process that was killed
         make_dir(draft, 0o711)
         os.mkdir(f"{draft}/diff", 0o755)
         try:
-            with Decompressor(layer.open()) as content:
-                unpacker = Unpacker(f"{draft}/diff")
-                size = unpacker.unpack(content.read)
-                found = content.digest()
-            if found != layer.diff_id:
-                raise CorruptState(
-                    f"layer {layer.descriptor['digest']} unpacks to {found},"
-                    f" but its image says {layer.diff_id}"
-                )
-            write_json(f"{draft}/layer.json", {"size": size}, mode=0o644)
-            os.rename(draft, directory)
+            size, warnings = _unpack_into(f"{draft}/diff", layer)
+            _put(draft, directory, size)
         except BaseException:
             remove_tree(draft)
             raise
-        finally:
+        return warnings
+
+
+def _unpack_into(target: str, layer: Layer) -> tuple[int, list[str]]:
+    """Unpack and verify; the size of the files, and warnings."""
+    from wherry.image.decompress import Decompressor
+    from wherry.image.unpack import Unpacker
+
+    with Decompressor(layer.open()) as content:
+        unpacker = Unpacker(target)
+        size = unpacker.unpack(content.read)
+        found = content.digest()
+    if found != layer.diff_id:
+        raise CorruptState(
+            f"layer {layer.descriptor['digest']} unpacks to {found},"
+            f" but its image says {layer.diff_id}"
+        )
+    return size, unpacker.warnings
+
+
+def publish(draft: str, diff_id: str, size: int) -> None:
+    """Make `draft`, which holds a whole layer as `diff`, the layer of `diff_id`.
+
+    It is below `paths.layers()`, and gone afterwards even where the layer was there already.
+    """
+    directory = layer_directory(diff_id)
+    make_dir(os.path.dirname(directory), 0o711)
+    with _LayerLock(f"{directory}.lock"):
+        if os.path.isdir(f"{directory}/diff"):
+            remove_tree(draft)
+        else:
+            _put(draft, directory, size)
+
+
+def _put(draft: str, directory: str, size: int) -> None:
+    write_json(f"{draft}/layer.json", {"size": size}, mode=0o644)
+    os.rename(draft, directory)
+
+
+class _LayerLock(Lock):
+    """The right to make one layer. Its file goes with it."""
+
+    def __enter__(self) -> _LayerLock:
+        while True:
+            super().__enter__()
             try:
-                os.unlink(f"{directory}.lock")
+                if os.path.samestat(os.stat(self._path), os.fstat(self.fileno())):
+                    return self
             except FileNotFoundError:
-                pass
-        return unpacker.warnings
+                pass  # whom we waited for has removed it
+            super().__exit__(None, None, None)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        remove_file(self._path)
+        super().__exit__(kind, error, trace)

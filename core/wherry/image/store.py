@@ -41,6 +41,8 @@ INDEXES = frozenset(
 )
 
 _HEX = frozenset("0123456789abcdef")
+# How deep indexes lie in each other.
+_MAX_NESTING = 4
 
 
 @value
@@ -173,21 +175,19 @@ class ImageStore:
         named = _bare(descriptor)
         named["annotations"] = {NAME: reference, CONTAINERD_NAME: reference}
         with self.locked():
-            kept: list[Descriptor] = []
-            for entry in self.entries():
-                if name_of(entry) == reference:
-                    if entry["digest"] == descriptor["digest"]:
-                        continue
-                    entry = _bare(entry)
-                    if any(
-                        other["digest"] == entry["digest"]
-                        for other in self.entries()
-                        if name_of(other) != reference
-                    ):
-                        continue
-                elif not name_of(entry) and entry["digest"] == descriptor["digest"]:
-                    continue
-                kept.append(entry)
+            entries = self.entries()
+            kept = [
+                entry
+                for entry in entries
+                if name_of(entry) != reference
+                and (name_of(entry) or entry["digest"] != descriptor["digest"])
+            ]
+            known = {descriptor["digest"], *(entry["digest"] for entry in kept)}
+            kept += [
+                _bare(entry)
+                for entry in entries
+                if name_of(entry) == reference and entry["digest"] not in known
+            ]
             self._write_index([*kept, named])
 
     def keep(self, descriptor: Descriptor) -> None:
@@ -252,32 +252,55 @@ class ImageStore:
                 continue
 
     def _load(self, entry: Descriptor, entries: list[Descriptor], platform: str | None) -> Image:
-        manifest_digest = self._manifest_digest(entry, platform)
-        manifest = load_json(self.read_blob(manifest_digest))
+        manifest = self._manifest(entry["digest"], platform)
         config_digest = manifest["config"]["digest"]
-        named = [name for e in entries if e["digest"] == entry["digest"] and (name := name_of(e))]
+        config = self._document(config_digest)
+        if not isinstance((config.get("rootfs") or {}).get("diff_ids"), list):
+            raise CorruptState(f"{config_digest} is not the config of an image")
+        if platform:
+            _check_platform(name_of(entry) or entry["digest"], config, platform)
+        names = [name for e in entries if e["digest"] == entry["digest"] and (name := name_of(e))]
+        repositories = dict.fromkeys(filter(None, map(_repository, names)))
         return Image(
             id=config_digest,
             descriptor=_bare(entry),
             manifest=manifest,
-            config=load_json(self.read_blob(config_digest)),
-            references=tuple(named),
-            repo_digests=tuple(
-                dict.fromkeys(
-                    f"{parse_reference(n).familiar_name}@{entry['digest']}" for n in named
-                )
-            ),
+            config=config,
+            references=tuple(names),
+            repo_digests=tuple(f"{each}@{entry['digest']}" for each in repositories),
         )
 
-    def _manifest_digest(self, entry: Descriptor, platform: str | None) -> str:
-        if entry.get("mediaType") not in INDEXES:
-            return entry["digest"]
+    def _manifest(self, digest: str, platform: str | None, depth: int = 0) -> dict[str, Any]:
+        """The manifest that `digest` is or leads to: for `platform`, or the best that is here."""
+        document = self._document(digest)
+        if "manifests" not in document:
+            if not isinstance((document.get("config") or {}).get("digest"), str):
+                raise CorruptState(f"{digest} is not the manifest of an image")
+            return document
         from wherry.image.platform import choose_manifest, host_platform, parse_platform
 
-        index = load_json(self.read_blob(entry["digest"]))
+        entries = [each for each in document["manifests"] if self.has_blob(each["digest"])]
+        if not entries or depth > _MAX_NESTING:
+            raise NotFound(f"nothing of the index {digest} is in the image store")
         wanted = parse_platform(platform) if platform else host_platform()
-        chosen: str = choose_manifest(index["manifests"], wanted)["digest"]
-        return chosen
+        try:
+            chosen = choose_manifest(entries, wanted)
+        except NotFound:
+            images = [each for each in entries if not _is_attestation(each)]
+            if platform or not images:
+                raise
+            # What was pulled for another platform is an image too.
+            chosen = images[0]
+        return self._manifest(chosen["digest"], platform, depth + 1)
+
+    def _document(self, digest: str) -> dict[str, Any]:
+        try:
+            document = load_json(self.read_blob(digest))
+        except ValueError as error:
+            raise CorruptState(f"blob {digest} is not JSON: {error}") from error
+        if not isinstance(document, dict):
+            raise CorruptState(f"blob {digest} is no document of an image")
+        return document
 
 
 class Ingest:
@@ -394,16 +417,37 @@ def _bare(entry: Descriptor) -> Descriptor:
 
 def _is_meant(entry: Descriptor, wanted: Any) -> bool:
     name = name_of(entry)
-    if not name:
-        return False
-    if wanted.digest:
+    if name and wanted.digest:
         is_same = entry["digest"] == wanted.digest
-        return is_same and bool(parse_reference(name).name == wanted.name)
+        return is_same and bool(_repository(name) == wanted.familiar_name)
     return bool(name == wanted.canonical())
 
 
+def _repository(name: str) -> str:
+    """The repository of a name; "" for one that another tool has given, and that is none."""
+    try:
+        return str(parse_reference(name).familiar_name)
+    except UsageError:
+        return ""
+
+
+def _is_attestation(entry: dict[str, Any]) -> bool:
+    return (entry.get("platform") or {}).get("architecture") == "unknown"
+
+
+def _check_platform(name: str, config: dict[str, Any], platform: str) -> None:
+    from wherry.image.platform import acceptable, parse_platform, platform_of
+
+    wanted, actual = parse_platform(platform), platform_of(config)
+    if actual not in acceptable(wanted):
+        raise NotFound(
+            f"image with reference {name} was found but does not match the specified platform: "
+            f"wanted {wanted}, actual: {actual}"
+        )
+
+
 def forget_partials(root: str) -> None:
-    """Remove what interrupted pulls have left."""
+    """Remove what interrupted pulls have left. Nobody may be pulling."""
     directory = f"{root}/partial"
     for name in os.listdir(directory) if os.path.isdir(directory) else ():
         remove_file(f"{directory}/{name}")

@@ -19,7 +19,9 @@ BLOCK = 512
 _HEADER = struct.Struct("100s8s8s8s12s12s8sc100s8s32s32s8s8s155s12x")
 _CHECKSUM = slice(148, 156)
 _ZEROS = bytes(BLOCK)
+_OCTAL = frozenset(b"01234567")
 _LARGEST_METADATA = 16 << 20
+_NO_ID = (1 << 32) - 1  # (uid_t) -1, which chown(2) takes for "as it is"
 
 FILE, HARD_LINK, SYMLINK, CHARACTER, BLOCK_DEVICE, DIRECTORY, FIFO = "0123456"
 
@@ -84,6 +86,8 @@ class TarReader:
         long_name = long_link = None
         while True:
             self.skip()
+            if self._is_at_end():
+                return
             header = self._take(BLOCK)
             if header == _ZEROS:
                 self._drain()
@@ -92,8 +96,8 @@ class TarReader:
             _check(header, fields[6])
             kind, size = fields[7], _number(fields[4])
             if kind in (b"x", b"g", b"L", b"K"):
-                if size > _LARGEST_METADATA:
-                    raise CorruptState("a tar header is larger than any name")
+                if not 0 <= size <= _LARGEST_METADATA:
+                    raise CorruptState("not a tar stream: a header has an impossible size")
                 self._begin(size)
                 content = self.content()
                 if kind == b"x":
@@ -105,11 +109,20 @@ class TarReader:
                 else:
                     long_link = content.rstrip(b"\0")
                 continue
+            if kind == b"V":  # GNU's label of a volume
+                continue
             member = _member(fields, size, {**everywhere, **pax} if pax else everywhere,
                              long_name, long_link)  # fmt: skip
             pax, long_name, long_link = {}, None, None
             self._begin(member.size if member.type == FILE else 0)
             yield member
+
+    def _is_at_end(self) -> bool:
+        """Whether the stream ends here: not all archives have the blocks that say so."""
+        if self._position == len(self._buffer):
+            self._buffer = self._source(1 << 18)
+            self._position = 0
+        return not self._buffer
 
     def _begin(self, size: int) -> None:
         self._left = size
@@ -193,10 +206,10 @@ def _number(field: bytes) -> int:
     text = field.rstrip(b"\0 ").lstrip()
     if not text:
         return 0
-    try:
-        return int(text.partition(b"\0")[0], 8)
-    except ValueError:
-        raise CorruptState("not a tar stream: a number is not octal") from None
+    digits = text.partition(b"\0")[0]
+    if not _OCTAL.issuperset(digits):
+        raise CorruptState("not a tar stream: a number is not octal")
+    return int(digits or b"0", 8)
 
 
 def _text(field: bytes) -> str:
@@ -255,8 +268,8 @@ def _member(
     if pax:
         _apply(member, pax)
     member.name = member.name.rstrip("/") or "."
-    if member.size < 0:
-        raise CorruptState(f"tar member {member.name} has a negative size")
+    if member.size < 0 or not 0 <= member.uid < _NO_ID or not 0 <= member.gid < _NO_ID:
+        raise CorruptState(f"tar member {member.name} has an impossible size or owner")
     return member
 
 
@@ -266,9 +279,7 @@ def _apply(member: Member, pax: Mapping[str, bytes]) -> None:
         if key.startswith(_XATTR):
             xattrs[key[len(_XATTR) :]] = value
         elif key.startswith(_LIBARCHIVE_XATTR):
-            import base64
-
-            xattrs.setdefault(key[len(_LIBARCHIVE_XATTR) :], base64.b64decode(value + b"=="))
+            xattrs.setdefault(*_libarchive_xattr(key[len(_LIBARCHIVE_XATTR) :], value))
         elif key.startswith("GNU.sparse."):
             raise CorruptState(f"tar member {member.name} is sparse, which layers are not")
         elif key == "path":
@@ -284,6 +295,17 @@ def _apply(member: Member, pax: Mapping[str, bytes]) -> None:
             except ValueError:
                 raise CorruptState(f"tar member {member.name} has a malformed {key}") from None
     member.xattrs = xattrs
+
+
+def _libarchive_xattr(name: str, value: bytes) -> tuple[str, bytes]:
+    """An attribute as libarchive writes it: its name as in a URL, its value in base64."""
+    import base64
+    from urllib.parse import unquote
+
+    try:
+        return unquote(name, errors="surrogateescape"), base64.b64decode(value + b"==")
+    except ValueError:
+        raise CorruptState(f"not a tar stream: the attribute {name} is malformed") from None
 
 
 def _nanoseconds(text: bytes) -> int:

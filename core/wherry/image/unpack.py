@@ -12,7 +12,7 @@ import os
 import stat
 import sys
 
-from wherry.errors import CorruptState, WherryError
+from wherry.errors import CorruptState, Unsupported, WherryError
 from wherry.files import storage_error
 from wherry.image import tar
 from wherry.image.tar import TarReader
@@ -48,10 +48,12 @@ class Unpacker:
     def __init__(self, root: str) -> None:
         self.warnings: list[str] = []
         self._root = os.open(root, _DIRECTORY)
+        # What is made in a set-group-id directory would get that directory's group.
+        os.fchmod(self._root, 0o755)
         self._open: dict[str, int] = {"": self._root}
         self._directories: dict[str, Member] = {}
-        self._foreign_ids = 0
-        self._first_foreign = ""
+        # What could not be kept: how often, and where first.
+        self._lost: dict[str, tuple[int, str]] = {}
         self._is_root = os.geteuid() == 0
         self._beneath = _beneath()
 
@@ -67,25 +69,39 @@ class Unpacker:
                     self._add(path, member, reader)
                 except OSError as error:
                     raise self._explain(error, path) from error
+                except (ValueError, OverflowError) as error:
+                    # A null byte in a name, a number that no system call takes.
+                    raise CorruptState(f"the layer has a malformed {path!r}: {error}") from error
                 size += member.size if member.type == tar.FILE else 0
             self._finish_directories()
         finally:
             os.umask(umask)
             self._forget_open()
             os.close(self._root)
-        if self._foreign_ids:
-            self.warnings.append(
-                f"{self._foreign_ids} files belong to ids that this user has not got"
-                f" (first: {self._first_foreign}); they belong to root instead."
-                " `wherry doctor` shows how to get more ids"
-            )
+        self._tell_what_is_lost()
         return size
+
+    def _lose(self, what: str, where: str) -> None:
+        count, first = self._lost.get(what, (0, where))
+        self._lost[what] = (count + 1, first)
+
+    def _tell_what_is_lost(self) -> None:
+        """A line for each kind of loss, however many files it met."""
+        for what, (count, first) in self._lost.items():
+            more = f" and {count - 1} more" if count > 1 else ""
+            self.warnings.append(f"{first}{more}: {what}")
 
     def _explain(self, error: OSError, path: str) -> WherryError:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO):
             return storage_error(error, f"unpack {path}")
         if error.errno == errno.EXDEV:
             return CorruptState(f"the layer reaches out of its root at {path!r}")
+        if error.errno in (errno.ENOTSUP, errno.ENOSYS):
+            return Unsupported(
+                f"cannot unpack {path!r} of a layer: {error.strerror}",
+                hint="layers need Linux 5.11 or later, and a file system with user attributes;"
+                " WHERRY_ROOT moves wherry's data elsewhere",
+            )
         return CorruptState(f"cannot unpack {path!r} of a layer: {error.strerror}")
 
     # ---- where ----
@@ -98,31 +114,55 @@ class Unpacker:
         descriptor = self._open.get(path)
         if descriptor is not None:
             return descriptor
-        try:
-            descriptor = self._beneath(self._root, path, os.O_RDONLY | os.O_DIRECTORY)
-        except OSError as error:
-            if error.errno == errno.ENOTDIR:
-                self._replace_file_on_the_way(path)
-            elif error.errno != errno.ENOENT:
-                raise
-            # A stream may leave out the directories that lead to a file.
-            parent, _, name = path.rpartition("/")
-            try:
-                os.mkdir(name, 0o755, dir_fd=self._directory(parent))
-            except FileExistsError:
-                raise CorruptState(f"the layer has a link to nowhere at {path!r}") from None
-            descriptor = self._beneath(self._root, path, os.O_RDONLY | os.O_DIRECTORY)
+        descriptor = self._open_or_make(path)
         if len(self._open) >= _MOST_OPEN:
             self._forget_open()
         self._open[path] = descriptor
         return descriptor
 
-    def _replace_file_on_the_way(self, path: str) -> None:
-        """A later directory of this name takes the place of an earlier file."""
-        parent, _, name = path.rpartition("/")
-        directory = self._directory(parent)
-        if not stat.S_ISDIR(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode):
-            os.unlink(name, dir_fd=directory)
+    def _open_or_make(self, path: str) -> int:
+        try:
+            return self._beneath(self._root, path, os.O_RDONLY | os.O_DIRECTORY)
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.ENOTDIR):
+                raise
+        # A stream may leave out the directories that lead to a file. Names may nest
+        # deeper than calls can.
+        parent, made = os.dup(self._root), ""
+        for name in path.split("/"):
+            made = f"{made}/{name}" if made else name
+            try:
+                inner = self._enter(parent, made, name)
+            finally:
+                os.close(parent)
+            parent = inner
+        return parent
+
+    def _enter(self, parent: int, path: str, name: str) -> int:
+        """The directory at `path`, which is `name` in `parent`; made where there is none."""
+        try:
+            return self._beneath(self._root, path, os.O_RDONLY | os.O_DIRECTORY)
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.ENOTDIR):
+                raise
+            is_file = error.errno == errno.ENOTDIR
+        try:
+            # A later directory of this name takes the place of an earlier file.
+            return self._replace(parent, name) if is_file else _make(parent, name)
+        except FileExistsError:
+            raise CorruptState(f"the layer has a link to nowhere at {path!r}") from None
+
+    def _replace(self, parent: int, name: str) -> int:
+        """A directory in place of what is none."""
+        found = os.stat(name, dir_fd=parent, follow_symlinks=False)
+        os.unlink(name, dir_fd=parent)
+        if stat.S_ISLNK(found.st_mode):
+            self._forget_open()  # what led through the link is somewhere else
+        made = _make(parent, name)
+        if stat.S_ISCHR(found.st_mode) and found.st_rdev == 0:
+            # It was removed, and made anew: what the layers below have in it stays hidden.
+            os.setxattr(made, OVERLAY_OPAQUE, b"y")
+        return made
 
     def _forget_open(self) -> None:
         for path, descriptor in self._open.items():
@@ -169,19 +209,14 @@ class Unpacker:
                 os.close(below)
 
     def _add_directory(self, path: str, name: str, member: Member) -> None:
-        parent = self._parent(path)
+        parent = os.dup(self._parent(path))
         try:
             os.mkdir(name, 0o700, dir_fd=parent)
         except FileExistsError:
-            found = os.stat(name, dir_fd=parent, follow_symlinks=False)
-            if not stat.S_ISDIR(found.st_mode):
-                is_whiteout = stat.S_ISCHR(found.st_mode) and found.st_rdev == 0
-                os.unlink(name, dir_fd=parent)
-                os.mkdir(name, 0o700, dir_fd=parent)
-                if is_whiteout:
-                    made = os.open(name, _DIRECTORY, dir_fd=parent)
-                    os.setxattr(made, OVERLAY_OPAQUE, b"y")
-                    os.close(made)
+            if not stat.S_ISDIR(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode):
+                os.close(self._replace(parent, name))
+        finally:
+            os.close(parent)
         # Its mode may keep even us from writing into it, and its time changes with
         # every file: both come last.
         self._directories[path] = member
@@ -208,27 +243,43 @@ class Unpacker:
 
         A change of owner takes away set-user-id bits and capabilities.
         """
+        mode = member.mode
         if member.uid or member.gid or not self._is_root:
-            self._own(descriptor, path, member)
-        if member.mode & 0o7000 or member.type == tar.DIRECTORY:
-            os.fchmod(descriptor, member.mode)
+            mode = self._own(path, member, lambda uid, gid: os.fchown(descriptor, uid, gid))
+        if mode & 0o7000 or member.type == tar.DIRECTORY:
+            os.fchmod(descriptor, mode)
         if member.xattrs:
             self._set_xattrs(descriptor, path, member)
         os.utime(descriptor, ns=(member.mtime_ns, member.mtime_ns))
 
-    def _own(self, descriptor: int, path: str, member: Member) -> None:
-        try:
-            os.fchown(descriptor, member.uid, member.gid)
-        except OSError as error:
-            self._note_foreign(error, path, member)
+    def _own(self, path: str, member: Member, chown: Callable[[int, int], None]) -> int:
+        """Give a file its owner, as far as the ids are mapped here; the mode that it may have.
 
-    def _note_foreign(self, error: OSError, path: str, member: Member) -> None:
-        """An id that is not mapped here (EINVAL), or no ids at all (EPERM)."""
-        if error.errno not in (errno.EINVAL, errno.EPERM):
-            raise error
-        if not self._foreign_ids:
-            self._first_foreign = f"{path}, {member.uid}:{member.gid}"
-        self._foreign_ids += 1
+        A file that stays root's own must not run as root for what its author meant for another.
+        """
+        try:
+            chown(member.uid, member.gid)
+            return member.mode
+        except OSError as error:
+            # An id that is not mapped here (EINVAL), or no right to give files away (EPERM).
+            if error.errno not in (errno.EINVAL, errno.EPERM):
+                raise
+        mode = member.mode
+        for uid, gid, bit in ((member.uid, -1, stat.S_ISUID), (-1, member.gid, stat.S_ISGID)):
+            try:
+                chown(uid, gid)
+            except OSError:
+                mode &= ~bit
+        self._lose(self._foreign_ids(), f"{path} ({member.uid}:{member.gid})")
+        return mode
+
+    def _foreign_ids(self) -> str:
+        if self._is_root and _mapped_ids() > 1:
+            return (
+                "belongs to an id beyond those that this user has, and to root instead;"
+                " more of them in /etc/subuid and /etc/subgid mend it"
+            )
+        return "belongs to root instead, as this user has a single id; `wherry doctor` shows more"
 
     def _set_xattrs(self, descriptor: int, path: str, member: Member) -> None:
         for key, value in member.xattrs.items():
@@ -237,9 +288,9 @@ class Unpacker:
             try:
                 os.setxattr(descriptor, key, value)
             except OSError as error:
-                if error.errno not in (errno.ENOTSUP, errno.EPERM, errno.EINVAL):
+                if error.errno not in (errno.ENOTSUP, errno.EPERM, errno.EACCES, errno.EINVAL):
                     raise
-                self.warnings.append(f"{path}: the attribute {key} cannot be kept here")
+                self._lose(f"the attribute {key} cannot be kept here", path)
 
     def _add_link(self, parent: int, path: str, name: str, member: Member) -> None:
         target = _clean(member.linkname)
@@ -253,9 +304,7 @@ class Unpacker:
         try:
             for attempt in range(2):
                 try:
-                    os.link(
-                        base, name, src_dir_fd=source, dst_dir_fd=parent, follow_symlinks=False
-                    )
+                    os.link(base, name, src_dir_fd=source, dst_dir_fd=parent, follow_symlinks=False)
                     return
                 except FileExistsError:
                     if attempt or path == target:
@@ -285,22 +334,25 @@ class Unpacker:
                 parent = self._parent(path)
             except PermissionError:
                 if member.type in (tar.CHARACTER, tar.BLOCK_DEVICE):
-                    self.warnings.append("device nodes are left out: only root can make them")
+                    self._lose("the device node is left out: only root can make one", path)
                     return
                 raise
+        mode = member.mode
         if member.uid or member.gid or not self._is_root:
-            try:
-                os.chown(name, member.uid, member.gid, dir_fd=parent, follow_symlinks=False)
-            except OSError as error:
-                self._note_foreign(error, path, member)
-        if member.type != tar.SYMLINK and member.mode & 0o7000:
-            os.chmod(name, member.mode, dir_fd=parent)
+            mode = self._own(
+                path,
+                member,
+                lambda uid, gid: os.chown(name, uid, gid, dir_fd=parent, follow_symlinks=False),
+            )
+        if member.type != tar.SYMLINK and mode & 0o7000:
+            os.chmod(name, mode, dir_fd=parent)
         times = (member.mtime_ns, member.mtime_ns)
         os.utime(name, ns=times, dir_fd=parent, follow_symlinks=False)
 
     def _clear(self, parent: int, path: str, name: str) -> None:
         """Make room for a later member of the same name."""
-        if stat.S_ISDIR(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode):
+        mode = os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode
+        if stat.S_ISDIR(mode):
             from wherry.container.copy import remove_tree
 
             self._forget_open()
@@ -313,6 +365,8 @@ class Unpacker:
             remove_tree(f"/proc/self/fd/{self._parent(path)}/{name}")
         else:
             os.unlink(name, dir_fd=parent)
+            if stat.S_ISLNK(mode):
+                self._forget_open()  # what led through the link is somewhere else
 
     def _finish_directories(self) -> None:
         """The deepest first: a directory's mode may close it, its times change from within."""
@@ -329,6 +383,17 @@ class Unpacker:
                 self._finish(descriptor, path, member)
             finally:
                 os.close(descriptor)
+
+
+def _make(parent: int, name: str) -> int:
+    os.mkdir(name, 0o755, dir_fd=parent)
+    return os.open(name, _DIRECTORY, dir_fd=parent)
+
+
+def _mapped_ids() -> int:
+    """How many users this process can give files to."""
+    with open("/proc/self/uid_map") as lines:
+        return sum(int(line.split()[2]) for line in lines)
 
 
 def _no_target(path: str, member: Member) -> CorruptState:
