@@ -105,7 +105,11 @@ def busybox_image(world: World, _seeds: dict[str, World]) -> str:
     name = world.account.name
     if name not in _seeds:
         seed = World(world.account)
-        seed.wherry("load", input=busybox_archive())
+        try:
+            seed.wherry("load", input=busybox_archive())
+        except BaseException:
+            seed.close()
+            raise
         _seeds[name] = seed
     data = f"{_seeds[name].root}/data"
     subprocess.run(["cp", "-a", "--reflink=auto", data, f"{world.root}/"], check=True)

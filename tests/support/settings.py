@@ -45,3 +45,6 @@ SETTINGS = [
 as_root = pytest.mark.parametrize("setting", [_ROOT], indirect=True)
 as_rootless = pytest.mark.parametrize("setting", [_ROOTLESS], indirect=True)
 as_single_uid = pytest.mark.parametrize("setting", [_SINGLE], indirect=True)
+
+OFFLINE = "--network=none"
+"""For containers that are not about the network: it needs helpers that not every host allows."""

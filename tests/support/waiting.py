@@ -8,7 +8,7 @@ import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
 
 class Deadline:
@@ -47,3 +47,9 @@ def wait_gone(pids: Iterable[int], seconds: float = 10) -> None:
             wait_readable(descriptor, deadline)
         finally:
             os.close(descriptor)
+
+
+def wait_until(condition: Callable[[], bool], deadline: Deadline) -> None:
+    """Wait for what the kernel announces to nobody; looks again every 20 ms."""
+    while not condition():
+        select.select([], [], [], min(0.02, deadline.left()))

@@ -6,6 +6,7 @@ process, mount, cgroup, network link or network namespace.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from support.cli import Cli
-from support.waiting import wait_gone
+from support.waiting import Deadline, wait_gone, wait_until
 
 if TYPE_CHECKING:
     from support.accounts import Account
@@ -69,6 +70,11 @@ class World:
             pass
         left = [f"process {pid}: {_command_line(pid)}" for pid in self._processes()]
         left += [f"mount {target}" for target in self._mounts()]
+        # What tests that run beside this one are about to remove goes by itself.
+        with contextlib.suppress(TimeoutError):
+            wait_until(
+                lambda: not _kernel_objects() - self._before, Deadline(3, "kernel objects to go")
+            )
         left += sorted(_kernel_objects() - self._before)
         return left
 
@@ -87,7 +93,7 @@ class World:
                 mine in _read(f"{process}/environ")
                 or mine in _read(f"{process}/cmdline")
                 or _link(f"{process}/cwd").startswith(self.base)
-                or (apart and mine in _read(f"{process}/mountinfo"))
+                or (apart and mine in _root_mount(process))
             ):
                 found.append(int(name))
         return found
@@ -135,6 +141,12 @@ def _kernel_objects() -> set[str]:
     found |= {f"link {name}" for name in _names("/sys/class/net") if name.startswith("wherry")}
     found |= {f"network namespace {name}" for name in _names("/run/netns") if "wherry" in name}
     return found
+
+
+def _root_mount(process: str) -> bytes:
+    """What /proc/PID/mountinfo says of the root; others merely have the mount, by a copy."""
+    lines = _read(f"{process}/mountinfo").splitlines()
+    return b"\n".join(line for line in lines if line.split()[4] == b"/")
 
 
 def _names(directory: str) -> list[str]:

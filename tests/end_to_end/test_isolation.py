@@ -1,0 +1,123 @@
+"""What a container has of its own."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from support.settings import OFFLINE
+
+if TYPE_CHECKING:
+    from support.cli import Cli
+
+NAMESPACES = ("cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts")
+
+
+@pytest.mark.parametrize("name", NAMESPACES)
+def test_container_has_a_namespace_of_its_own(wherry: Cli, busybox_image: str, name: str) -> None:
+    if not os.path.exists(f"/proc/self/ns/{name}"):
+        pytest.skip(f"this kernel has no {name} namespaces")
+
+    result = wherry("run", OFFLINE, "--rm", busybox_image, "readlink", f"/proc/self/ns/{name}")
+
+    assert result.stdout.startswith(f"{name}:[")
+    assert result.stdout.strip() != os.readlink(f"/proc/self/ns/{name}")
+
+
+@pytest.mark.parametrize(
+    ("flag", "name"),
+    [
+        ("--pid", "pid"),
+        ("--ipc", "ipc"),
+        ("--uts", "uts"),
+        ("--network", "net"),
+        ("--cgroupns", "cgroup"),
+    ],
+)
+def test_container_shares_a_namespace_of_the_host_when_told_to(
+    wherry: Cli, busybox_image: str, flag: str, name: str
+) -> None:
+    if flag == "--ipc" and not os.path.exists("/dev/mqueue"):
+        pytest.skip("this host has no /dev/mqueue to share")
+    network = () if name == "net" else (OFFLINE,)
+    argv = (flag, "host", *network, busybox_image, "readlink", f"/proc/self/ns/{name}")
+
+    result = wherry("run", "--rm", *argv)
+
+    assert result.stdout.strip() == os.readlink(f"/proc/self/ns/{name}")
+
+
+def test_command_is_process_1_and_sees_no_others(wherry: Cli, busybox_image: str) -> None:
+    result = wherry(
+        "run", OFFLINE, "--rm", busybox_image, "sh", "-c", "echo $$; ls -d /proc/[0-9]*"
+    )
+
+    assert result.lines[0] == "1"
+    assert set(result.lines[1:]) <= {"/proc/1", "/proc/2"}
+
+
+def test_command_is_root_inside(wherry: Cli, busybox_image: str) -> None:
+    assert wherry("run", OFFLINE, "--rm", busybox_image, "id", "-u").stdout == "0\n"
+
+
+def test_hostname_is_the_short_id(wherry: Cli, busybox_image: str) -> None:
+    container = wherry("create", OFFLINE, busybox_image, "hostname").stdout.strip()
+
+    assert wherry("start", "-a", container).stdout.strip() == container[:12]
+
+
+def test_hostname_can_be_chosen(wherry: Cli, busybox_image: str) -> None:
+    script = "hostname; cat /etc/hostname"
+
+    result = wherry("run", OFFLINE, "--rm", "--hostname", "box", busybox_image, "sh", "-c", script)
+
+    assert result.lines == ["box", "box"]
+
+
+def test_without_network_there_is_only_loopback(wherry: Cli, busybox_image: str) -> None:
+    result = wherry("run", "--rm", "--network", "none", busybox_image, "ls", "/sys/class/net")
+
+    assert "lo" in result.stdout.split()
+    assert "eth0" not in result.stdout.split()
+
+
+def test_host_is_out_of_reach(wherry: Cli, busybox_image: str, host_dir: str) -> None:
+    result = wherry("run", OFFLINE, "--rm", busybox_image, "ls", host_dir, check=False)
+
+    assert result.returncode != 0
+
+
+@pytest.mark.parametrize("path", ["/proc/kcore", "/proc/keys", "/proc/timer_list"])
+def test_masked_file_is_empty(wherry: Cli, busybox_image: str, path: str) -> None:
+    script = f"[ ! -e {path} ] || wc -c <{path}"
+
+    assert wherry("run", OFFLINE, "--rm", busybox_image, "sh", "-c", script).stdout.strip() in (
+        "",
+        "0",
+    )
+
+
+def test_kernel_settings_are_read_only(wherry: Cli, busybox_image: str) -> None:
+    script = "echo 0 >/proc/sys/kernel/core_uses_pid"
+
+    assert (
+        wherry("run", OFFLINE, "--rm", busybox_image, "sh", "-c", script, check=False).returncode
+        != 0
+    )
+
+
+def test_device_files_are_the_harmless_ones(wherry: Cli, busybox_image: str) -> None:
+    script = "echo x >/dev/null && head -c 4 /dev/zero | wc -c && [ ! -e /dev/mem ] && echo done"
+
+    assert wherry("run", OFFLINE, "--rm", busybox_image, "sh", "-c", script).lines == ["4", "done"]
+
+
+def test_boot_time_can_be_shifted(wherry: Cli, busybox_image: str) -> None:
+    argv = ("--clock-offset", "boottime=864000", busybox_image, "cut", "-d.", "-f1", "/proc/uptime")
+
+    uptime = int(wherry("run", OFFLINE, "--rm", *argv).stdout)
+
+    with open("/proc/uptime") as file:
+        assert uptime - float(file.read().split()[0]) == pytest.approx(864_000, abs=60)
