@@ -112,6 +112,9 @@ class Session:
             poll.register(self.stdin, select.POLLIN)
         os.set_blocking(self.connection.fileno(), True)
         try:
+            # What came together with the greeting does not wake a poll.
+            if self.connection.pending():
+                self._handle_connection(select.POLLIN)
             while self.exit is None:
                 for descriptor, mask in poll.poll():
                     if descriptor == self._wakeup:
