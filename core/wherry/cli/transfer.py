@@ -154,16 +154,10 @@ def commit(
     """Create a new image from a container's changes"""
 
     def action(engine: Engine) -> int:
-        print(
-            engine.images.commit(
-                container,
-                repository,
-                author=author,
-                message=message,
-                changes=change,
-                pause=pause,
-            )
-        )
+        from wherry.engine.snapshot import CommitOptions
+
+        options = CommitOptions(author=author, message=message, changes=change, pause=pause)
+        print(engine.containers.commit(container, repository, options))
         return 0
 
     argv = commit.argv(

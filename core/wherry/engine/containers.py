@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from wherry.engine import Engine
     from wherry.engine.launch import ContainerKeeper
     from wherry.engine.session import Session
+    from wherry.engine.snapshot import CommitOptions
     from wherry.filters import Filters
 
 DEFAULT_STOP_TIMEOUT = 10
@@ -434,6 +435,18 @@ class Containers:
         from wherry.engine import query
 
         return query.logs(self, name, follow=follow, since=since, until=until, tail=tail)
+
+    def changes(self, name: str) -> list[tuple[int, str]]:
+        """What a container has changed: (0 modified, 1 added or 2 deleted, path)."""
+        from wherry.engine import snapshot
+
+        return snapshot.changes(self.engine, name)
+
+    def commit(self, name: str, repository: str, options: CommitOptions) -> str:
+        """Make an image of a container as it is now; its id."""
+        from wherry.engine import snapshot
+
+        return snapshot.commit(self.engine, name, repository, options)
 
     def update(self, name: str, changes: HostConfig) -> None:
         """Give a container other limits, or another restart policy."""

@@ -68,7 +68,7 @@ class Images:
                     one,
                     platform=options.platform or None,
                     progress=progress,
-                    unpack=self._unpack_arriving,
+                    unpack=self.unpack_arriving,
                     registry=registry,
                 )
 
@@ -113,7 +113,8 @@ class Images:
         """Unpack what is not unpacked yet."""
         _warn(unpack_layers(self.store, image, self._unshared))
 
-    def _unpack_arriving(self, layers: Sequence[Layer]) -> None:
+    def unpack_arriving(self, layers: Sequence[Layer]) -> None:
+        """Unpack layers whose image has no name yet."""
         _warn(unpack(layers, self._unshared))
 
     # ---- archives ----
@@ -122,7 +123,7 @@ class Images:
         """Bring the images of an archive, compressed or not; `read(size)` gives its bytes."""
         from wherry.image.archive import load
 
-        loaded = load(self.store, read, platform=platform or None, unpack=self._unpack_arriving)
+        loaded = load(self.store, read, platform=platform or None, unpack=self.unpack_arriving)
         for image in loaded:
             _event("load", image.id, image.id)
         return loaded
@@ -131,7 +132,7 @@ class Images:
         self, names: Sequence[str], write: Callable[[bytes], object], *, platform: str = ""
     ) -> None:
         """Write images as one archive, those given by name with that name."""
-        from wherry.image.archive import save
+        from wherry.image.save import save
 
         found = [(self.store.find(name, platform or None), name) for name in names]
         chosen = [(image, _named(image, name) or "") for image, name in found]
@@ -147,8 +148,8 @@ class Images:
         platform: str = "",
     ) -> str:
         """Make an image of a tar of files, compressed or not; its id."""
-        from wherry.image.archive import import_tree
         from wherry.image.changes import apply_changes
+        from wherry.image.importing import import_tree
         from wherry.image.platform import host_platform, parse_platform
         from wherry.timestamps import now
 
@@ -165,7 +166,7 @@ class Images:
             config["variant"] = wanted.variant
         reference = parse_reference(name).canonical() if name else ""
         image_id = import_tree(
-            self.store, read, config=config, unpack=self._unpack_arriving, reference=reference
+            self.store, read, config=config, unpack=self.unpack_arriving, reference=reference
         )
         _event("import", image_id, name or image_id)
         return image_id

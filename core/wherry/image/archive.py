@@ -1,48 +1,37 @@
-"""Images as one file: what `docker save` and `skopeo copy oci-archive:` write, in and out.
+"""`docker load`: images out of one file, as `docker save` and `skopeo copy oci-archive:` write.
 
     oci-layout, index.json, blobs/sha256/…        an OCI image layout, in a tar
     manifest.json, and the files that it names    docker's own format
 
-What is written is both at once, as docker does it. What is read may be compressed, and
-may come through a pipe, so that every file is put aside until the end has told what it
-is for. A name in an archive is only ever a name: no path is made of it.
+An archive may be compressed, and may come through a pipe, so that every file is put
+aside until the end has told what it is for. Blobs go into the store once the layers of
+all images have been unpacked, and so verified: a bad archive leaves nothing there.
 """
 
 from __future__ import annotations
 
 import os
-import posixpath
 
-from wherry.container.copy import remove_tree
 from wherry.errors import CorruptState, NotFound, WherryError
-from wherry.files import make_dir, storage_error
+from wherry.image.archive_files import ArchiveFiles, read_document
+from wherry.image.assembly import CONFIG, GZIP_LAYER, LAYER, ZSTD_LAYER, give_name, manifest_of
 from wherry.image.decompress import GZIP, ZSTD, decompressed
-from wherry.image.layers import StoredLayer
 from wherry.image.reference import parse_reference
-from wherry.image.store import CONTAINERD_NAME, INDEXES, NAME
-from wherry.image.tar import FILE, HARD_LINK, SYMLINK, Member, TarReader, TarWriter
-from wherry.lean import dump_json, load_json, sha256
+from wherry.image.store import CONTAINERD_NAME, NAME
 from wherry.values import value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
-    from types import TracebackType
+    from collections.abc import Callable, Sequence
     from typing import Any
 
-    from wherry.image.layers import Layer
-    from wherry.image.store import Image, ImageStore
+    from wherry.image.layers import Layer, Source
+    from wherry.image.platform import Platform
+    from wherry.image.store import ImageStore
     from wherry.oci.image_spec import Descriptor
 
-MANIFEST = "application/vnd.oci.image.manifest.v1+json"
-CONFIG = "application/vnd.oci.image.config.v1+json"
-LAYER = "application/vnd.oci.image.layer.v1.tar"
-
-_BLOBS = "blobs/sha256/"
-_LARGEST_DOCUMENT = 16 << 20
-
-
-# ---- reading ----
+BLOBS = "blobs/sha256/"
+_DEEPEST_INDEX = 4
 
 
 @value
@@ -66,215 +55,227 @@ def load(
 ) -> list[Loaded]:
     """Bring the images of an archive into the store, unpacked and named.
 
-    Raises CorruptState for what is no archive of images; nothing is named then.
+    Raises CorruptState for what is no archive of images, NotFound where it has none for
+    `platform`; nothing of it is kept then.
     """
-    with store.held(), _Files(store) as files:
-        files.take(_reader(read))
-        found = _from_layout(store, files, platform) or _from_docker(store, files)
+    with store.held(), ArchiveFiles(store) as files:
+        files.take(decompressing(read))
+        blobs = _Blobs(store, files)
+        if "index.json" in files and "oci-layout" in files:
+            found = _Layout(files, blobs, platform).images()
+        elif "manifest.json" in files:
+            found = [_docker_image(files, blobs, entry) for entry in _docker_entries(files)]
+        else:
+            found = []
         if not found:
-            raise CorruptState(
-                "the archive holds no image",
-                hint="`wherry import` makes an image of the files of a plain tar",
-            )
+            raise CorruptState("the archive holds no image", hint=_hint(files))
         for image in found:
             unpack(image.layers)
+        blobs.adopt()
         for image in found:
-            for reference in image.references:
-                store.tag(reference, image.descriptor)
-            if not image.references:
-                store.keep(image.descriptor)
+            for reference in image.references or ("",):
+                give_name(store, reference, image.descriptor)
         return found
 
 
-def _reader(read: Callable[[int], bytes]) -> Callable[[int], bytes]:
+def decompressing(read: Callable[[int], bytes]) -> Callable[[int], bytes]:
     """The decompressed bytes of `read`, in its own manner."""
     pieces = decompressed(read)
     return lambda size: next(pieces, b"")  # noqa: ARG005 - the reader takes what it gets
 
 
-class _Files:
-    """The files of an archive, put aside below the store; gone at the end."""
+def _hint(files: ArchiveFiles) -> str:
+    if "repositories" in files:
+        return "it was written by a docker before 1.10: load and save it with a later one first"
+    return "`wherry import` makes an image of the files of a plain tar"
 
-    def __init__(self, store: ImageStore) -> None:
-        self._directory = make_dir(f"{store.root}/partial/load.{os.getpid()}")
+
+class _Blobs:
+    """The blobs of an archive by digest, and those of the store where it has not got them."""
+
+    def __init__(self, store: ImageStore, files: ArchiveFiles) -> None:
+        self._store = store
+        self._files = files
         self._paths: dict[str, str] = {}
-        self._digests: dict[str, str] = {}
-        self._links: dict[str, str] = {}
+        self._made = 0
+        # What leads somewhere, and so is to be kept.
+        self._wanted: list[str] = []
 
-    def __enter__(self) -> _Files:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        remove_tree(self._directory)
-
-    def take(self, read: Callable[[int], bytes]) -> None:
-        """Put aside every file of a tar stream."""
-        archive = TarReader(read)
-        for member in archive:
-            name = posixpath.normpath(member.name.lstrip("/"))
-            if member.type == FILE:
-                self._write(name, archive.pieces())
-            elif member.type == SYMLINK:
-                target = posixpath.join(posixpath.dirname(name), member.linkname)
-                self._links[name] = posixpath.normpath(target)
-            elif member.type == HARD_LINK:
-                self._links[name] = posixpath.normpath(member.linkname.lstrip("/"))
-
-    def take_layer(self, pieces: Iterable[bytes], store: ImageStore) -> tuple[str, int]:
-        """Make a blob of everything in `pieces`; its digest and size."""
-        self._write("layer", pieces)
-        size = self.size("layer")
-        return self.keep("layer", store), size
-
-    def _write(self, name: str, pieces: Iterable[bytes]) -> None:
-        path = f"{self._directory}/{len(self._paths)}"
-        digest = sha256()
-        try:
-            with open(path, "wb", buffering=0) as file:
-                for piece in pieces:
-                    digest.update(piece)
-                    view = memoryview(piece)
-                    while view:
-                        view = view[file.write(view) :]
-        except OSError as error:
-            raise storage_error(error, "store the archive's files") from error
-        self._paths[name] = path
-        self._digests[name] = f"sha256:{digest.hexdigest()}"
-
-    def _resolve(self, name: str) -> str:
-        for _ in range(8):
-            if name not in self._links:
-                return name
-            name = self._links[name]
-        raise CorruptState(f"the archive's link {name} leads nowhere")
-
-    def __contains__(self, name: str) -> bool:
-        return self._resolve(name) in self._paths
-
-    def names(self) -> list[str]:
-        return list(self._paths)
-
-    def document(self, name: str) -> Any:
-        """A JSON file. Raises CorruptState."""
-        path = self._path(name)
-        if os.stat(path).st_size > _LARGEST_DOCUMENT:
-            raise CorruptState(f"the archive's {name} is too large for what it should be")
-        with open(path, "rb") as file:
-            try:
-                return load_json(file.read())
-            except ValueError as error:
-                raise CorruptState(f"the archive's {name} is damaged: {error}") from error
-
-    def head(self, name: str) -> bytes:
-        """The first bytes of a file."""
-        with open(self._path(name), "rb") as file:
-            return file.read(8)
-
-    def size(self, name: str) -> int:
-        return os.stat(self._path(name)).st_size
-
-    def digest(self, name: str) -> str:
-        """The digest of a file's bytes."""
-        self._path(name)
-        return self._digests[self._resolve(name)]
-
-    def keep(self, name: str, store: ImageStore) -> str:
-        """Make a file a blob of the store; its digest."""
-        digest = self.digest(name)
-        if not store.has_blob(digest):
-            store.adopt(self._path(name), digest)
-            self._paths[self._resolve(name)] = store.blob_path(digest)
+    def add(self, name: str) -> str:
+        """Take a file of the archive for a blob; its digest."""
+        digest = self._files.digest(name)
+        self._paths[digest] = self._files.file(name)
         return digest
 
-    def _path(self, name: str) -> str:
-        found = self._paths.get(self._resolve(name))
-        if found is None:
-            raise CorruptState(f"the archive has no {name}, which it tells of")
-        return found
+    def make(self, content: bytes) -> str:
+        """A blob that the archive has not got as a file; its digest."""
+        name = f"{BLOBS}{self._made}"
+        self._made += 1
+        self._files.write(name, [content])
+        return self.want(self.add(name))
+
+    def __contains__(self, digest: str) -> bool:
+        return digest in self._paths or self._store.has_blob(digest)
+
+    def want(self, digest: str) -> str:
+        """Keep a blob. Raises CorruptState where it is not there."""
+        self.path(digest)
+        self._wanted.append(digest)
+        return digest
+
+    def path(self, digest: str) -> str:
+        """Where a blob lies. Raises CorruptState where it is not there."""
+        if digest in self._paths:
+            return self._paths[digest]
+        if not self._store.has_blob(digest):
+            raise CorruptState(f"the archive has no blob {digest}, which it tells of")
+        return self._store.blob_path(digest)
+
+    def size(self, digest: str) -> int:
+        return os.stat(self.path(digest)).st_size
+
+    def document(self, digest: str) -> dict[str, Any]:
+        document = read_document(self.path(digest), f"blob {digest}")
+        if not isinstance(document, dict):
+            raise CorruptState(f"blob {digest} is no document of an image")
+        return document
+
+    def adopt(self) -> None:
+        """Put what is wanted into the store: what leads to others comes after them."""
+        for digest in reversed(dict.fromkeys(self._wanted)):
+            if not self._store.has_blob(digest):
+                self._store.adopt(self._paths[digest], digest)
 
 
-def import_tree(
-    store: ImageStore,
-    read: Callable[[int], bytes],
-    *,
-    config: dict[str, Any],
-    unpack: Callable[[Sequence[Layer]], None],
-    reference: str = "",
-) -> str:
-    """Make an image whose one layer is a tar of files, compressed or not; its id.
+class _BlobLayer:
+    """A layer whose blob is in a file."""
 
-    `config` is the image's config document, without its layers.
-    """
-    with store.held(), _Files(store) as files:
-        diff_id, size = files.take_layer(decompressed(read), store)
-        layer: Descriptor = {"mediaType": LAYER, "digest": diff_id, "size": size}
-        unpack([StoredLayer(store, layer, diff_id)])
-        document = {**config, "rootfs": {"type": "layers", "diff_ids": [diff_id]}}
-        content = dump_json(document).encode()
-        image_id = store.put_blob(content)
-        manifest = {
-            "schemaVersion": 2,
-            "mediaType": MANIFEST,
-            "config": {"mediaType": CONFIG, "digest": image_id, "size": len(content)},
-            "layers": [layer],
-        }
-        content = dump_json(manifest).encode()
-        descriptor: Descriptor = {
-            "mediaType": MANIFEST,
-            "digest": store.put_blob(content),
-            "size": len(content),
-        }
-        if reference:
-            store.tag(reference, descriptor)
-        else:
-            store.keep(descriptor)
-        return image_id
+    def __init__(self, descriptor: Descriptor, diff_id: str, path: str) -> None:
+        self.descriptor = descriptor
+        self.diff_id = diff_id
+        self._path = path
+
+    def open(self) -> Source:
+        return open(self._path, "rb", buffering=0)
 
 
 # ---- an OCI image layout ----
 
 
-def _from_layout(store: ImageStore, files: _Files, platform: str | None) -> list[Loaded]:
-    """The images that index.json tells of, where it does."""
-    if "index.json" not in files or "oci-layout" not in files:
-        return []
-    for name in files.names():
-        if name.startswith(_BLOBS):
-            claimed = f"sha256:{name.removeprefix(_BLOBS)}"
-            if files.digest(name) != claimed:
-                raise CorruptState(
-                    f"digest mismatch: blob {claimed} has digest {files.digest(name)}"
-                )
-            files.keep(name, store)
-    names: dict[str, tuple[Descriptor, list[str]]] = {}
-    for entry in _list(files.document("index.json"), "manifests", "index.json"):
-        descriptor: Any = {key: entry[key] for key in ("mediaType", "digest", "size")}
-        _, references = names.setdefault(entry["digest"], (descriptor, []))
-        if reference := _name_of(entry):
-            references.append(reference)
-    found = []
-    for descriptor, references in names.values():
-        manifest = _whole_manifest(store, descriptor, platform)
-        config = manifest["config"]["digest"]
-        found.append(
-            Loaded(
-                references=tuple(references),
-                descriptor=descriptor,
-                layers=_stored_layers(store, manifest),
-                id=config,
-            )
+class _Layout:
+    """The images that an archive's index.json tells of."""
+
+    def __init__(self, files: ArchiveFiles, blobs: _Blobs, platform: str | None) -> None:
+        self._files = files
+        self._blobs = blobs
+        self._platform = platform
+        self._docker_names: dict[str, list[str]] = {}
+        for name in files.names():
+            if name.startswith(BLOBS):
+                digest = blobs.add(name)
+                if digest != f"sha256:{name.removeprefix(BLOBS)}":
+                    raise CorruptState(f"digest mismatch: the archive's {name} has digest {digest}")
+
+    def images(self) -> list[Loaded]:
+        entries = _descriptors(self._files.document("index.json"), "manifests", "index.json")
+        names: dict[str, list[str]] = {}
+        first: dict[str, dict[str, Any]] = {}
+        for entry in entries:
+            first.setdefault(entry["digest"], entry)
+            named = names.setdefault(entry["digest"], [])
+            if reference := _name_of(entry):
+                named.append(reference)
+        return [self._image(entry, names[digest]) for digest, entry in first.items()]
+
+    def _image(self, entry: dict[str, Any], references: list[str]) -> Loaded:
+        manifest = self._manifest(entry)
+        image_id = manifest["config"]["digest"]
+        return Loaded(
+            references=tuple(references or self._names_by_docker(image_id)),
+            descriptor={
+                "mediaType": str(entry.get("mediaType") or manifest.get("mediaType")),
+                "digest": entry["digest"],
+                "size": self._blobs.size(entry["digest"]),
+            },
+            layers=_layers(self._blobs, manifest),
+            id=image_id,
         )
-    return found
+
+    def _names_by_docker(self, image_id: str) -> list[str]:
+        """The names that manifest.json has for an image to which index.json gives none."""
+        if "manifest.json" not in self._files:
+            return []
+        return [
+            reference
+            for entry in _docker_entries(self._files)
+            if entry.config in self._files and self._files.digest(entry.config) == image_id
+            for reference in entry.references
+        ]
+
+    def _manifest(self, entry: dict[str, Any], depth: int = 0) -> dict[str, Any]:
+        """The manifest of the wanted platform; what else an index leads to is kept with it."""
+        digest = self._want(entry)
+        document = self._blobs.document(digest)
+        if "manifests" not in document:
+            for each in _parts(document, digest):
+                self._want(each)
+            return document
+        if depth > _DEEPEST_INDEX:
+            raise CorruptState(f"the archive's index {digest} leads to indexes without end")
+        found = [
+            (each, self._manifest(each, depth + 1))
+            for each in _descriptors(document, "manifests", digest)
+            if self._is_whole(each["digest"])
+        ]
+        return self._choose(found, digest)
+
+    def _is_whole(self, digest: str) -> bool:
+        """Whether what an index leads to is there: not every platform need be."""
+        if digest not in self._blobs:
+            return False
+        document = self._blobs.document(digest)
+        if "manifests" in document:
+            return True
+        return all(each["digest"] in self._blobs for each in _parts(document, digest))
+
+    def _choose(
+        self, found: list[tuple[dict[str, Any], dict[str, Any]]], digest: str
+    ) -> dict[str, Any]:
+        from wherry.image.platform import choose_manifest, host_platform, parse_platform
+
+        images = [each for each, _ in found if not _is_attestation(each)]
+        if not images:
+            raise CorruptState(f"the archive has no image of its index {digest}")
+        manifests = {each["digest"]: manifest for each, manifest in found}
+        wanted: Platform = parse_platform(self._platform) if self._platform else host_platform()
+        try:
+            return manifests[choose_manifest(images, wanted)["digest"]]
+        except NotFound:
+            if self._platform:
+                raise
+            # Made for elsewhere, it can still be kept, tagged and pushed.
+            return manifests[images[0]["digest"]]
+
+    def _want(self, descriptor: dict[str, Any]) -> str:
+        digest = self._blobs.want(descriptor["digest"])
+        size = self._blobs.size(digest)
+        if descriptor.get("size") != size:
+            raise CorruptState(
+                f"blob {digest} has {size} bytes, but the archive says {descriptor.get('size')}"
+            )
+        return digest
+
+
+def _is_attestation(entry: dict[str, Any]) -> bool:
+    platform = entry.get("platform")
+    return isinstance(platform, dict) and platform.get("architecture") == "unknown"
 
 
 def _name_of(entry: dict[str, Any]) -> str:
     """The full name in a descriptor's annotations; "" for a bare tag, which names nothing."""
-    annotations = entry.get("annotations") or {}
+    annotations = entry.get("annotations")
+    if not isinstance(annotations, dict):
+        return ""
     for key in (CONTAINERD_NAME, NAME):
         text = str(annotations.get(key) or "")
         if "/" in text or (key == NAME and ":" in text):
@@ -285,64 +286,36 @@ def _name_of(entry: dict[str, Any]) -> str:
     return ""
 
 
-def _whole_manifest(
-    store: ImageStore, descriptor: Descriptor, platform: str | None
-) -> dict[str, Any]:
-    """The manifest of the wanted platform, all of whose blobs are there."""
-    digest = descriptor["digest"]
-    if not store.has_blob(digest):
-        raise CorruptState(f"the archive has no blob {digest}, which it tells of")
-    document = _document(store, digest)
-    if descriptor.get("mediaType") in INDEXES or "manifests" in document:
-        from wherry.image.platform import choose_manifest, host_platform, parse_platform
-
-        present = [
-            entry
-            for entry in _list(document, "manifests", digest)
-            if store.has_blob(entry["digest"])
-        ]
-        if not present:
-            raise CorruptState(f"the archive has no manifest of its index {digest}")
-        wanted = parse_platform(platform) if platform else host_platform()
-        try:
-            chosen = choose_manifest(present, wanted)
-        except NotFound:
-            if platform:
-                raise
-            chosen = present[0]
-        return _whole_manifest(store, {**chosen}, platform)  # type: ignore[typeddict-item]
-    for each in (document["config"], *_list(document, "layers", digest)):
-        if not store.has_blob(each["digest"]):
-            raise CorruptState(f"the archive has no blob {each['digest']}, which it tells of")
-    return document
-
-
-def _document(store: ImageStore, digest: str) -> dict[str, Any]:
-    try:
-        document = load_json(store.read_blob(digest))
-    except ValueError as error:
-        raise CorruptState(f"blob {digest} is no JSON: {error}") from error
-    if not isinstance(document, dict):
-        raise CorruptState(f"blob {digest} is no manifest")
-    return document
-
-
-def _list(document: Any, key: str, where: str) -> list[dict[str, Any]]:
+def _descriptors(document: Any, key: str, where: str) -> list[dict[str, Any]]:
     found = document.get(key) if isinstance(document, dict) else None
-    if not isinstance(found, list) or not all(
-        isinstance(each, dict) and isinstance(each.get("digest"), str) for each in found
-    ):
+    if not isinstance(found, list) or not all(map(_is_descriptor, found)):
         raise CorruptState(f"{where} of the archive has no proper {key}")
     return found
 
 
-def _stored_layers(store: ImageStore, manifest: dict[str, Any]) -> list[StoredLayer]:
-    config = _document(store, manifest["config"]["digest"])
-    diff_ids = (config.get("rootfs") or {}).get("diff_ids") or []
+def _is_descriptor(document: Any) -> bool:
+    return isinstance(document, dict) and isinstance(document.get("digest"), str)
+
+
+def _parts(manifest: dict[str, Any], digest: str) -> list[dict[str, Any]]:
+    """A manifest's config and layers."""
+    config = manifest.get("config")
+    if not isinstance(config, dict) or not _is_descriptor(config):
+        raise CorruptState(f"{digest} of the archive is no manifest of an image")
+    return [config, *_descriptors(manifest, "layers", digest)]
+
+
+def _layers(blobs: _Blobs, manifest: dict[str, Any]) -> list[_BlobLayer]:
+    """The layers of an image, whose config must tell of as many."""
+    config = blobs.document(manifest["config"]["digest"])
+    rootfs = config.get("rootfs")
+    diff_ids = rootfs.get("diff_ids") if isinstance(rootfs, dict) else None
+    if not isinstance(diff_ids, list) or not all(isinstance(each, str) for each in diff_ids):
+        raise CorruptState(f"{manifest['config']['digest']} of the archive is no image's config")
     if len(diff_ids) != len(manifest["layers"]):
         raise CorruptState("an image of the archive has another number of layers than it says")
     return [
-        StoredLayer(store, descriptor, diff_id)
+        _BlobLayer(descriptor, diff_id, blobs.path(descriptor["digest"]))
         for descriptor, diff_id in zip(manifest["layers"], diff_ids, strict=True)
     ]
 
@@ -350,154 +323,65 @@ def _stored_layers(store: ImageStore, manifest: dict[str, Any]) -> list[StoredLa
 # ---- docker's format ----
 
 
-def _from_docker(store: ImageStore, files: _Files) -> list[Loaded]:
-    """The images that manifest.json tells of, where it does."""
-    if "manifest.json" not in files:
-        return []
+@value
+class _DockerEntry:
+    """One image of manifest.json: the names of its files."""
+
+    config: str
+    layers: list[str]
+    references: list[str]
+
+
+def _docker_entries(files: ArchiveFiles) -> list[_DockerEntry]:
     entries = files.document("manifest.json")
     if not isinstance(entries, list):
         raise CorruptState("the archive's manifest.json is no list")
-    return [_docker_image(store, files, entry) for entry in entries]
+    return [_docker_entry(entry) for entry in entries]
 
 
-def _docker_image(store: ImageStore, files: _Files, entry: Any) -> Loaded:
-    try:
-        config, names, tags = entry["Config"], entry["Layers"], entry.get("RepoTags") or ()
-    except (KeyError, TypeError, AttributeError):
-        raise CorruptState("an entry of the archive's manifest.json is damaged") from None
+def _docker_entry(entry: Any) -> _DockerEntry:
+    if isinstance(entry, dict):
+        config, layers, tags = entry.get("Config"), entry.get("Layers"), entry.get("RepoTags") or []
+        if (
+            isinstance(config, str)
+            and isinstance(layers, list)
+            and isinstance(tags, list)
+            and all(isinstance(each, str) for each in (*layers, *tags))
+        ):
+            return _DockerEntry(
+                config=config,
+                layers=layers,
+                references=[parse_reference(tag).canonical() for tag in tags],
+            )
+    raise CorruptState("an entry of the archive's manifest.json is damaged")
+
+
+def _docker_image(files: ArchiveFiles, blobs: _Blobs, entry: _DockerEntry) -> Loaded:
     layers: list[Descriptor] = []
-    for name in names:
-        head = files.head(name)
-        suffix = "+gzip" if head.startswith(GZIP) else "+zstd" if head.startswith(ZSTD) else ""
+    for name in entry.layers:
+        digest = blobs.add(name)
         layers.append(
             {
-                "mediaType": LAYER + suffix,
-                "size": files.size(name),
-                "digest": files.keep(name, store),
+                "mediaType": _layer_type(files.file(name)),
+                "digest": digest,
+                "size": blobs.size(digest),
             }
         )
-    size = files.size(config)
-    config_digest = files.keep(config, store)
-    manifest = {
-        "schemaVersion": 2,
-        "mediaType": MANIFEST,
-        "config": {"mediaType": CONFIG, "digest": config_digest, "size": size},
-        "layers": layers,
-    }
-    stored = _stored_layers(store, manifest)
-    content = dump_json(manifest).encode()
+    image_id = blobs.add(entry.config)
+    config: Descriptor = {
+        "mediaType": CONFIG, "digest": image_id, "size": blobs.size(image_id)
+    }  # fmt: skip
+    content, descriptor = manifest_of(config, layers)
+    stored = _layers(blobs, {"config": config, "layers": layers})
+    blobs.make(content)
+    for part in (config, *layers):
+        blobs.want(part["digest"])
     return Loaded(
-        references=tuple(parse_reference(tag).canonical() for tag in tags),
-        descriptor={
-            "mediaType": MANIFEST,
-            "digest": store.put_blob(content),
-            "size": len(content),
-        },
-        layers=stored,
-        id=config_digest,
+        references=tuple(entry.references), descriptor=descriptor, layers=stored, id=image_id
     )
 
 
-# ---- writing ----
-
-
-def save(
-    store: ImageStore,
-    images: Sequence[tuple[Image, str]],
-    write: Callable[[bytes], object],
-    *,
-    platform: str | None = None,
-) -> None:
-    """Write images, each with the name it is to have ("" for none), as one archive.
-
-    The same images make the same bytes.
-    """
-    archive = TarWriter(write)
-    blobs: dict[str, int] = {}
-    index: list[dict[str, Any]] = []
-    docker: dict[str, dict[str, Any]] = {}
-    for image, reference in images:
-        descriptor = _described(store, image, platform, blobs)
-        annotations = {CONTAINERD_NAME: reference, NAME: reference} if reference else {}
-        index.append({**descriptor, **({"annotations": annotations} if annotations else {})})
-        entry = docker.setdefault(
-            image.id,
-            {
-                "Config": _blob_name(image.id),
-                "RepoTags": [],
-                "Layers": [_blob_name(each["digest"]) for each in image.manifest["layers"]],
-            },
-        )
-        if reference:
-            entry["RepoTags"].append(parse_reference(reference).familiar())
-    archive.add(Member("blobs", "5", mode=0o755))
-    archive.add(Member("blobs/sha256", "5", mode=0o755))
-    for digest, size in sorted(blobs.items()):
-        archive.add(Member(_blob_name(digest), size=size), _pieces(store.blob_path(digest)))
-    documents = {
-        "index.json": {
-            "schemaVersion": 2,
-            "mediaType": "application/vnd.oci.image.index.v1+json",
-            "manifests": index,
-        },
-        "manifest.json": list(docker.values()),
-        "oci-layout": {"imageLayoutVersion": "1.0.0"},
-    }
-    for name, document in documents.items():
-        content = dump_json(document).encode()
-        archive.add(Member(name, size=len(content)), [content])
-    archive.close()
-
-
-def _described(
-    store: ImageStore, image: Image, platform: str | None, blobs: dict[str, int]
-) -> dict[str, Any]:
-    """What is saved of an image: all of its index if all is here, else one manifest."""
-    whole: dict[str, int] = {}
-    if not platform and _gather(store, image.descriptor["digest"], whole):
-        blobs.update(whole)
-        return dict(image.descriptor)
-    content = _manifest_of(store, image)
-    if not _gather(store, content["digest"], whole):
-        raise CorruptState(f"image {image.id} is not whole", hint="pull it again")
-    blobs.update(whole)
-    return content
-
-
-def _manifest_of(store: ImageStore, image: Image) -> dict[str, Any]:
-    """The descriptor of the manifest that was chosen for an image's platform."""
-    digest = image.descriptor["digest"]
-    document = _document(store, digest)
-    for entry in document.get("manifests") or ():
-        if store.has_blob(entry["digest"]):
-            inner = _document(store, entry["digest"])
-            if (inner.get("config") or {}).get("digest") == image.id:
-                return {key: entry[key] for key in ("mediaType", "digest", "size")}
-    return dict(image.descriptor)
-
-
-def _gather(store: ImageStore, digest: str, blobs: dict[str, int]) -> bool:
-    """Add what `digest` leads to; False where some of it is not in the store."""
-    if digest in blobs:
-        return True
-    if not store.has_blob(digest):
-        return False
-    document = _document(store, digest)
-    blobs[digest] = os.stat(store.blob_path(digest)).st_size
-    if "manifests" in document:
-        return all(_gather(store, each["digest"], blobs) for each in document["manifests"])
-    for each in (document["config"], *document["layers"]):
-        if not store.has_blob(each["digest"]):
-            return False
-        blobs[each["digest"]] = os.stat(store.blob_path(each["digest"])).st_size
-    return True
-
-
-def _blob_name(digest: str) -> str:
-    return _BLOBS + digest.removeprefix("sha256:")
-
-
-def _pieces(path: str) -> Iterator[bytes]:
-    with open(path, "rb", buffering=0) as file:
-        while piece := file.read(1 << 20):
-            yield piece
+def _layer_type(path: str) -> str:
+    with open(path, "rb") as file:
+        head = file.read(8)
+    return GZIP_LAYER if head.startswith(GZIP) else ZSTD_LAYER if head.startswith(ZSTD) else LAYER

@@ -124,7 +124,7 @@ def test_an_image_saved_by_its_id_has_no_name(images: Images) -> None:
 @pytest.mark.parametrize(
     ("content", "told"),
     [
-        (b"", "tar stream"),
+        (b"", "the archive holds no image"),
         (b"junk" * 1000, "tar"),
         (docker_archive()[:3000], "ends in the middle"),
         (gzip.compress(docker_archive())[:-20], ""),

@@ -1,0 +1,223 @@
+"""A container's changes become a layer, as image-spec's "Layer Filesystem Changeset" has it.
+
+The same changes make the same bytes: names are sorted, and nothing is written but what
+the files are. Times keep their nanoseconds, so that what `make` has built is still built.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+import zlib
+from hashlib import sha256
+
+from wherry.files import storage_error
+from wherry.image import tar
+from wherry.image.assembly import GZIP_LAYER
+from wherry.image.difference import DELETED
+from wherry.image.tar import Member, TarWriter
+from wherry.values import value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from typing import Any
+
+    from wherry.image.difference import Change
+    from wherry.oci.image_spec import Descriptor
+
+assert sys.platform == "linux"  # containers are read where they run
+
+_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_PIECE = 1 << 20
+_WHITEOUT = ".wh."
+_OPAQUE = ".wh..wh..opq"
+_OVERLAY = "user.overlay."
+_CAPABILITY = "security.capability"
+# The next levels take half as long again for two or three percent.
+_LEVEL = 3
+
+
+@value
+class PackedLayer:
+    """A layer in a file."""
+
+    descriptor: Descriptor
+    diff_id: str
+    # How many files, directories and removals it has.
+    count: int
+    warnings: list[str]
+
+    def to_json(self) -> dict[str, Any]:
+        return dict(vars(self))
+
+
+def pack_layer(changes: Iterable[Change], path: str) -> PackedLayer:
+    """Write changes, walked `as_layer`, to a new file as a compressed layer."""
+    try:
+        with _Layer(path) as layer:
+            packer = _Packer(layer.write)
+            packer.pack(changes)
+            return layer.finish(packer)
+    except OSError as error:
+        raise storage_error(error, "write the layer") from error
+
+
+class _Layer:
+    """A gzip file, and the digests of what it is and of what it holds."""
+
+    def __init__(self, path: str) -> None:
+        self._file = open(path, "wb", buffering=0)  # noqa: SIM115 - closed by __exit__
+        self._deflate = zlib.compressobj(_LEVEL, zlib.DEFLATED, 31)
+        self._inner = sha256()
+        self._outer = sha256()
+        self._size = 0
+        self._waiting: list[bytes] = []
+        self._waiting_size = 0
+
+    def __enter__(self) -> _Layer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def write(self, data: bytes) -> None:
+        # Headers are small, and a call for each would cost more than its work.
+        self._waiting.append(data)
+        self._waiting_size += len(data)
+        if self._waiting_size >= _PIECE:
+            self._flush()
+
+    def _flush(self) -> None:
+        data = b"".join(self._waiting)
+        self._waiting, self._waiting_size = [], 0
+        self._inner.update(data)
+        self._put(self._deflate.compress(data))
+
+    def _put(self, data: bytes) -> None:
+        self._outer.update(data)
+        self._size += len(data)
+        view = memoryview(data)
+        while view:
+            view = view[self._file.write(view) :]
+
+    def finish(self, packer: _Packer) -> PackedLayer:
+        self._flush()
+        self._put(self._deflate.flush())
+        return PackedLayer(
+            descriptor={
+                "mediaType": GZIP_LAYER,
+                "digest": f"sha256:{self._outer.hexdigest()}",
+                "size": self._size,
+            },
+            diff_id=f"sha256:{self._inner.hexdigest()}",
+            count=packer.count,
+            warnings=packer.warnings,
+        )
+
+
+class _Packer:
+    """Changes as the members of a tar stream."""
+
+    def __init__(self, write: Callable[[bytes], object]) -> None:
+        self.count = 0
+        self.warnings: list[str] = []
+        self._archive = TarWriter(write)
+        self._linked: dict[tuple[int, int], str] = {}
+
+    def pack(self, changes: Iterable[Change]) -> None:
+        for change in changes:
+            if change.path.rpartition("/")[2].startswith(_WHITEOUT):
+                self.warnings.append(f"/{change.path} is left out: a layer has no such names")
+                continue
+            self.count += 1
+            self._add(change)
+        self._archive.close()
+
+    def _add(self, change: Change) -> None:
+        found = change.found
+        if change.kind == DELETED or found is None:
+            self._mark(change.path, _WHITEOUT + change.name)
+        elif stat.S_ISDIR(found.st_mode):
+            self._directory(change, found)
+        elif stat.S_ISREG(found.st_mode):
+            self._file(change, found)
+        else:
+            self._special(change, found)
+
+    def _mark(self, path: str, name: str) -> None:
+        directory, slash, _ = path.rpartition("/")
+        self._archive.add(Member(directory + slash + name, mode=0))
+
+    def _directory(self, change: Change, found: os.stat_result) -> None:
+        member = _describe(change.path or ".", tar.DIRECTORY, found)
+        member.xattrs = _attributes(change.parent)
+        self._archive.add(member)
+        if change.opaque:
+            self._mark(f"{change.path}/", _OPAQUE)
+
+    def _file(self, change: Change, found: os.stat_result) -> None:
+        key = (found.st_dev, found.st_ino)
+        first = self._linked.get(key)
+        if first is not None:
+            member = _describe(change.path, tar.HARD_LINK, found)
+            member.linkname = first
+            self._archive.add(member)
+            return
+        descriptor = os.open(change.name, _FILE, dir_fd=change.parent)
+        try:
+            found = os.fstat(descriptor)
+            if not stat.S_ISREG(found.st_mode):
+                return  # it is something else by now
+            member = _describe(change.path, tar.FILE, found)
+            member.size = found.st_size
+            member.xattrs = _attributes(descriptor)
+            self._archive.add(member, _content(descriptor, found.st_size))
+        finally:
+            os.close(descriptor)
+        if found.st_nlink > 1:
+            self._linked[key] = change.path
+
+    def _special(self, change: Change, found: os.stat_result) -> None:
+        if stat.S_ISLNK(found.st_mode):
+            member = _describe(change.path, tar.SYMLINK, found)
+            member.linkname = os.readlink(change.name, dir_fd=change.parent)
+        elif stat.S_ISFIFO(found.st_mode):
+            member = _describe(change.path, tar.FIFO, found)
+        else:
+            is_block = stat.S_ISBLK(found.st_mode)
+            member = _describe(change.path, tar.BLOCK_DEVICE if is_block else tar.CHARACTER, found)
+            member.major, member.minor = os.major(found.st_rdev), os.minor(found.st_rdev)
+        self._archive.add(member)
+
+
+def _describe(path: str, kind: str, found: os.stat_result) -> Member:
+    return Member(
+        path,
+        kind,
+        mode=stat.S_IMODE(found.st_mode),
+        uid=found.st_uid,
+        gid=found.st_gid,
+        mtime_ns=found.st_mtime_ns,
+    )
+
+
+def _content(descriptor: int, size: int) -> Iterator[bytes]:
+    """Exactly `size` bytes: what is missing of a file that becomes shorter is zeros."""
+    while size:
+        piece = os.read(descriptor, min(size, _PIECE)) or bytes(min(size, _PIECE))
+        size -= len(piece)
+        yield piece
+
+
+def _attributes(descriptor: int) -> dict[str, bytes]:
+    """What travels with a file: its user's notes and its capabilities."""
+    try:
+        return {
+            name: os.getxattr(descriptor, name)
+            for name in os.listxattr(descriptor)
+            if name == _CAPABILITY or (name.startswith("user.") and not name.startswith(_OVERLAY))
+        }
+    except OSError:
+        return {}

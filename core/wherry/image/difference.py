@@ -1,0 +1,248 @@
+"""What a container has changed: its writable layer beside the layers below it.
+
+The writable layer is an overlayfs upper directory as in the container's mount: character
+devices 0:0 are removals, `user.overlay.opaque` marks a directory that hides what is below
+it (Documentation/filesystems/overlayfs.rst). Both trees are walked by descriptors, so
+that a container that still runs can spoil the result, but lead it nowhere else.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import sys
+
+from wherry.errors import Unsupported
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+assert sys.platform == "linux"  # containers are read where they run
+
+# docker's numbers in /containers/ID/changes.
+MODIFIED, ADDED, DELETED = 0, 1, 2
+
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_OPAQUE = "user.overlay.opaque"
+_CAPABILITY = "security.capability"
+# Two descriptors are open for each level.
+_DEEPEST = 400
+# It was there a moment ago, or was another kind of file then.
+_VANISHED = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO)
+
+
+class Change:
+    """One name that is not what it is below. `parent` is open until the next one is asked for."""
+
+    __slots__ = ("found", "kind", "name", "opaque", "parent", "path")
+
+    def __init__(
+        self,
+        kind: int,
+        path: str,
+        found: os.stat_result | None,
+        parent: int,
+        name: str,
+        *,
+        opaque: bool = False,
+    ) -> None:
+        self.kind = kind
+        # Without a slash before it; "" for the root directory.
+        self.path = path
+        # None for what is deleted.
+        self.found = found
+        self.parent = parent
+        # "." where `parent` is the changed directory itself.
+        self.name = name
+        # Whether a directory hides everything below it.
+        self.opaque = opaque
+
+
+def changes(
+    upper: int, lower: int, *, unwanted: frozenset[str] = frozenset(), as_layer: bool = False
+) -> Iterator[Change]:
+    """The changes between two open directories, a directory before what it holds, by name.
+
+    A directory that is as it was comes before the first change within. `unwanted` are
+    paths that are left out as long as they are empty: where something was mounted.
+    `as_layer` tells of all that an opaque directory holds, as an archive of the layer
+    needs it, instead of comparing it with what it hides.
+    """
+    return _Walk(unwanted, as_layer).root(upper, lower)
+
+
+class _Walk:
+    def __init__(self, unwanted: frozenset[str], as_layer: bool) -> None:
+        self._unwanted = unwanted
+        self._above = frozenset(
+            path[:end] for path in unwanted for end, mark in enumerate(path) if mark == "/"
+        )
+        self._as_layer = as_layer
+        # Directories that are as they were, or that hold nothing but what is unwanted
+        # so far: told of before the next change, which is within them.
+        self._pending: list[Change] = []
+
+    def root(self, upper: int, lower: int) -> Iterator[Change]:
+        found, below = os.fstat(upper), os.fstat(lower)
+        if self._as_layer and _differ(found, below):
+            yield Change(MODIFIED, "", found, upper, ".")
+        yield from self._directory(upper, lower, "", hides=False, depth=0)
+
+    def _directory(
+        self, upper: int, lower: int, path: str, *, hides: bool, depth: int
+    ) -> Iterator[Change]:
+        """What `upper` holds, beside `lower` (-1 for nothing)."""
+        if depth > _DEEPEST:
+            raise Unsupported(
+                f"/{path[:60]}… lies deeper than {_DEEPEST} directories,"
+                " which is more than wherry can compare"
+            )
+        names = os.listdir(upper)
+        gone = set(os.listdir(lower)).difference(names) if hides and lower >= 0 else set()
+        for name in sorted((*names, *gone)):
+            below = f"{path}/{name}" if path else name
+            if name in gone:
+                if not self._as_layer:
+                    yield from self._tell(Change(DELETED, below, None, upper, name))
+                continue
+            try:
+                found = os.stat(name, dir_fd=upper, follow_symlinks=False)
+                yield from self._entry(upper, lower, name, below, found, hides, depth)
+            except OSError as error:
+                if error.errno not in _VANISHED:
+                    raise
+
+    def _entry(
+        self,
+        upper: int,
+        lower: int,
+        name: str,
+        path: str,
+        found: os.stat_result,
+        hides: bool,
+        depth: int,
+    ) -> Iterator[Change]:
+        before = _stat(name, lower)
+        if stat.S_ISCHR(found.st_mode) and found.st_rdev == 0:
+            if before is not None and not (hides and self._as_layer):
+                yield from self._tell(Change(DELETED, path, None, upper, name))
+            return
+        if stat.S_ISSOCK(found.st_mode):
+            return  # it lives no longer than the process behind it
+        if before is None and path in self._unwanted and _is_empty(name, found, upper):
+            return
+        kind = ADDED if before is None else MODIFIED
+        if stat.S_ISDIR(found.st_mode):
+            yield from self._subdirectory(upper, lower, name, path, found, before, hides, depth)
+        elif (
+            before is None
+            or (hides and self._as_layer)
+            or _differ(found, before)
+            or _capability(name, upper) != _capability(name, lower)
+        ):
+            yield from self._tell(Change(kind, path, found, upper, name))
+
+    def _subdirectory(
+        self,
+        upper: int,
+        lower: int,
+        name: str,
+        path: str,
+        found: os.stat_result,
+        before: os.stat_result | None,
+        hides: bool,
+        depth: int,
+    ) -> Iterator[Change]:
+        was_directory = before is not None and stat.S_ISDIR(before.st_mode)
+        inner = os.open(name, _DIRECTORY, dir_fd=upper)
+        below = os.open(name, _DIRECTORY, dir_fd=lower) if was_directory else -1
+        try:
+            opaque = _is_opaque(inner)
+            change = Change(
+                ADDED if before is None else MODIFIED,
+                path,
+                found,
+                inner,
+                ".",
+                opaque=opaque and was_directory and not (hides and self._as_layer),
+            )
+            is_same = before is not None and not _differ(found, before)
+            if (is_same and not (self._as_layer and (opaque or hides))) or (
+                before is None and path in self._above
+            ):
+                self._pending.append(change)
+            else:
+                yield from self._tell(change)
+            yield from self._directory(inner, below, path, hides=hides or opaque, depth=depth + 1)
+            if self._pending and self._pending[-1] is change:
+                self._pending.pop()
+        finally:
+            os.close(inner)
+            if below >= 0:
+                os.close(below)
+
+    def _tell(self, change: Change) -> Iterator[Change]:
+        pending, self._pending = self._pending, []
+        yield from pending
+        yield change
+
+
+def _stat(name: str, directory: int) -> os.stat_result | None:
+    if directory < 0:
+        return None
+    try:
+        return os.stat(name, dir_fd=directory, follow_symlinks=False)
+    except FileNotFoundError:
+        return None
+
+
+def _differ(one: os.stat_result, other: os.stat_result) -> bool:
+    """Whether two files are told apart by what stat(2) says of them, as docker does it.
+
+    A directory's size and time tell nothing: they change with what it holds.
+    """
+    if (one.st_mode, one.st_uid, one.st_gid, one.st_rdev) != (
+        other.st_mode,
+        other.st_uid,
+        other.st_gid,
+        other.st_rdev,
+    ):
+        return True
+    if stat.S_ISDIR(one.st_mode):
+        return False
+    return (one.st_size, one.st_mtime_ns) != (other.st_size, other.st_mtime_ns)
+
+
+def _capability(name: str, directory: int) -> bytes:
+    try:
+        descriptor = os.open(name, _FILE, dir_fd=directory)
+    except OSError:
+        return b""  # a link, or a device that nobody drives
+    try:
+        return os.getxattr(descriptor, _CAPABILITY)
+    except OSError:
+        return b""
+    finally:
+        os.close(descriptor)
+
+
+def _is_empty(name: str, found: os.stat_result, directory: int) -> bool:
+    if stat.S_ISREG(found.st_mode):
+        return found.st_size == 0
+    if not stat.S_ISDIR(found.st_mode):
+        return False
+    descriptor = os.open(name, _DIRECTORY, dir_fd=directory)
+    try:
+        return not os.listdir(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _is_opaque(directory: int) -> bool:
+    try:
+        return os.getxattr(directory, _OPAQUE) == b"y"
+    except OSError:
+        return False
