@@ -6,7 +6,7 @@ import errno
 import os
 import sys
 
-from wherry.errors import Conflict, CorruptState, WherryError
+from wherry.errors import AccessDenied, Conflict, CorruptState, WherryError
 from wherry.lean import dump_json, load_json
 
 TYPE_CHECKING = False
@@ -19,6 +19,8 @@ def make_dir(path: str, mode: int = 0o700) -> str:
     """Make `path` and what is missing above it, private to this user."""
     try:
         os.mkdir(path, mode)
+        if mode != 0o700:
+            os.chmod(path, mode)  # the caller's umask is not asked
     except FileExistsError:
         pass
     except FileNotFoundError:
@@ -29,6 +31,26 @@ def make_dir(path: str, mode: int = 0o700) -> str:
     return path
 
 
+def claim_directory(path: str) -> None:
+    """Make `path` a directory that only this user can enter. Raises where it is another's.
+
+    Whoever can enter may run what containers have written, setuid programs among it; whoever
+    owns it may put other files in the place of ours.
+    """
+    make_dir(path)
+    if sys.platform == "win32":
+        return
+    # A link to another place is as good as the directory if it is our own.
+    for status in (os.lstat(path), os.stat(path)):
+        if status.st_uid != os.geteuid():
+            raise AccessDenied(
+                f"{path} belongs to user {status.st_uid}, not to user {os.geteuid()}",
+                hint="WHERRY_ROOT names another place; a directory in /tmp can be removed",
+            )
+    if status.st_mode & 0o077:
+        os.chmod(path, 0o700)
+
+
 def write_atomic(path: str, content: bytes, *, mode: int = 0o600, sync: bool = False) -> None:
     """Put `content` at `path`: a reader sees the old file or the new one, never half of it.
 
@@ -36,7 +58,7 @@ def write_atomic(path: str, content: bytes, *, mode: int = 0o600, sync: bool = F
     """
     temporary = f"{path}.{os.getpid()}.tmp"
     try:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
+        descriptor = _create(temporary, mode)
         try:
             view = memoryview(content)
             while view:
@@ -49,6 +71,16 @@ def write_atomic(path: str, content: bytes, *, mode: int = 0o600, sync: bool = F
     except OSError as error:
         remove_file(temporary)
         raise storage_error(error, f"write {path}") from error
+
+
+def _create(path: str, mode: int) -> int:
+    """A descriptor of a new file, whatever another process or user has left at `path`."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+    try:
+        return os.open(path, flags, mode)
+    except FileExistsError:
+        os.unlink(path)
+        return os.open(path, flags, mode)
 
 
 def write_json(path: str, value: Any, *, mode: int = 0o600, sync: bool = False) -> None:

@@ -44,22 +44,27 @@ def run() -> str:
     if sys.platform == "linux":
         if is_root():
             return f"/run/{_APP}"
-        return os.path.join(_runtime_dir(), _APP)
+        return _runtime_dir()
     import platformdirs
 
     return platformdirs.user_runtime_dir(_APP, appauthor=False)
 
 
 def _runtime_dir() -> str:
-    """XDG_RUNTIME_DIR where it is ours; `su`, cron and CI leave none or another user's."""
+    """Ours in XDG_RUNTIME_DIR where that is ours; `su`, cron and CI leave none or another's.
+
+    Nobody else may write to the directory that ours is in, or ours could be replaced; /tmp
+    is sticky.
+    """
     uid = os.getuid()
     for candidate in (os.environ.get("XDG_RUNTIME_DIR", ""), f"/run/user/{uid}"):
         try:
-            if candidate and os.stat(candidate).st_uid == uid:
-                return candidate
+            status = os.stat(candidate) if candidate else None
         except OSError:
-            pass
-    return f"/tmp/wherry-{uid}"
+            continue
+        if status is not None and status.st_uid == uid and not status.st_mode & 0o022:
+            return os.path.join(candidate, _APP)
+    return f"/tmp/{_APP}-{uid}"
 
 
 def config() -> str:

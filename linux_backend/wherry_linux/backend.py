@@ -7,7 +7,7 @@ import os
 from wherry import paths
 from wherry.container.wire import Connection
 from wherry.errors import Unsupported, WherryError
-from wherry.files import make_dir
+from wherry.files import claim_directory, make_dir
 from wherry.lean import sockets
 from wherry_linux.processes import boot_id, is_alive, wait_gone
 
@@ -42,6 +42,8 @@ class LinuxBackend:
     def engine(self) -> Engine:
         from wherry.engine import Engine
 
+        claim_directory(paths.data())
+        claim_directory(paths.run())
         return Engine(LinuxRuntime())
 
 

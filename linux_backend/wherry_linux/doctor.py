@@ -181,7 +181,7 @@ def _subordinate_ids() -> Iterator[Finding]:
 
 
 def _overlay() -> Iterator[Finding]:
-    base = make_dir(paths.data(), 0o711)
+    base = make_dir(paths.data())
     place = tempfile.mkdtemp(prefix="doctor-", dir=base)
     for name in ("lower", "upper", "work", "root"):
         os.mkdir(f"{place}/{name}")
@@ -223,7 +223,7 @@ def _filesystem(path: str) -> str:
 
 
 def _data_directory() -> Iterator[Finding]:
-    base = make_dir(paths.data(), 0o711)
+    base = make_dir(paths.data())
     found = os.statvfs(base)
     free = found.f_bavail * found.f_frsize
     from wherry.human import human_size

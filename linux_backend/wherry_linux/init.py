@@ -156,6 +156,7 @@ def _init(launch: Launch, channel: Channel) -> None:
     # Only now has the runtime adopted this process, and run its hooks.
     channel.expect("go")
     os.setsid()
+    os.umask(0o022)
     if launch.new_keyring:
         _new_keyring(spec)
     _name_host(spec, launch.plan)

@@ -7,6 +7,7 @@ import sys
 
 from wherry import paths
 from wherry.errors import WherryError
+from wherry.files import claim_directory
 from wherry.lean import dump_json
 from wherry_linux.cgroups import available_controllers, group_path
 from wherry_linux.runtime import Runtime
@@ -36,6 +37,8 @@ class Session:
         systemd_cgroup: bool = False,
         **_: Any,
     ) -> None:
+        if not root:
+            claim_directory(paths.run())
         self.runtime = Runtime(os.path.abspath(root) if root else paths.oci_root())
         self.systemd_cgroup = systemd_cgroup
         self._log = log
