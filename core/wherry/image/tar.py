@@ -248,8 +248,6 @@ def _member(
     kind = _text(fields[7])
     if kind in ("\0", "7"):
         kind = FILE
-    if kind == FILE and name.endswith(b"/"):
-        kind = DIRECTORY  # before ustar, a directory was told by its slash
     if kind not in "0123456":
         what = "a sparse file" if kind == "S" else f"of the unknown type {kind!r}"
         raise CorruptState(f"tar member {_text(name)} is {what}, which layers do not have")
@@ -267,6 +265,8 @@ def _member(
     )
     if pax:
         _apply(member, pax)
+    if member.type == FILE and member.name.endswith("/"):
+        member.type = DIRECTORY  # before ustar, a directory was told by its slash
     member.name = member.name.rstrip("/") or "."
     if member.size < 0 or not 0 <= member.uid < _NO_ID or not 0 <= member.gid < _NO_ID:
         raise CorruptState(f"tar member {member.name} has an impossible size or owner")

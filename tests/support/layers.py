@@ -1,0 +1,68 @@
+"""Layers that are made in memory, and unpacked."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    Entry = tuple[tarfile.TarInfo, bytes]
+
+DIRECTORY, FIFO, LINK, SYMLINK = (
+    tarfile.DIRTYPE,
+    tarfile.FIFOTYPE,
+    tarfile.LNKTYPE,
+    tarfile.SYMTYPE,
+)
+
+
+def entry(
+    name: str,
+    content: bytes = b"",
+    *,
+    kind: bytes = tarfile.REGTYPE,
+    mode: int = 0o755,
+    uid: int = 0,
+    gid: int = 0,
+    mtime: float = 0,
+    linkname: str = "",
+    device: tuple[int, int] = (0, 0),
+    pax: Mapping[str, str] | None = None,
+) -> Entry:
+    """A member of a layer."""
+    member = tarfile.TarInfo(name)
+    member.type, member.mode, member.linkname = kind, mode, linkname
+    member.uid, member.gid, member.mtime = uid, gid, mtime
+    member.devmajor, member.devminor = device
+    member.size = len(content)
+    member.pax_headers = dict(pax or {})
+    return member, content
+
+
+def layer(*entries: Entry, form: int = tarfile.PAX_FORMAT) -> bytes:
+    """An uncompressed layer."""
+    output = io.BytesIO()
+    with tarfile.open(fileobj=output, mode="w", format=form, errors="surrogateescape") as archive:
+        for member, content in entries:
+            archive.addfile(member, io.BytesIO(content))
+    return output.getvalue()
+
+
+def unpack(
+    root: Path,
+    *entries: Entry,
+    form: int = tarfile.PAX_FORMAT,
+    raw: bytes | None = None,
+    read: Callable[[int], bytes] | None = None,
+) -> tuple[int, list[str]]:
+    """Unpack a layer of `entries` (or `raw`, or what `read` gives) into `root`."""
+    from wherry.image.unpack import Unpacker
+
+    unpacker = Unpacker(str(root))
+    whole = layer(*entries, form=form) if raw is None else raw
+    size = unpacker.unpack(read or io.BytesIO(whole).read)
+    return size, unpacker.warnings
