@@ -122,8 +122,6 @@ class _Trees:
         os.close(self._lower)
 
     def changes(self, *, as_layer: bool = False) -> Iterator[Change]:
-        if sys.platform != "linux":
-            raise _not_here()
         from wherry.image.difference import changes
 
         return changes(
@@ -168,8 +166,6 @@ def _undisturbed(engine: Engine, container: Container, look: Callable[[], Any]) 
 
 def _pack(engine: Engine, container: Container, path: str, pause: bool) -> dict[str, Any]:
     """Write the container's changes to `path` as a layer; see PackedLayer."""
-    if sys.platform != "linux":
-        raise _not_here()
     from wherry.image.commit import pack_layer
 
     def pack() -> dict[str, Any]:
@@ -197,10 +193,6 @@ def _pause(engine: Engine, container: Container) -> bool:
         _warn(f"container {container.name} goes on meanwhile: {error.message}")
         return False
     return True
-
-
-def _not_here() -> Unsupported:
-    return Unsupported("containers are read where they run, on Linux")
 
 
 def _warn(line: str) -> None:

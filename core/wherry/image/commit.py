@@ -12,6 +12,7 @@ import sys
 import zlib
 from hashlib import sha256
 
+from wherry.errors import Unsupported
 from wherry.files import storage_error
 from wherry.image import tar
 from wherry.image.assembly import GZIP_LAYER
@@ -27,9 +28,7 @@ if TYPE_CHECKING:
     from wherry.image.difference import Change
     from wherry.oci.image_spec import Descriptor
 
-assert sys.platform == "linux"  # containers are read where they run
-
-_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_FILE = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 _PIECE = 1 << 20
 _WHITEOUT = ".wh."
 _OPAQUE = ".wh..wh..opq"
@@ -180,6 +179,8 @@ class _Packer:
             self._linked[key] = change.path
 
     def _special(self, change: Change, found: os.stat_result) -> None:
+        if sys.platform == "win32":
+            raise Unsupported("overlayfs is on Linux only")
         if stat.S_ISLNK(found.st_mode):
             member = _describe(change.path, tar.SYMLINK, found)
             member.linkname = os.readlink(change.name, dir_fd=change.parent)
@@ -213,6 +214,8 @@ def _content(descriptor: int, size: int) -> Iterator[bytes]:
 
 def _attributes(descriptor: int) -> dict[str, bytes]:
     """What travels with a file: its user's notes and its capabilities."""
+    if sys.platform != "linux":
+        raise Unsupported("overlayfs is on Linux only")
     try:
         return {
             name: os.getxattr(descriptor, name)

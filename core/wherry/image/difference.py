@@ -19,13 +19,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-assert sys.platform == "linux"  # containers are read where they run
-
 # docker's numbers in /containers/ID/changes.
 MODIFIED, ADDED, DELETED = 0, 1, 2
 
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_DIRECTORY = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0)
+_FILE = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 _OPAQUE = "user.overlay.opaque"
 _CAPABILITY = "security.capability"
 # Two descriptors are open for each level.
@@ -126,7 +124,7 @@ class _Walk:
         depth: int,
     ) -> Iterator[Change]:
         before = _stat(name, lower)
-        if stat.S_ISCHR(found.st_mode) and found.st_rdev == 0:
+        if stat.S_ISCHR(found.st_mode) and _device(found) == 0:
             if before is not None and not (hides and self._as_layer):
                 yield from self._tell(Change(DELETED, path, None, upper, name))
             return
@@ -160,7 +158,7 @@ class _Walk:
         inner = os.open(name, _DIRECTORY, dir_fd=upper)
         below = os.open(name, _DIRECTORY, dir_fd=lower) if was_directory else -1
         try:
-            opaque = _is_opaque(inner)
+            opaque = _attribute(inner, _OPAQUE) == b"y"
             change = Change(
                 ADDED if before is None else MODIFIED,
                 path,
@@ -204,16 +202,23 @@ def _differ(one: os.stat_result, other: os.stat_result) -> bool:
 
     A directory's size and time tell nothing: they change with what it holds.
     """
-    if (one.st_mode, one.st_uid, one.st_gid, one.st_rdev) != (
+    if (one.st_mode, one.st_uid, one.st_gid, _device(one)) != (
         other.st_mode,
         other.st_uid,
         other.st_gid,
-        other.st_rdev,
+        _device(other),
     ):
         return True
     if stat.S_ISDIR(one.st_mode):
         return False
     return (one.st_size, one.st_mtime_ns) != (other.st_size, other.st_mtime_ns)
+
+
+def _device(found: os.stat_result) -> int:
+    """The number of the device that a file stands for; 0 for none, and for a removal."""
+    if sys.platform == "win32":
+        raise Unsupported("overlayfs is on Linux only")
+    return found.st_rdev
 
 
 def _capability(name: str, directory: int) -> bytes:
@@ -222,11 +227,18 @@ def _capability(name: str, directory: int) -> bytes:
     except OSError:
         return b""  # a link, or a device that nobody drives
     try:
-        return os.getxattr(descriptor, _CAPABILITY)
-    except OSError:
-        return b""
+        return _attribute(descriptor, _CAPABILITY)
     finally:
         os.close(descriptor)
+
+
+def _attribute(descriptor: int, name: str) -> bytes:
+    if sys.platform != "linux":
+        raise Unsupported("overlayfs is on Linux only")
+    try:
+        return os.getxattr(descriptor, name)
+    except OSError:
+        return b""
 
 
 def _is_empty(name: str, found: os.stat_result, directory: int) -> bool:
@@ -239,10 +251,3 @@ def _is_empty(name: str, found: os.stat_result, directory: int) -> bool:
         return not os.listdir(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _is_opaque(directory: int) -> bool:
-    try:
-        return os.getxattr(directory, _OPAQUE) == b"y"
-    except OSError:
-        return False
