@@ -97,12 +97,14 @@ IOPRIO_CLASS_SHIFT = 13
 # asm-generic/unistd.h: the numbers that glibc 2.31 has no wrapper for. Calls since
 # 5.1 have the same number on every architecture.
 _X86 = os.uname().machine in ("x86_64", "amd64")
+SYS_getcwd = 79 if _X86 else 17
 SYS_pivot_root = 155 if _X86 else 41
 SYS_keyctl = 250 if _X86 else 219
 SYS_ioprio_set = 251 if _X86 else 30
 SYS_sched_setattr = 314 if _X86 else 274
 SYS_seccomp = 317 if _X86 else 277
 SYS_memfd_create = 319 if _X86 else 279
+SYS_bpf = 321 if _X86 else 280
 SYS_set_mempolicy = 238 if _X86 else 237
 SYS_pidfd_send_signal = 424
 SYS_open_tree = 428

@@ -25,6 +25,7 @@ from wherry_linux.process import (
     execute,
     find_executable,
     forbid_imports,
+    prepare_to_execute,
     resolve_identity,
     set_limits,
     set_personality,
@@ -196,13 +197,14 @@ def _init(launch: Launch, channel: Channel) -> None:
         _take_streams(launch, (identity.uid, identity.gid))
     try:
         os.chdir(process["cwd"])
-    except PermissionError:
+    except OSError:
         pass  # the user may be allowed where root of a user namespace is not
+    step = prepare_to_execute(launch.preserve, channel.fileno())
     become(process, identity, linux.get("seccomp"), dump_json(launch.state))
     enter_directory(process["cwd"])
     if launch.die_with_parent:
         _die_with(channel)
-    execute(executable, process["args"], variables, launch.preserve)
+    execute(step, executable, process["args"], variables)
 
 
 def _wait_for_start(fifo: int, monitor: Channel | None) -> None:

@@ -18,9 +18,11 @@ from wherry_linux.process import (
     become,
     enter_directory,
     environment,
+    exec_error,
     execute as execute_program,
     find_executable,
     forbid_imports,
+    prepare_to_execute,
     resolve_identity,
     set_limits,
     set_personality,
@@ -95,11 +97,14 @@ def execute(
     terminal = -1
     try:
         message, _ = ours.expect("pid")
+        pid = message["pid"]
         if process.get("terminal") and console_socket is None:
             _, terminal = ours.expect("console")
-        ours.receive()  # the end of the file: the program runs
+        message, _ = ours.receive()  # the end of the file: the program runs
+        if "errno" in message:
+            raise exec_error(process["args"][0], message["errno"])
         if on_started is not None:
-            on_started(message["pid"])
+            on_started(pid)
     except BaseException:
         os.waitpid(child, 0)
         raise
@@ -192,9 +197,10 @@ def _join(
         _take_streams(stdin, stdio)
     try:
         os.chdir(process["cwd"])
-    except PermissionError:
+    except OSError:
         pass
     state = {"ociVersion": record["ociVersion"], "id": record["id"], "status": "running"}
+    step = prepare_to_execute(preserve, channel.fileno())
     become(
         process,
         identity,
@@ -202,7 +208,7 @@ def _join(
         dump_json({**state, "pid": record["pid"], "bundle": record["bundle"]}),
     )
     enter_directory(process["cwd"])
-    execute_program(executable, process["args"], variables, preserve)
+    execute_program(step, executable, process["args"], variables)
 
 
 def forward_signals(pid: int) -> None:

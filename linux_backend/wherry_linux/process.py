@@ -293,9 +293,10 @@ def prepare_to_execute(preserve: int, report: int) -> int:
     Comes before the system calls are filtered. What goes wrong will be written to `report`.
     """
     step = trampoline.make(report)
-    # The interpreter ignores these two; the program would inherit that.
-    signals.signal(signals.SIGPIPE, signals.SIG_DFL)
-    signals.signal(signals.SIGXFSZ, signals.SIG_DFL)
+    # The interpreter ignores some, and so does a monitor; the program would inherit that.
+    for number in signals.valid_signals():
+        if signals.getsignal(number) == signals.SIG_IGN:
+            signals.signal(number, signals.SIG_DFL)
     signals.pthread_sigmask(signals.SIG_SETMASK, [])
     close_range(3 + preserve, 0x7FFFFFFF, c.CLOSE_RANGE_CLOEXEC)
     for descriptor in (*range(3 + preserve), report):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 
 from wherry import paths
-from wherry.errors import Conflict, NotFound, UsageError, WherryError
+from wherry.errors import Conflict, KernelError, NotFound, UsageError, WherryError
 from wherry.files import make_dir, read_json, remove_file, write_json
 from wherry_linux import idmap
 from wherry_linux import constants as c
@@ -17,7 +17,9 @@ from wherry_linux.cgroups import Cgroup
 from wherry_linux.channel import Channel
 from wherry_linux.init import Launch, stage_one
 from wherry_linux.namespaces import Plan
+from wherry_linux.process import exec_error
 from wherry_linux.processes import is_alive, signal, start_time, wait_gone
+from wherry_linux.rootfs import root_mount
 from wherry_linux.syscalls import prctl
 
 TYPE_CHECKING = False
@@ -32,15 +34,18 @@ OCI_VERSION = "1.2.0"
 class Created:
     """A container whose first process waits for `start`."""
 
-    def __init__(self, pid: int, channel: Channel, terminal: int) -> None:
+    def __init__(self, pid: int, channel: Channel, terminal: int, program: str) -> None:
         self.pid = pid
+        self.program = program
         self.terminal = terminal
         self.channel = channel
 
     def started(self) -> None:
         """Return once the program runs. Raises what kept it from running."""
         try:
-            self.channel.receive()
+            message, _ = self.channel.receive()
+            if "errno" in message:
+                raise exec_error(self.program, message["errno"])
         finally:
             self.channel.close()
 
@@ -109,6 +114,7 @@ class Runtime:
             if cgroup is not None:
                 cgroup.make()
                 cgroup.limit(spec["linux"].get("resources") or {})
+            restrict_devices(spec, cgroup)
             plan = Plan(spec["linux"].get("namespaces") or [])
             launch = Launch(
                 spec=spec,
@@ -156,7 +162,7 @@ class Runtime:
                 cgroup.remove()
             _forget(directory)
             raise
-        return Created(pid, ours, terminal)
+        return Created(pid, ours, terminal, spec["process"]["args"][0])
 
     def _guide(self, channel: Channel, stage: int, spec: Spec, plan: Plan) -> int:
         """See stage one through to its end; the pid of init, which it has forked."""
@@ -368,6 +374,36 @@ def public_state(record: dict[str, Any], status: str) -> dict[str, Any]:
     if status != "stopped":
         state["pid"] = record["pid"]
     return state
+
+
+def restrict_devices(spec: Spec, cgroup: Cgroup | None) -> None:
+    """Make the rules about devices hold; where the kernel cannot, do without any device.
+
+    In a user namespace the kernel opens no node that was made there, so that those which
+    are bound from the host are all there is.
+    """
+    rules = (spec["linux"].get("resources") or {}).get("devices") or []
+    if not rules or os.geteuid() != 0:
+        return
+    has_users = any(namespace["type"] == "user" for namespace in spec["linux"]["namespaces"])
+    if has_users and all(rule.get("access", "rwm") == "rwm" for rule in rules):
+        return
+    from wherry_linux import device_filter
+
+    try:
+        if cgroup is not None:
+            device_filter.restrict(cgroup.directory, rules)
+            return
+    except KernelError:
+        pass  # a kernel without CONFIG_CGROUP_BPF, or a container around us
+    if not has_users and device_filter.evaluate(rules) != (True, {}):
+        sets: dict[str, Any] = dict(spec["process"].get("capabilities") or {})
+        for kind, names in sets.items():
+            sets[kind] = [name for name in names if name != "CAP_MKNOD"]
+        spec["process"]["capabilities"] = sets  # type: ignore[typeddict-item]
+        over = root_mount(spec)
+        if over is not None:
+            over.setdefault("options", []).append("nodev")
 
 
 def check_id(container_id: str) -> None:

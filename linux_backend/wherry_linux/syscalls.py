@@ -15,6 +15,7 @@ from wherry_linux.constants import (
     PR_SET_NAME,
     SYS_clone3,
     SYS_close_range,
+    SYS_getcwd,
     SYS_ioprio_set,
     SYS_keyctl,
     SYS_mount_setattr,
@@ -181,6 +182,17 @@ def keyctl(operation: int, name: str | None) -> None:
     syscall(
         SYS_keyctl, operation, None if name is None else name.encode(), action="join a keyring"
     )
+
+
+def is_below_root() -> bool:
+    """getcwd(2): whether the working directory can be reached from the root directory.
+
+    The C library's function would hide the difference.
+    """
+    buffer = ctypes.create_string_buffer(os.pathconf("/", "PC_PATH_MAX") + 1)
+    size = len(buffer)
+    syscall(SYS_getcwd, ctypes.byref(buffer), size, action="find the working directory")
+    return buffer.value.startswith(b"/")
 
 
 def ioprio_set(which: int, who: int, priority: int) -> None:

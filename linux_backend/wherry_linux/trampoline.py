@@ -1,0 +1,147 @@
+"""The step between this interpreter and a container's program.
+
+Until a process has executed the container's program its /proc/self/exe is our
+interpreter, a file of the host. An image can name /proc/self/exe as what is to be
+executed (a link, a script's `#!`, a dynamic loader), and where its root is the host's
+could then write to that file (CVE-2019-5736). So the interpreter executes a program of
+some two hundred bytes in memory first, which executes the container's: by then there is
+nothing of the host that /proc/self/exe could name.
+
+It also reports: its argument vector is (ignored, path, argument 0, …), and if execve(2)
+fails it writes the four bytes of errno to a descriptor, which closes when it succeeds.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import struct
+
+from wherry.errors import KernelError
+
+_MFD_EXEC = 0x10
+_F_ADD_SEALS = 1033
+_SEALS = 0x1 | 0x2 | 0x4 | 0x8  # of seals, shrinking, growing and writing
+
+# elf(5): a 64-bit little-endian executable, loaded here and begun after its headers.
+_ADDRESS = 0x400000
+_HEADERS = 64 + 2 * 56
+_PT_LOAD, _PT_GNU_STACK = 1, 0x6474E551
+_READ, _WRITE, _EXECUTE = 4, 2, 1
+
+
+def make(report: int) -> int:
+    """A descriptor to execute, close-on-exec; what goes wrong is written to `report`.
+
+    `report` has to stay open across the first execve(2).
+    """
+    machine = os.uname().machine
+    if machine not in _PROGRAMS:
+        raise KernelError(f"wherry cannot execute programs on {machine} machines")
+    number, assemble = _PROGRAMS[machine]
+    content = _elf(number, assemble(report))
+    try:
+        descriptor = _memory_file()
+    except OSError as error:
+        raise KernelError(
+            f"cannot make an executable file in memory: {error.strerror}",
+            error.errno or 0,
+            hint="sysctl vm.memfd_noexec must not be 2",
+        ) from error
+    os.write(descriptor, content)
+    fcntl.fcntl(descriptor, _F_ADD_SEALS, _SEALS)
+    return descriptor
+
+
+def _memory_file() -> int:
+    flags = os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING
+    try:
+        return os.memfd_create("wherry", flags | _MFD_EXEC)
+    except OSError:  # before Linux 6.3, where every one is executable
+        return os.memfd_create("wherry", flags)
+
+
+def _elf(machine: int, code: bytes) -> bytes:
+    size = _HEADERS + len(code)
+    header = struct.pack(
+        "<4s5B7xHHIQQQIHHHHHH",
+        b"\x7fELF", 2, 1, 1, 0, 0,  # 64 bits, little-endian, version 1, System V
+        2, machine, 1, _ADDRESS + _HEADERS, 64, 0, 0,  # an executable; entry; program headers
+        64, 56, 2, 64, 0, 0,
+    )  # fmt: skip
+    load = struct.pack(
+        "<IIQQQQQQ", _PT_LOAD, _READ | _EXECUTE, 0, _ADDRESS, _ADDRESS, size, size, 0x1000
+    )
+    stack = struct.pack("<IIQQQQQQ", _PT_GNU_STACK, _READ | _WRITE, 0, 0, 0, 0, 0, 16)
+    return header + load + stack + code
+
+
+def _x86_64(report: int) -> bytes:
+    def move(register: int, number: int) -> bytes:
+        return struct.pack("<BI", 0xB8 + register, number)  # mov r32, imm32
+
+    eax, edx, esi, edi = 0, 2, 6, 7
+    syscall = b"\x0f\x05"
+    # exit_group(1)
+    leave = move(edi, 1) + move(eax, 231) + syscall
+    proceed = b"".join(
+        (
+            # execve(argv[1], &argv[2], envp): argc is at the stack's top, argv behind it
+            b"\x48\x8b\x7c\x24\x10",  # mov rdi, [rsp+16]
+            b"\x48\x8d\x74\x24\x18",  # lea rsi, [rsp+24]
+            b"\x48\x8b\x04\x24",      # mov rax, [rsp]
+            b"\x48\x8d\x54\xc4\x10",  # lea rdx, [rsp+rax*8+16]
+            move(eax, 59), syscall,
+            # write(report, &errno, 4)
+            b"\xf7\xd8",              # neg eax
+            b"\x50",                  # push rax
+            b"\x48\x89\xe6",          # mov rsi, rsp
+            move(edi, report), move(edx, 4), move(eax, 1), syscall,
+        )
+    )  # fmt: skip
+    return b"".join(
+        (
+            # fcntl(report, F_SETFD, FD_CLOEXEC)
+            move(edi, report), move(esi, 2), move(edx, 1), move(eax, 72), syscall,
+            # Not open: this is not the first time here, the image led back to us.
+            b"\x85\xc0",                          # test eax, eax
+            struct.pack("<BB", 0x78, len(proceed)),  # js to the end
+            proceed,
+            leave,
+        )
+    )  # fmt: skip
+
+
+def _aarch64(report: int) -> bytes:
+    def move(register: int, number: int) -> int:
+        return 0x52800000 | number << 5 | register  # movz w<register>, #number
+
+    supervisor = 0xD4000001  # svc #0
+    proceed = (
+        # execve(argv[1], &argv[2], envp): argc is at the stack's top, argv behind it
+        0xF9400BE0,  # ldr x0, [sp, #16]
+        0x910063E1,  # add x1, sp, #24
+        0xF94003E3,  # ldr x3, [sp]
+        0x910043E2,  # add x2, sp, #16
+        0x8B030C42,  # add x2, x2, x3, lsl #3
+        move(8, 221), supervisor,
+        # write(report, &errno, 4)
+        0x4B0003E0,  # neg w0, w0
+        0xF81F0FE0,  # str x0, [sp, #-16]!
+        0x910003E1,  # mov x1, sp
+        move(0, report), move(2, 4), move(8, 64), supervisor,
+    )  # fmt: skip
+    words = (
+        # fcntl(report, F_SETFD, FD_CLOEXEC)
+        move(0, report), move(1, 2), move(2, 1), move(8, 25), supervisor,
+        # Not open: this is not the first time here, the image led back to us.
+        0x37F80000 | (len(proceed) + 1) << 5,  # tbnz w0, #31, to the end
+        *proceed,
+        # exit_group(1)
+        move(0, 1), move(8, 94), supervisor,
+    )  # fmt: skip
+    return struct.pack(f"<{len(words)}I", *words)
+
+
+# The machine's number in an ELF header, and its program.
+_PROGRAMS = {"x86_64": (62, _x86_64), "aarch64": (183, _aarch64)}
