@@ -10,12 +10,14 @@ import os
 import time
 
 from wherry import paths
-from wherry.files import make_dir
+from wherry.errors import WherryError
+from wherry.files import Lock, make_dir
 from wherry.lean import dump_json, load_json
+from wherry.lines import TurnedLines
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from typing import Any
 
 _LARGEST = 4 << 20
@@ -42,48 +44,40 @@ def record(kind: str, action: str, actor: str, attributes: Mapping[str, str]) ->
             event["from"] = attributes["image"]
     elif kind == "image":
         event.update(status=action, id=actor)
-    line = dump_json(event).encode() + b"\n"
-    path = paths.events()
     try:
-        try:
-            descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except FileNotFoundError:
-            make_dir(os.path.dirname(path))
-            descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            os.write(descriptor, line)
-            if os.fstat(descriptor).st_size > _LARGEST:
-                os.replace(path, f"{path}.1")
-        finally:
-            os.close(descriptor)
-    except OSError:
+        _append(paths.events(), dump_json(event).encode() + b"\n")
+    except (OSError, WherryError):
         pass
 
 
-def read(since_nano: int = 0) -> Iterator[dict[str, Any]]:
-    """The events that are in the log, oldest first."""
-    path = paths.events()
-    for name in (f"{path}.1", path):
-        try:
-            with open(name, "rb") as lines:
-                for line in lines:
-                    event = _parse(line)
-                    if event is not None and event["timeNano"] >= since_nano:
-                        yield event
-        except FileNotFoundError:
-            pass
-
-
-def _parse(line: bytes) -> dict[str, Any] | None:
-    """The event of a line; None for one that a crash or a full disk has cut off."""
+def _append(path: str, line: bytes) -> None:
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
     try:
-        event = load_json(line)
-    except ValueError:
-        return None
-    return event if isinstance(event, dict) and "timeNano" in event else None
+        descriptor = os.open(path, flags, 0o600)
+    except FileNotFoundError:
+        make_dir(os.path.dirname(path))
+        descriptor = os.open(path, flags, 0o600)
+    try:
+        os.write(descriptor, line)
+        if os.fstat(descriptor).st_size > _LARGEST:
+            _turn_over(path, descriptor)
+    finally:
+        os.close(descriptor)
 
 
-def follow(since_nano: int, wait: Any) -> Iterator[dict[str, Any] | None]:
+def _turn_over(path: str, descriptor: int) -> None:
+    """Put the file aside, unless somebody else has done so."""
+    with Lock(os.path.dirname(path)):
+        if os.stat(path).st_ino == os.fstat(descriptor).st_ino:
+            os.replace(path, f"{path}.1")
+
+
+def read(since_nano: int = 0) -> Iterator[dict[str, Any]]:
+    """The events that are in the log, in the order in which they were written."""
+    return _parse(TurnedLines(paths.events()).history(), since_nano)
+
+
+def follow(since_nano: int, wait: Callable[[str], object]) -> Iterator[dict[str, Any] | None]:
     """The events from `since_nano` on, and then each new one.
 
     `wait(path)` returns when the file may have grown or been replaced; yields None each
@@ -91,10 +85,20 @@ def follow(since_nano: int, wait: Any) -> Iterator[dict[str, Any] | None]:
     """
     path = paths.events()
     make_dir(os.path.dirname(path))
-    last = since_nano - 1
+    lines = TurnedLines(path)
+    yield from _parse(lines.history(), since_nano)
     while True:
-        for event in read(last + 1):
-            last = event["timeNano"]
-            yield event
         yield None
         wait(path)
+        yield from _parse(lines.more(), since_nano)
+
+
+def _parse(lines: Iterable[bytes], since_nano: int) -> Iterator[dict[str, Any]]:
+    """The events of lines; nothing for one that a crash or a full disk has cut off."""
+    for line in lines:
+        try:
+            event = load_json(line)
+        except ValueError:
+            continue
+        if isinstance(event, dict) and event.get("timeNano", -1) >= since_nano:
+            yield event

@@ -30,7 +30,7 @@ else:
         except ImportError:
             from hashlib import sha256
 
-__all__ = ["dump_json", "load_json", "sha256", "signals", "sockets"]
+__all__ = ["dump_json", "load_json", "quote_json", "sha256", "signals", "sockets"]
 
 
 def _not_serializable(value: object) -> Any:
@@ -81,6 +81,9 @@ try:
         """`value` as compact JSON."""
         return "".join(_encode(value, 0))
 
+    # A text as JSON: what `dump_json` makes of it, in half the time.
+    quote_json = encode_basestring_ascii
+
 except ImportError:  # another interpreter than CPython
     import json
 
@@ -89,3 +92,5 @@ except ImportError:  # another interpreter than CPython
     def dump_json(value: Any) -> str:
         """`value` as compact JSON."""
         return json.dumps(value, separators=(",", ":"))
+
+    quote_json = json.encoder.encode_basestring_ascii

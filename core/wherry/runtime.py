@@ -29,6 +29,9 @@ if TYPE_CHECKING:
         def connect(self, container: Container, pid: int) -> None:
             """Give the created container its network."""
 
+        def disconnect(self, container: Container) -> None:
+            """Take back what `connect` gave. Safe to call twice."""
+
         def ended(self, container: Container) -> None:
             """Take back what `prepare` and `connect` gave. Safe to call twice."""
 

@@ -8,7 +8,7 @@ from wherry import paths
 from wherry.container.wire import Connection
 from wherry.errors import Unsupported, WherryError
 from wherry.files import claim_directory, make_dir
-from wherry.lean import sockets
+from wherry.lean import signals, sockets
 from wherry_linux.processes import boot_id, is_alive, wait_gone
 
 TYPE_CHECKING = False
@@ -60,6 +60,7 @@ class LinuxRuntime:
 
     def __init__(self) -> None:
         self._oci: Runtime | None = None
+        self._monitors: list[int] = []
 
     @property
     def oci(self) -> Runtime:
@@ -187,6 +188,7 @@ class LinuxRuntime:
         lock: Lock,
         attach: Mapping[str, Any] | None = None,
     ) -> Connection:
+        self._reap_monitors()
         ours, theirs = sockets.socketpair(sockets.AF_UNIX, sockets.SOCK_STREAM)
         monitor = os.fork()
         if monitor == 0:
@@ -199,14 +201,36 @@ class LinuxRuntime:
                 os._exit(1)
             os._exit(0)
         theirs.close()
+        self._monitors.append(monitor)
         connection = Connection(ours)
         try:
             connection.greeting = connection.expect("started")
-        except BaseException:
+        except WherryError:
             connection.close()
-            os.waitpid(monitor, 0)
+            self._end_monitor(monitor)
+            raise
+        except BaseException:
+            # The user has had enough: what is half made goes with its monitor.
+            connection.close()
+            os.kill(monitor, signals.SIGKILL)
+            self._end_monitor(monitor)
+            self.discard(container.id)
             raise
         return connection
+
+    def _end_monitor(self, monitor: int) -> None:
+        self._monitors.remove(monitor)
+        os.waitpid(monitor, 0)
+
+    def _reap_monitors(self) -> None:
+        """Forget the monitors that have ended: a program that uses us may live for long."""
+        for monitor in list(self._monitors):
+            try:
+                if not os.waitpid(monitor, os.WNOHANG)[0]:
+                    continue
+            except ChildProcessError:
+                pass
+            self._monitors.remove(monitor)
 
     def connect_network(self, container: Container, pid: int) -> dict[str, Any]:
         from wherry_linux.network.usermode import connect

@@ -12,10 +12,10 @@ import select
 import time
 
 from wherry.timestamps import now
-from wherry_linux.joining import execute
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import Any
 
     from wherry.container.spec import HealthConfig
@@ -42,7 +42,7 @@ class HealthChecks:
         self._status = "starting"
         self._streak = 0
         self._results: list[dict[str, Any]] = []
-        self._child = 0
+        self.child = 0
         self._child_fd = -1
         self._output_fd = -1
         self._output = b""
@@ -53,15 +53,37 @@ class HealthChecks:
         self._record()
         self._plan()
 
+    def is_checking(self) -> bool:
+        """Whether a check is under way."""
+        return self.child > 0
+
+    def saved(self) -> dict[str, Any]:
+        """What `restore` needs in another interpreter."""
+        return {
+            "began": self._began,
+            "status": self._status,
+            "streak": self._streak,
+            "results": self._results,
+        }
+
+    def restore(self, saved: Mapping[str, Any]) -> None:
+        """Go on from where another interpreter was."""
+        self._began = saved["began"]
+        self._status = saved["status"]
+        self._streak = saved["streak"]
+        self._results = saved["results"]
+        self._plan()
+
     def end(self) -> None:
         """The container has ended: no check will come, and a running one counts for nothing."""
         self._monitor.cancel(self._run)
         self._monitor.cancel(self._expire)
-        if self._child:
+        if self.child:
             self._stop_child()
             self._forget_child()
 
     def _plan(self) -> None:
+        """Run the next check when it is due, counted from the end of the last one."""
         is_starting = (
             self._status == "starting" and time.monotonic() - self._began < self._start_period
         )
@@ -79,7 +101,7 @@ class HealthChecks:
         if child == 0:
             self._become_check(write)
         os.close(write)
-        self._child = child
+        self.child = child
         self._child_fd = os.pidfd_open(child)
         self._monitor.watch(self._child_fd, select.EPOLLIN, self._finished)
         self._monitor.watch(self._output_fd, select.EPOLLIN, self._read)
@@ -89,6 +111,8 @@ class HealthChecks:
         """In a forked child: run the check in the container, and end with its exit code."""
         code = 1
         try:
+            from wherry_linux.joining import execute
+
             os.setsid()
             os.set_blocking(output, True)
             code = execute(
@@ -135,7 +159,7 @@ class HealthChecks:
     def _stop_child(self) -> None:
         # The process in the container is in a session of its own; its stand-in passes
         # nothing on of SIGKILL, so the whole group of both is meant.
-        for pid in _descendants(self._child):
+        for pid in _descendants(self.child):
             try:
                 os.kill(pid, 9)
             except ProcessLookupError:
@@ -148,11 +172,11 @@ class HealthChecks:
         self._judge(code)
 
     def _forget_child(self) -> int:
-        code = os.waitstatus_to_exitcode(os.waitpid(self._child, 0)[1])
+        code = self._monitor.exit_code_of(self.child)
         for descriptor in (self._child_fd, self._output_fd):
             self._monitor.unwatch(descriptor)
             os.close(descriptor)
-        self._child = 0
+        self.child = 0
         return code
 
     def _judge(self, code: int) -> None:
@@ -187,7 +211,7 @@ class HealthChecks:
             self._monitor.end_unhealthy(wanted)
 
     def _record(self) -> None:
-        self._monitor.container.write_state(
+        self._monitor.write_state(
             Health={
                 "Status": self._status,
                 "FailingStreak": self._streak,

@@ -3,6 +3,8 @@
 It owns the container's streams, writes its log, runs its health checks, applies its
 restart policy, records its end, and removes it with `--rm`. It is forked by the command
 that starts the container and outlives it; the container does not outlive the monitor.
+Once the container has settled the monitor goes on in a fresh interpreter
+(wherry_linux.handover), which holds none of what the command had loaded.
 
 Commands talk to it in frames (wherry.container.wire) over RUN/containers/<id>/attach.sock.
 What they may ask, as CONTROL messages:
@@ -10,14 +12,15 @@ What they may ask, as CONTROL messages:
     {"op": "attach", "stdin", "stdout", "stderr"}   send me these streams; mine is stdin
     {"op": "eof"}                                   my stdin ends
     {"op": "resize", "rows", "columns"}
-    {"op": "kill", "signal"}                        answered by "done"
-    {"op": "stop", "signal", "timeout", "keep"}     answered by "done" once it has ended;
-                                                    `keep` is stronger than --rm
+    {"op": "kill", "signal", "final"}               answered by "done"; after a `final` one
+                                                    no restart policy applies
+    {"op": "stop", "signal", "timeout", "keep",     answered by "done" once it has ended;
+     "quiet"}                                       `keep` is stronger than --rm, `quiet`
+                                                    leaves out the event "stop"
     {"op": "pause"}, {"op": "unpause"}              answered by "done"
-    {"op": "update", "RestartPolicy"}               answered by "done"
 
-and what it says: {"event": "started", "pid", "namespaces"}, {"event": "exit", "code"}, {"event": "done"},
-{"error": …}.
+and what it says: {"event": "started", "pid", "namespaces"}, {"event": "attached", "pid"},
+{"event": "exit", "code"}, {"event": "done"}, {"error": …}.
 """
 
 from __future__ import annotations
@@ -27,16 +30,18 @@ import select
 import time
 
 from wherry import paths
-from wherry.container.logs import DEFAULT_FILES, DEFAULT_SIZE, LogWriter
+from wherry.container.logs import LogWriter, limits
 from wherry.container.signals import read_signal
-from wherry.container.wire import CONTROL, SOCKET, STDERR, STDIN, STDOUT, Parser, control, frame
+from wherry.container.wire import SOCKET, STDERR, STDOUT, control, frame
 from wherry.errors import Conflict, WherryError, to_json
 from wherry.files import make_dir, remove_file
-from wherry.lean import load_json, signals, sockets
+from wherry.lean import signals, sockets
 from wherry.timestamps import now
-from wherry_linux import console, namespaces
+from wherry_linux import console
 from wherry_linux.cgroups import Cgroup
+from wherry_linux.clients import Client
 from wherry_linux.processes import boot_id, start_time
+from wherry_linux.restarts import Restarts
 from wherry_linux.syscalls import set_name
 
 TYPE_CHECKING = False
@@ -46,25 +51,26 @@ if TYPE_CHECKING:
 
     from wherry.container.store import Container
     from wherry.oci.runtime_spec import Spec
-    from wherry_linux.runtime import Created, Runtime
     from wherry.runtime import Keeper
+    from wherry_linux.runtime import Created, Runtime
 
+# What clients have typed and the container has not read may be this much before they wait.
+_LARGEST_INPUT = 1 << 20
 
-# A client that does not read may be this far behind before its container has to wait.
-_BACKLOG = 1 << 20
-
-# docker's restart manager: the delay doubles from 0.1 s to a minute, and starts again
-# once a run has lasted ten seconds.
-_FIRST_DELAY, _LONGEST_DELAY, _SETTLED = 0.1, 60.0, 10.0
+# A container that has run for so long is there to stay.
+_SETTLED = 1.0
 
 
 class Monitor:
     """The monitor of one container, from its start to its last end."""
 
-    def __init__(self, container: Container, runtime: Runtime, keeper: Keeper) -> None:
+    def __init__(
+        self, container: Container, runtime: Runtime | None, keeper: Keeper | None
+    ) -> None:
+        """Without `runtime` and `keeper` they are loaded when they are needed."""
         self.container = container
-        self.runtime = runtime
-        self.keeper = keeper
+        self._runtime = runtime
+        self._keeper = keeper
         self.poll = select.epoll()
         self.handlers: dict[int, Callable[[int], None]] = {}
         self.timers: list[tuple[float, Callable[[], None]]] = []
@@ -73,6 +79,7 @@ class Monitor:
         self.log: LogWriter | None = None
         self.pid = 0
         self.pidfd = -1
+        self.cgroup = ""
         self.stdin = -1
         self.outputs: dict[int, str] = {}
         self.terminal = -1
@@ -84,11 +91,37 @@ class Monitor:
         self.numbers: dict[str, str] = {}
         self.restart_once = False
         self.stop_waiters: list[Client] = []
-        self.restart_count = 0
-        self.delay = _FIRST_DELAY
+        self.is_quiet = False
+        self.restarts = Restarts()
         self.started_at = 0.0
         self.health: Any = None
         self.done = False
+        # Children that have ended and were asked after by nobody yet.
+        self._statuses: dict[int, int] = {}
+        self._wakeup = (-1, -1)
+
+    @property
+    def runtime(self) -> Runtime:
+        if self._runtime is None:
+            self._load()
+        assert self._runtime is not None
+        return self._runtime
+
+    @property
+    def keeper(self) -> Keeper:
+        if self._keeper is None:
+            self._load()
+        assert self._keeper is not None
+        return self._keeper
+
+    def _load(self) -> None:
+        from wherry.container.store import ContainerStore
+        from wherry.engine.launch import ContainerKeeper
+        from wherry_linux.backend import LinuxRuntime
+
+        runtime = LinuxRuntime()
+        self._runtime = runtime.oci
+        self._keeper = ContainerKeeper(ContainerStore(), runtime)
 
     # ---- starting ----
 
@@ -99,37 +132,58 @@ class Monitor:
         the streams that `attach` names; `lock` the descriptor of the container's lock,
         given up once the start is recorded.
         """
-        self._detach()
+        self._detach({first.fileno(), lock, self.poll.fileno()})
+        self.prepare()
         client = Client(self, first)
         client.attach(attach)
+        client.is_first = bool(client.wants)
         self.wants_numbers = bool(attach.get("explain"))
         self.clients.append(client)
         try:
             self._listen()
-            self._open_log()
+            self.open_log()
             self._start(spec)
             greeting = {"event": "started", "pid": self.pid, "namespaces": self.numbers}
         except BaseException as error:
-            _trace()
+            trace()
             self._could_not_start(error)
+            self.loop()
             return
         finally:
             os.close(lock)
         client.send(control(greeting))
         self.loop()
 
-    def _detach(self) -> None:
-        """Leave the command's session, directory and streams."""
+    def _detach(self, kept: set[int]) -> None:
+        """Leave the command's session, directory and descriptors but those to be kept."""
         os.setsid()
+        if "WHERRY_ROOT" in os.environ:
+            os.environ["WHERRY_ROOT"] = os.path.abspath(os.environ["WHERRY_ROOT"])
         os.chdir("/")
         null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
         for descriptor in range(3):
             os.dup2(null, descriptor)
-        os.close(null)
-        for number in (signals.SIGINT, signals.SIGHUP, signals.SIGTERM, signals.SIGQUIT):
-            signals.signal(number, signals.SIG_IGN)
-        for number in (signals.SIGWINCH, signals.SIGCHLD):
-            signals.signal(number, signals.SIG_DFL)
+        # Among them are the locks and pipes of whoever called the command.
+        for descriptor in map(int, os.listdir("/proc/self/fd")):
+            if descriptor > 2 and descriptor not in kept:
+                _close_if_open(descriptor)
+
+    def prepare(self) -> None:
+        """Make this process deaf to the signals of a terminal, and hear of children's ends."""
+        signals.set_wakeup_fd(-1)
+        for number in range(1, signals.NSIG):
+            if number not in (signals.SIGKILL, signals.SIGSTOP, signals.SIGPIPE, 32, 33):
+                try:
+                    signals.signal(number, signals.SIG_DFL)
+                except (OSError, ValueError):
+                    continue
+        # Handlers, since what is ignored would stay ignored in the container.
+        deaf = (signals.SIGINT, signals.SIGHUP, signals.SIGTERM, signals.SIGQUIT)
+        for number in (*deaf, signals.SIGCHLD):
+            signals.signal(number, _do_nothing)
+        read, write = self._wakeup = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        signals.set_wakeup_fd(write, warn_on_full_buffer=False)
+        self.watch(read, select.EPOLLIN, self._reap)
         set_name("wherry-monitor")
 
     def _listen(self) -> None:
@@ -137,37 +191,34 @@ class Monitor:
         directory = os.open(self.container.run_directory, os.O_RDONLY | os.O_CLOEXEC)
         os.fchdir(directory)  # a socket's path may have no more than 107 bytes
         remove_file(SOCKET)
-        self.listener = sockets.socket(
+        listener = sockets.socket(
             sockets.AF_UNIX, sockets.SOCK_STREAM | sockets.SOCK_CLOEXEC | sockets.SOCK_NONBLOCK
         )
-        self.listener.bind(SOCKET)
-        self.listener.listen(64)
+        listener.bind(SOCKET)
+        listener.listen(64)
         os.chdir("/")
         os.close(directory)
-        self.watch(self.listener.fileno(), select.EPOLLIN, self._accept)
+        self.listen(listener)
 
-    def _open_log(self) -> None:
+    def listen(self, listener: Any) -> None:
+        """Let commands connect to `listener`."""
+        self.listener = listener
+        self.watch(listener.fileno(), select.EPOLLIN, self._accept)
+
+    def open_log(self) -> None:
+        """Make the container's log ready, unless it has none."""
         config = self.container.body["HostConfig"].get("LogConfig") or {}
         if config.get("Type") == "none":
             return
-        options = config.get("Config") or {}
-        size, files = options.get("max-size"), options.get("max-file")
-        limit = DEFAULT_SIZE
-        if size:
-            from wherry.words import read_bytes
-
-            limit = 0 if size == "-1" else read_bytes(size)
-        self.log = LogWriter(
-            self.container.path("container.log"), limit, int(files) if files else DEFAULT_FILES
-        )
+        size, files = limits(config.get("Config") or {})
+        self.log = LogWriter(self.container.path("container.log"), size, files)
 
     def _start(self, spec: Spec) -> None:
         """Create the container, connect it, and let it run."""
         body = self.container.body
-        has_terminal = bool(body.get("Tty"))
         stdio: tuple[int, int, int] | None = None
         ours: tuple[int, int, int] | None = None
-        if not has_terminal:
+        if not body.get("Tty"):
             ours, stdio = _streams(bool(body.get("OpenStdin")))
         try:
             created = self.runtime.create(
@@ -187,10 +238,13 @@ class Monitor:
                 os.close(descriptor)
         try:
             if self.wants_numbers:
+                from wherry_linux import namespaces
+
                 self.numbers = namespaces.numbers(created.pid)
             self.keeper.connect(self.container, created.pid)
             self.runtime.start(self.container.id)
             created.started()
+            self.cgroup = self.runtime.record(self.container.id)["cgroup"] or ""
         except BaseException:
             for descriptor in (*(ours or ()), created.terminal):
                 _close(descriptor)
@@ -203,22 +257,20 @@ class Monitor:
     def _adopt(self, created: Created, ours: tuple[int, int, int] | None) -> None:
         self.pid = created.pid
         self.pidfd = os.pidfd_open(created.pid)
-        self.watch(self.pidfd, select.EPOLLIN, self._exited)
         if ours is None:
             self.terminal = self.stdin = created.terminal
             self.outputs = {created.terminal: "stdout"}
         else:
             self.stdin = ours[0]
             self.outputs = {ours[1]: "stdout", ours[2]: "stderr"}
-        for descriptor in self.outputs:
-            os.set_blocking(descriptor, False)
-            self.watch(descriptor, select.EPOLLIN, self._output)
-        if self.stdin >= 0 and self.stdin != self.terminal:
-            os.set_blocking(self.stdin, False)
+        for descriptor in (*self.outputs, self.stdin):
+            if descriptor >= 0:
+                os.set_blocking(descriptor, False)
         self.stdin_queue.clear()
         self.stdin_ended = False
         self.started_at = time.monotonic()
-        self.container.write_state(
+        self.resume()
+        self.write_state(
             Status="running",
             Pid=self.pid,
             StartTime=start_time(self.pid),
@@ -229,42 +281,55 @@ class Monitor:
             Error="",
             OOMKilled=False,
             StartedAt=now(),
-            RestartCount=self.restart_count,
+            RestartCount=self.restarts.count,
             ManuallyStopped=False,
         )
         self.container.event("start")
         self._start_health()
+        self.after(_SETTLED, self._settle)
+
+    def resume(self) -> None:
+        """Watch the container and its streams."""
+        self.watch(self.pidfd, select.EPOLLIN, self._exited)
+        self.resume_outputs()
+        if self.stdin_queue:
+            self._wait_for_stdin()
 
     def _start_health(self) -> None:
-        check = self.container.body.get("Healthcheck") or {}
-        test = check.get("Test") or []
-        if test and test[0] != "NONE":
+        check = self.container.body.get("Healthcheck")
+        if check and check.get("Test") and check["Test"][0] != "NONE":
             from wherry_linux.health import HealthChecks
 
             self.health = HealthChecks(self, check)
             self.health.begin()
+
+    def _settle(self) -> None:
+        """Go on in a fresh interpreter, at a moment when nothing is half done."""
+        if self.pid and not self.stopping and not (self.health and self.health.is_checking()):
+            from wherry_linux.handover import hand_over
+
+            hand_over(self)  # returns only if it cannot be
 
     def _could_not_start(self, error: BaseException) -> None:
         if not isinstance(error, WherryError):
             error = WherryError(f"{type(error).__name__}: {error}")
         code = error.exit_code if error.exit_code is not None else 128
         self._release()
-        self.container.write_state(
-            Status="created" if not self.restart_count else "exited",
-            Pid=0,
-            ExitCode=code,
-            Error=error.message,
-            FinishedAt=now(),
+        self.write_state(
+            Status="created", Pid=0, ExitCode=code, Error=error.message, FinishedAt=now()
         )
+        self._stop_listening()
         if self.container.body["HostConfig"].get("AutoRemove"):
             self._remove()
+        else:
+            self.keeper.ended(self.container)
         self._say_goodbye({"error": to_json(error)})
 
     # ---- the loop ----
 
     def loop(self) -> None:
-        """Serve streams, clients and timers until the container is over."""
-        while not self.done:
+        """Serve streams, clients and timers until all is over."""
+        while not self.done or self.clients:
             timeout = -1.0
             if self.timers:
                 timeout = max(0.0, self.timers[0][0] - time.monotonic())
@@ -295,6 +360,32 @@ class Monitor:
     def cancel(self, action: Callable[[], None]) -> None:
         self.timers = [timer for timer in self.timers if timer[1] != action]
 
+    def _reap(self, mask: int) -> None:
+        """Children have ended: the container, a check, or what either left to us."""
+        try:
+            while os.read(self._wakeup[0], 512):
+                pass
+        except BlockingIOError:
+            pass
+        try:
+            while (ended := os.waitpid(-1, os.WNOHANG))[0]:
+                if ended[0] == self.pid or (self.health and ended[0] == self.health.child):
+                    self._statuses[ended[0]] = ended[1]
+        except ChildProcessError:
+            pass
+
+    def exit_code_of(self, pid: int) -> int:
+        """Wait for a child of ours; its exit code, -n for signal n."""
+        status = self._statuses.pop(pid, None)
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1] if status is None else status)
+
+    def write_state(self, **changes: Any) -> None:
+        """Change the container's state. A full disk must not end what we look after."""
+        try:
+            self.container.write_state(**changes)
+        except WherryError:
+            self.container.overwrite_state()
+
     # ---- streams ----
 
     def _output(self, mask: int) -> None:
@@ -323,21 +414,37 @@ class Monitor:
         for client in list(self.clients):
             if kind in client.wants:
                 client.send(packet)
-        if any(client.is_behind() for client in self.clients):
-            self._hold_outputs()
+        if self._is_held():
+            self.resume_outputs()
         return True
 
-    def _hold_outputs(self) -> None:
-        """Let the container wait until its slowest reader has caught up."""
-        for descriptor in self.outputs:
-            self.unwatch(descriptor)
+    def _is_held(self) -> bool:
+        """Whether the container has to wait until its slowest reader has caught up."""
+        return any(client.is_behind() for client in self.clients)
 
     def resume_outputs(self) -> None:
-        """A client has caught up."""
-        if not any(client.is_behind() for client in self.clients):
-            for descriptor in self.outputs:
-                if descriptor not in self.handlers:
-                    self.watch(descriptor, select.EPOLLIN, self._output)
+        """Watch the container's output, or wait with it until every client has caught up."""
+        held = self._is_held()
+        for descriptor in self.outputs:
+            if descriptor == self.terminal:
+                self._watch_terminal(held)
+            elif held:
+                self.unwatch(descriptor)
+            elif descriptor not in self.handlers:
+                self.watch(descriptor, select.EPOLLIN, self._output)
+
+    def _watch_terminal(self, held: bool) -> None:
+        mask = (0 if held else select.EPOLLIN) | (select.EPOLLOUT if self.stdin_queue else 0)
+        if mask:
+            self.watch(self.terminal, mask, self._terminal_ready)
+        else:
+            self.unwatch(self.terminal)
+
+    def _terminal_ready(self, mask: int) -> None:
+        if mask & select.EPOLLOUT:
+            self._flush_stdin(mask)
+        if mask & (select.EPOLLIN | select.EPOLLHUP | select.EPOLLERR):
+            self._output(mask)
 
     def write_stdin(self, data: bytes) -> None:
         """What an attached client typed."""
@@ -347,33 +454,30 @@ class Monitor:
         self._flush_stdin(0)
 
     def end_stdin(self) -> None:
-        """An attached client has nothing more to say."""
-        if self.stdin < 0 or not self.container.body.get("StdinOnce"):
+        """No attached client has anything more to say. A terminal goes on without one."""
+        if self.stdin < 0 or self.stdin == self.terminal:
             return
-        self.stdin_ended = True
-        self._flush_stdin(0)
+        if self.container.body.get("StdinOnce"):
+            self.stdin_ended = True
+            self._flush_stdin(0)
 
     def _flush_stdin(self, mask: int) -> None:
+        was_full = self.stdin_is_full()
         while self.stdin_queue:
             try:
                 written = os.write(self.stdin, self.stdin_queue)
             except BlockingIOError:
-                self._wait_for_stdin()
-                return
+                break
             except OSError:
                 self.stdin_queue.clear()  # nobody reads it
                 self.stdin_ended = True
                 break
-            was_full = self.stdin_is_full()
             del self.stdin_queue[:written]
-            if was_full and not self.stdin_is_full():
-                for client in self.clients:
-                    client.watch()
-        if self.stdin == self.terminal:
-            self.watch(self.stdin, select.EPOLLIN, self._output)
-            if self.stdin_ended:
-                # A terminal has no end of file: the line discipline makes one of ^D.
-                os.write(self.stdin, b"\x04")
+        if was_full and not self.stdin_is_full():
+            for client in self.clients:
+                client.watch()
+        if self.stdin_queue or self.stdin == self.terminal:
+            self._wait_for_stdin()
             return
         self.unwatch(self.stdin)
         if self.stdin_ended:
@@ -381,27 +485,21 @@ class Monitor:
             self.stdin = -1
 
     def _wait_for_stdin(self) -> None:
-        if self.stdin == self.terminal:
-            self.watch(self.stdin, select.EPOLLIN | select.EPOLLOUT, self._terminal_ready)
-        else:
+        if self.stdin != self.terminal:
             self.watch(self.stdin, select.EPOLLOUT, self._flush_stdin)
-
-    def _terminal_ready(self, mask: int) -> None:
-        if mask & select.EPOLLIN:
-            self._output(mask)
-        if mask & select.EPOLLOUT:
-            self._flush_stdin(mask)
+        elif self.terminal in self.outputs:
+            self._watch_terminal(self._is_held())
 
     def stdin_is_full(self) -> bool:
         """Whether clients should hold back what they have to say."""
-        return len(self.stdin_queue) > _BACKLOG
+        return len(self.stdin_queue) > _LARGEST_INPUT
 
     # ---- clients ----
 
     def _accept(self, mask: int) -> None:
         try:
             descriptor, _ = self.listener._accept()
-        except BlockingIOError:
+        except OSError:
             return
         self.clients.append(Client(self, sockets.socket(fileno=descriptor)))
 
@@ -416,31 +514,33 @@ class Monitor:
         elif operation == "resize":
             if self.terminal >= 0:
                 console.set_size(self.terminal, message["rows"], message["columns"])
-        elif operation == "stop":
-            self._stop(client, message)
         else:
             try:
-                self._carry_out(operation, message)
-            except WherryError as error:
+                self._carry_out(client, operation, message)
+            except (OSError, WherryError) as error:
+                if not isinstance(error, WherryError):
+                    error = WherryError(f"cannot {operation} the container: {error.strerror}")
                 client.send(control({"error": to_json(error)}))
-            else:
-                client.send(control({"event": "done"}))
 
-    def _carry_out(self, operation: object, message: dict[str, Any]) -> None:
+    def _carry_out(self, client: Client, operation: object, message: dict[str, Any]) -> None:
+        if operation == "stop":
+            self._stop(client, message)
+            return
         if operation == "kill":
             self._kill(message["signal"], message.get("final", False))
-        elif operation == "pause":
-            self.runtime.pause(self.container.id)
-            self.container.write_state(Status="paused")
-            self.container.event("pause")
-        elif operation == "unpause":
-            self.runtime.resume(self.container.id)
-            self.container.write_state(Status="running")
-            self.container.event("unpause")
-        elif operation == "update":
-            self.container.body["HostConfig"]["RestartPolicy"] = message["RestartPolicy"]
+        elif operation in ("pause", "unpause"):
+            self._pause(paused=operation == "pause")
         else:
             raise WherryError(f"the monitor does not know {operation!r}")
+        client.send(control({"event": "done"}))
+
+    def _pause(self, *, paused: bool) -> None:
+        if paused:
+            self.runtime.pause(self.container.id)
+        else:
+            self.runtime.resume(self.container.id)
+        self.write_state(Status="paused" if paused else "running")
+        self.container.event("pause" if paused else "unpause")
 
     def _kill(self, number: int, final: bool) -> None:
         if not self.pid:
@@ -453,24 +553,25 @@ class Monitor:
         self.container.event("kill", signal=str(number))
 
     def _thaw(self) -> None:
-        """A frozen container dies of SIGKILL only once it is let go."""
-        path = self.runtime.record(self.container.id)["cgroup"]
-        if path and Cgroup(path).is_frozen():
-            Cgroup(path).freeze(frozen=False)
+        """A frozen container hears of a signal only once it is let go."""
+        if self.cgroup and Cgroup(self.cgroup).is_frozen():
+            Cgroup(self.cgroup).freeze(frozen=False)
+            self.write_state(Status="running")
 
     def _stop(self, client: Client, message: dict[str, Any]) -> None:
         self.stopping = True
         self.stop_waiters.append(client)
         self.keep = self.keep or bool(message.get("keep"))
-        self.container.write_state(ManuallyStopped=True, Kept=self.keep)
+        self.is_quiet = bool(message.get("quiet"))
+        self.write_state(ManuallyStopped=True, Kept=self.keep)
         if not self.pid:
             # Between two runs: the next one does not come.
             self.cancel(self._restart)
             self._over()
             return
         number, timeout = message["signal"], message["timeout"]
-        self._thaw()
         signals.pidfd_send_signal(self.pidfd, number)
+        self._thaw()
         self.container.event("kill", signal=str(number))
         if timeout >= 0:
             self.after(timeout, self._kill_hard)
@@ -497,35 +598,57 @@ class Monitor:
     # ---- the end ----
 
     def _exited(self, mask: int) -> None:
-        _, status = os.waitpid(self.pid, 0)
-        code = os.waitstatus_to_exitcode(status)
+        code = self.exit_code_of(self.pid)
         code = 128 - code if code < 0 else code
         self.unwatch(self.pidfd)
         os.close(self.pidfd)
         self.pid, self.pidfd = 0, -1
+        self.cancel(self._settle)
+        self.cancel(self._kill_hard)
         if self.health is not None:
             self.health.end()
             self.health = None
         self._drain()
         if self.log is not None:
             self.log.finish()
-        was_killed_for_memory = self._out_of_memory()
+        ended = {
+            "Pid": 0,
+            "ExitCode": code,
+            "OOMKilled": self._out_of_memory(),
+            "FinishedAt": now(),
+        }
         self._release()
-        self.container.write_state(
-            Status="exited",
-            Pid=0,
-            ExitCode=code,
-            OOMKilled=was_killed_for_memory,
-            FinishedAt=now(),
+        delay = self._delay(code)
+        if delay is None:
+            self._over(ended)
+            return
+        self.write_state(Status="restarting", **ended)
+        self._tell_of_end()
+        self.after(delay, self._restart)
+
+    def _delay(self, code: int) -> float | None:
+        """Seconds until the next run; None if there is none."""
+        lasted = time.monotonic() - self.started_at
+        once, self.restart_once = self.restart_once, False
+        if self.stopping:
+            return None
+        if once:
+            return self.restarts.again(lasted)
+        # `update` and `rename` change the record.
+        self.container.reload_record()
+        return self.restarts.next(
+            self.container.body["HostConfig"].get("RestartPolicy"), code, lasted
         )
-        if was_killed_for_memory:
+
+    def _tell_of_end(self) -> None:
+        state = self.container.state
+        if state["OOMKilled"]:
             self.container.event("oom")
-        lasted = int(time.monotonic() - self.started_at)
-        self.container.event("die", exitCode=str(code), execDuration=str(lasted))
-        if self._will_restart(code):
-            self._schedule_restart()
-        else:
-            self._over()
+        self.container.event(
+            "die",
+            exitCode=str(state["ExitCode"]),
+            execDuration=str(int(time.monotonic() - self.started_at)),
+        )
 
     def _drain(self) -> None:
         """Pass on what the container wrote before it ended."""
@@ -542,208 +665,105 @@ class Monitor:
                     break
 
     def _out_of_memory(self) -> bool:
-        try:
-            path = self.runtime.record(self.container.id)["cgroup"]
-        except WherryError:
-            return False
-        if not path:
+        if not self.cgroup:
             return False
         try:
-            with open(f"{Cgroup(path).directory}/memory.events") as lines:
-                return any(line.startswith("oom_kill ") and line.split()[1] != "0" for line in lines)
+            with open(f"{Cgroup(self.cgroup).directory}/memory.events") as lines:
+                return any(
+                    line.startswith("oom_kill ") and line.split()[1] != "0" for line in lines
+                )
         except OSError:
             return False
 
     def _release(self) -> None:
         """Give back what one run had: streams, namespaces, mounts, network."""
-        for descriptor in list(self.outputs):
+        for descriptor in {*self.outputs, self.stdin, self.terminal} - {-1}:
             self.unwatch(descriptor)
-            if descriptor != self.terminal:
-                os.close(descriptor)
+            os.close(descriptor)
         self.outputs = {}
-        if self.stdin >= 0 and self.stdin != self.terminal:
-            self.unwatch(self.stdin)
-            os.close(self.stdin)
-        if self.terminal >= 0:
-            self.unwatch(self.terminal)
-            os.close(self.terminal)
         self.stdin = self.terminal = -1
+        self.stdin_queue.clear()
         try:
             self.runtime.delete(self.container.id, force=True)
-            self.keeper.ended(self.container)
-        except WherryError:
-            pass  # the next command tries again
-
-    def _will_restart(self, code: int) -> bool:
-        policy = self.container.body["HostConfig"].get("RestartPolicy") or {}
-        name = policy.get("Name") or "no"
-        if self.restart_once:
-            self.restart_once = False
-            return not self.stopping
-        if self.stopping or name == "no":
-            return False
-        if name == "on-failure":
-            most = policy.get("MaximumRetryCount") or 0
-            return code != 0 and (not most or self.restart_count < most)
-        return True
-
-    def _schedule_restart(self) -> None:
-        if time.monotonic() - self.started_at >= _SETTLED:
-            self.delay = _FIRST_DELAY
-        self.container.write_state(Status="restarting")
-        self.after(self.delay, self._restart)
-        self.delay = min(self.delay * 2, _LONGEST_DELAY)
+            self.keeper.disconnect(self.container)
+        except (OSError, WherryError):
+            trace()  # the next command tries again
 
     def _restart(self) -> None:
-        self.restart_count += 1
         try:
             self._start(self.keeper.prepare(self.container))
-        except WherryError as error:
-            self.container.write_state(
-                Status="exited", Error=error.message, ExitCode=error.exit_code or 128
-            )
+        except (OSError, WherryError) as error:
+            if not isinstance(error, WherryError):
+                error = WherryError(str(error))
+            code = error.exit_code or 128
             self.started_at = time.monotonic()
-            if self._will_restart(error.exit_code or 128):
-                self._schedule_restart()
-            else:
-                self._over()
+            ended = {"Pid": 0, "ExitCode": code, "Error": error.message, "FinishedAt": now()}
+            delay = self._delay(code)
+            if delay is None:
+                self._over(ended)
+                return
+            self.write_state(**ended)
+            self.after(delay, self._restart)
 
-    def _over(self) -> None:
-        """The container has ended for good."""
-        code = self.container.state["ExitCode"]
-        if self.container.state["Status"] == "restarting":
-            self.container.write_state(Status="exited")
-        if self.stop_waiters:
+    def _over(self, ended: Mapping[str, Any] | None = None) -> None:
+        """The container has ended for good; `ended` is what its last run left to record."""
+        try:
+            lock = self.container.lock()
+            with lock:
+                self._record_end(ended)
+        except FileNotFoundError:
+            pass  # it was taken away under our hands
+        done = control({"event": "done"})
+        for client in self.stop_waiters:
+            client.send(done)
+        self._say_goodbye({"event": "exit", "code": self.container.state["ExitCode"]})
+
+    def _record_end(self, ended: Mapping[str, Any] | None) -> None:
+        """With the container's lock: from here on it can be started by somebody else."""
+        self.container.reload_record()
+        self.write_state(Status="exited", **(ended or {}))
+        if ended is not None:
+            self._tell_of_end()
+        if self.stop_waiters and not self.is_quiet:
             self.container.event("stop")
+        self._stop_listening()
         if self.container.body["HostConfig"].get("AutoRemove") and not self.keep:
             self._remove()
-        for client in self.stop_waiters:
-            client.send(control({"event": "done"}))
-        self._say_goodbye({"event": "exit", "code": code})
+        else:
+            self.keeper.ended(self.container)
 
     def _remove(self) -> None:
         try:
             self.keeper.remove(self.container)
-        except WherryError:
-            pass  # the next command tries again
+        except (OSError, WherryError):
+            trace()  # the next command tries again
+
+    def _stop_listening(self) -> None:
+        """Nobody finds us any more; who is connected stays."""
+        if self.listener is not None:
+            self.unwatch(self.listener.fileno())
+            self.listener.close()
+            self.listener = None
+            remove_file(os.path.join(self.container.run_directory, SOCKET))
 
     def _say_goodbye(self, message: dict[str, Any]) -> None:
-        """Tell everybody, wait until they have read it, and stop listening."""
+        """Tell everybody; we stay until they have read it."""
         self.done = True
-        if self.listener is not None:
-            self.listener.close()
-            remove_file(os.path.join(self.container.run_directory, SOCKET))
-            try:
-                os.rmdir(self.container.run_directory)
-            except OSError:
-                pass
         for client in list(self.clients):
-            client.finish(control(message))
+            client.leave(control(message))
 
 
-class Client:
-    """A command that is connected to a monitor."""
-
-    def __init__(self, monitor: Monitor, socket: Any) -> None:
-        self.monitor = monitor
-        self.socket = socket
-        self.wants: set[int] = set()
-        self.has_stdin = False
-        self.parser = Parser()
-        self.queue = bytearray()
-        socket.setblocking(False)
-        monitor.watch(socket.fileno(), select.EPOLLIN, self._ready)
-
-    def attach(self, options: Mapping[str, Any]) -> None:
-        """Send these streams from now on."""
-        self.wants = {
-            kind for kind, name in ((STDOUT, "stdout"), (STDERR, "stderr")) if options.get(name)
-        }
-        self.has_stdin = bool(options.get("stdin"))
-
-    def is_behind(self) -> bool:
-        """Whether more waits to be sent than we care to hold."""
-        return len(self.queue) > _BACKLOG
-
-    def send(self, packet: bytes) -> None:
-        """Send `packet` as soon as the client reads."""
-        self.queue += packet
-        self._flush()
-
-    def _flush(self) -> None:
-        was_behind = self.is_behind()
-        try:
-            while self.queue:
-                del self.queue[: self.socket.send(self.queue)]
-        except BlockingIOError:
-            pass
-        except OSError:
-            self._gone()
-            return
-        self.watch()
-        if was_behind and not self.is_behind():
-            self.monitor.resume_outputs()
-
-    def watch(self) -> None:
-        """Listen, unless this client types faster than the container reads."""
-        is_held = self.has_stdin and self.monitor.stdin_is_full()
-        mask = (0 if is_held else select.EPOLLIN) | (select.EPOLLOUT if self.queue else 0)
-        self.monitor.watch(self.socket.fileno(), mask, self._ready)
-
-    def _ready(self, mask: int) -> None:
-        if mask & select.EPOLLOUT:
-            self._flush()
-        if mask & (select.EPOLLIN | select.EPOLLHUP | select.EPOLLERR):
-            self._receive()
-
-    def _receive(self) -> None:
-        try:
-            data = self.socket.recv(1 << 16)
-        except BlockingIOError:
-            return
-        except OSError:
-            data = b""
-        if not data:
-            self._gone()
-            return
-        for kind, payload in self.parser.feed(data):
-            if kind == STDIN:
-                self.monitor.write_stdin(payload)
-            elif kind == CONTROL:
-                self.monitor.handle(self, load_json(payload))
-        if self.monitor.stdin_is_full() and self in self.monitor.clients:
-            self.watch()
-
-    def _gone(self) -> None:
-        if self not in self.monitor.clients:
-            return
-        self.monitor.clients.remove(self)
-        self.monitor.unwatch(self.socket.fileno())
-        self.socket.close()
-        self.queue.clear()
-        if self.has_stdin:
-            self.monitor.end_stdin()
-        self.monitor.resume_outputs()
-
-    def finish(self, packet: bytes) -> None:
-        """Send the last words, waiting for a slow reader, and close."""
-        self.queue += packet
-        try:
-            self.socket.setblocking(True)
-            self.socket.settimeout(None)
-            self.socket.sendall(self.queue)
-        except OSError:
-            pass
-        self.socket.close()
-
-
-def _trace() -> None:
+def trace() -> None:
     """With WHERRY_DEBUG, where the exception at hand comes from: stderr is /dev/null here."""
     if os.environ.get("WHERRY_DEBUG"):
         import traceback
 
         with open(f"{paths.run()}/monitor.log", "a") as file:
             traceback.print_exc(file=file)
+
+
+def _do_nothing(number: int, where: object) -> None:
+    """A handler, which a new program does not inherit."""
 
 
 def _streams(has_stdin: bool) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
@@ -757,7 +777,13 @@ def _streams(has_stdin: bool) -> tuple[tuple[int, int, int], tuple[int, int, int
     return (stdin_write, out_read, err_read), (stdin_read, out_write, err_write)
 
 
+def _close_if_open(descriptor: int) -> None:
+    try:
+        os.close(descriptor)
+    except OSError:
+        pass  # the one that the list was read from
+
+
 def _close(descriptor: int) -> None:
     if descriptor >= 0:
         os.close(descriptor)
-

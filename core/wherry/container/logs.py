@@ -10,11 +10,14 @@ from __future__ import annotations
 import os
 import time
 
-from wherry.lean import dump_json, load_json
+from wherry.errors import UsageError
+from wherry.lean import load_json, quote_json
+from wherry.lines import TurnedLines
+from wherry.words import read_bytes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator, Mapping
     from typing import Any
 
 LONGEST = 16 << 10
@@ -22,6 +25,24 @@ LONGEST = 16 << 10
 # docker's json-file grows without end; these are docker's limits for its `local` driver.
 DEFAULT_SIZE = 20 << 20
 DEFAULT_FILES = 5
+
+
+def limits(config: Mapping[str, str]) -> tuple[int, int]:
+    """(size, files) of docker's `--log-opt max-size`, `max-file`. Raises UsageError."""
+    size, files = config.get("max-size"), config.get("max-file")
+    limit, count = DEFAULT_SIZE, DEFAULT_FILES
+    if size:
+        try:
+            limit = 0 if size == "-1" else read_bytes(size)
+        except ValueError as error:
+            raise UsageError(f"invalid value {size!r} for log opt 'max-size'") from error
+    if files:
+        if not files.isdecimal() or int(files) < 1:
+            raise UsageError(
+                f"invalid value {files!r} for log opt 'max-file'", hint="it is 1 or more"
+            )
+        count = int(files)
+    return limit, count
 
 
 class LogWriter:
@@ -40,42 +61,60 @@ class LogWriter:
         self._open()
 
     def _open(self) -> None:
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
         self._descriptor = os.open(self._path, flags, 0o600)
         self._written = os.fstat(self._descriptor).st_size
+        if self._written and os.pread(self._descriptor, 1, self._written - 1) != b"\n":
+            # A crash cut the last record off; the next one must not suffer for it.
+            self._append([b"\n"])
 
     def write(self, stream: str, data: bytes) -> None:
         """Record what the container wrote to a stream."""
-        *lines, rest = (self._partial[stream] + data).split(b"\n")
-        records = []
-        if lines:
-            now = self._now()
-            for line in lines:
-                for start in range(0, len(line) + 1, LONGEST):
-                    piece = line[start : start + LONGEST]
-                    is_last = start + LONGEST > len(line)
-                    records.append(self._record(stream, piece + b"\n" if is_last else piece, now))
-        while len(rest) >= LONGEST:
-            records.append(self._record(stream, rest[:LONGEST], self._now()))
-            rest = rest[LONGEST:]
+        text, newline, rest = (self._partial[stream] + data).rpartition(b"\n")
+        pieces: list[bytes] = []
+        if newline:
+            lines = text.split(b"\n")
+            if len(text) <= LONGEST:
+                pieces = [line + b"\n" for line in lines]
+            else:
+                for line in lines:
+                    *cut, last = _cut(line)
+                    pieces += [*cut, last + b"\n"]
+        if len(rest) > LONGEST:
+            *cut, rest = _cut(rest)
+            pieces += cut
         self._partial[stream] = rest
-        if records:
-            self._append("".join(records).encode())
+        if pieces:
+            self._record(stream, pieces)
 
     def finish(self) -> None:
         """Record what is left of unfinished lines."""
         for stream, rest in self._partial.items():
             if rest:
-                self._append(self._record(stream, rest, self._now()).encode())
                 self._partial[stream] = b""
+                self._record(stream, [rest])
+
+    def unfinished(self) -> dict[str, str]:
+        """The beginnings of lines that are in no record yet, for `go_on` of another writer."""
+        return {stream: rest.decode("latin-1") for stream, rest in self._partial.items()}
+
+    def go_on(self, unfinished: Mapping[str, str]) -> None:
+        """Take up the lines that another writer had begun."""
+        for stream, rest in unfinished.items():
+            self._partial[stream] = rest.encode("latin-1")
 
     def close(self) -> None:
         self.finish()
         os.close(self._descriptor)
 
-    def _record(self, stream: str, text: bytes, now: str) -> str:
-        log = dump_json(text.decode(errors="replace"))
-        return f'{{"log":{log},"stream":"{stream}","time":"{now}"}}\n'
+    def _record(self, stream: str, pieces: list[bytes]) -> None:
+        end = f',"stream":"{stream}","time":"{self._now()}"}}\n'
+        self._append(
+            [
+                f'{{"log":{quote_json(piece.decode(errors="replace"))}{end}'.encode()
+                for piece in pieces
+            ]
+        )
 
     def _now(self) -> str:
         nanoseconds = time.time_ns()
@@ -85,15 +124,25 @@ class LogWriter:
             self._prefix = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
         return f"{self._prefix}.{fraction:09d}Z"
 
-    def _append(self, data: bytes) -> None:
-        if self._size and self._written and self._written + len(data) > self._size:
-            self._rotate()
+    def _append(self, records: list[bytes]) -> None:
+        data = b"".join(records)
+        if self._size and self._written + len(data) > self._size:
+            if len(records) > 1:
+                middle = len(records) // 2
+                self._append(records[:middle])
+                self._append(records[middle:])
+                return
+            if self._written:
+                self._rotate()
         try:
             # One write(2): a reader never sees half of a record that is already there.
-            self._written += os.write(self._descriptor, data)
+            written = os.write(self._descriptor, data)
         except OSError:
-            # A full disk must not stop the container; what it said is lost.
-            pass
+            return  # a full disk must not stop the container; what it said is lost
+        if written < len(data):
+            os.ftruncate(self._descriptor, self._written)
+        else:
+            self._written += written
 
     def _rotate(self) -> None:
         os.close(self._descriptor)
@@ -108,104 +157,46 @@ class LogWriter:
         self._open()
 
 
+def _cut(line: bytes) -> list[bytes]:
+    """A line in pieces that fit into a record each, no character in two of them."""
+    pieces = []
+    start = 0
+    while len(line) - start > LONGEST:
+        end = start + LONGEST
+        for back in range(4):
+            if line[end - back] & 0xC0 != 0x80:
+                end -= back
+                break
+        pieces.append(line[start:end])
+        start = end
+    return [*pieces, line[start:]]
+
+
 class LogReader:
     """Reads a log from its oldest file on, and goes on reading as it grows and turns over."""
 
     def __init__(self, path: str) -> None:
-        self._path = path
-        self._file: Any = None
-        self._rest = b""
+        self._lines = TurnedLines(path)
 
     def history(self) -> Iterator[dict[str, Any]]:
         """Every record that is there now; `more` goes on from its end."""
-        for path in self._older():
-            try:
-                with open(path, "rb") as file:
-                    for line in file:
-                        yield from _parse(line)
-            except FileNotFoundError:
-                continue
-        yield from self.more()
+        return _records(self._lines.history())
 
-    def tail(self, count: int) -> list[dict[str, Any]]:
+    def tail(self, count: int) -> Iterator[dict[str, Any]]:
         """The last `count` records; `more` goes on from the end."""
-        kept: list[dict[str, Any]] = []
-        newest = True
-        for path in reversed([*self._older(), self._path]):
-            if len(kept) >= count and not newest:
-                break
-            lines = _last_lines(path, count - len(kept))
-            kept = [record for line in lines for record in _parse(line)] + kept
-            newest = False
-        self._open(at_end=True)
-        return kept[len(kept) - count :] if count else []
+        return _records(self._lines.tail(count))
 
     def more(self) -> Iterator[dict[str, Any]]:
         """What has been written since the last call, across a rotation."""
-        while True:
-            if self._file is None and not self._open():
-                return
-            while chunk := self._file.read(1 << 16):
-                *lines, self._rest = (self._rest + chunk).split(b"\n")
-                for line in lines:
-                    yield from _parse(line)
-            if not self._was_replaced():
-                return
-            # Nothing is written to a file that has been turned over: it is read to its end.
-            self._file.close()
-            self._file = None
+        return _records(self._lines.more())
 
-    def _open(self, *, at_end: bool = False) -> bool:
+
+def _records(lines: Iterable[bytes]) -> Iterator[dict[str, Any]]:
+    """The records of lines; nothing for one that a crash has cut off."""
+    for line in lines:
         try:
-            self._file = open(self._path, "rb")  # noqa: SIM115
-        except FileNotFoundError:
-            return False
-        self._rest = b""
-        if at_end:
-            self._file.seek(0, os.SEEK_END)
-        return True
-
-    def _was_replaced(self) -> bool:
-        try:
-            now = os.stat(self._path)
-        except FileNotFoundError:
-            return False
-        return now.st_ino != os.fstat(self._file.fileno()).st_ino
-
-    def _older(self) -> list[str]:
-        """The files that have been turned over, oldest first."""
-        found = []
-        number = 1
-        while os.path.exists(f"{self._path}.{number}"):
-            found.append(f"{self._path}.{number}")
-            number += 1
-        return found[::-1]
-
-
-def _last_lines(path: str, count: int) -> list[bytes]:
-    """The last `count` lines of a file, read backwards in blocks."""
-    if count <= 0:
-        return []
-    try:
-        file = open(path, "rb")  # noqa: SIM115
-    except FileNotFoundError:
-        return []
-    with file:
-        position = file.seek(0, os.SEEK_END)
-        data = b""
-        while position and data.count(b"\n") <= count:
-            step = min(1 << 16, position)
-            position -= step
-            file.seek(position)
-            data = file.read(step) + data
-    return data.splitlines()[-count:]
-
-
-def _parse(line: bytes) -> Iterator[dict[str, Any]]:
-    """The record of a line; nothing for one that a crash has cut off."""
-    try:
-        record = load_json(line)
-    except ValueError:
-        return
-    if isinstance(record, dict) and "log" in record:
-        yield record
+            record = load_json(line)
+        except ValueError:
+            continue
+        if isinstance(record, dict) and "log" in record:
+            yield record

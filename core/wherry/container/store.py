@@ -20,6 +20,7 @@ import os
 from wherry import paths
 from wherry.errors import Conflict, CorruptState, NotFound, UsageError
 from wherry.files import Lock, make_dir, read_json, remove_file, write_json
+from wherry.lean import dump_json
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -68,6 +69,30 @@ class Container:
         """Change the state, here and on disk."""
         self.state.update(changes)
         write_json(os.path.join(self.directory, "state.json"), self.state)
+
+    def overwrite_state(self) -> None:
+        """Put the state where the old one is, for want of room on the disk for another."""
+        try:
+            descriptor = os.open(
+                os.path.join(self.directory, "state.json"), os.O_RDWR | os.O_CLOEXEC
+            )
+        except OSError:
+            return
+        try:
+            content = dump_json(self.state).encode()
+            # Blanks at the end of JSON mean nothing.
+            os.pwrite(descriptor, content.ljust(os.fstat(descriptor).st_size), 0)
+        except OSError:
+            pass
+        finally:
+            os.close(descriptor)
+
+    def reload_record(self) -> None:
+        """Read the record again, if it is there: `rename` and `update` change it."""
+        try:
+            self.record = read_json(os.path.join(self.directory, "container.json"))
+        except (OSError, CorruptState):
+            pass
 
     def write_record(self, *, sync: bool = False) -> None:
         """Put the record on disk."""

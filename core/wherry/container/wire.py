@@ -38,11 +38,11 @@ class Parser:
     """Cuts a stream of bytes into frames."""
 
     def __init__(self) -> None:
-        self._buffer = bytearray()
+        self.buffer = bytearray()
 
     def feed(self, data: bytes) -> list[tuple[int, bytes]]:
         """The frames that are whole with `data`."""
-        buffer = self._buffer
+        buffer = self.buffer
         buffer += data
         frames = []
         start = 0

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from wherry.filters import Filters
 
 DEFAULT_STOP_TIMEOUT = 10
+_LIVELY = ("running", "paused", "restarting")
 SIGKILL = 9
 
 
@@ -248,6 +249,7 @@ class Containers:
         """Start, and a connection to the monitor; `attach` says which streams it carries."""
         with container.lock() as lock:
             status = container.reload()["Status"]
+            container.reload_record()
             if status == "paused":
                 raise Conflict(
                     f"cannot start a paused container, try unpause instead: {container.name}"
@@ -264,29 +266,42 @@ class Containers:
     def stop(self, name: str, timeout: int | None = None, signal: str = "") -> None:
         """Ask a container to end, and make it end after `timeout` seconds (-1: never)."""
         container = self.find(name)
-        status = container.state["Status"]
-        if status not in ("running", "paused", "restarting"):
-            return
+        if container.state["Status"] in _LIVELY:
+            self._stop(container, timeout, signal)
+
+    def restart(self, name: str, timeout: int | None = None, signal: str = "") -> None:
+        """Stop and start again. A `--rm` container stays."""
+        container = self.find(name)
+        if container.state["Status"] in _LIVELY:
+            self._stop(container, timeout, signal, keep=True)
+        self._start(container).close()
+        container.event("restart")
+
+    def _stop(
+        self, container: Container, timeout: int | None, signal: str, **options: bool
+    ) -> None:
+        """Have the monitor stop a container; one that ends of itself meanwhile has stopped."""
         body = container.body
         if timeout is None:
             given = body.get("StopTimeout")
             timeout = DEFAULT_STOP_TIMEOUT if given is None else given
         number = read_signal(signal or body.get("StopSignal") or "SIGTERM")
-        self._ask(container, {"op": "stop", "signal": number, "timeout": timeout})
+        message = {"op": "stop", "signal": number, "timeout": timeout, **options}
+        try:
+            self._ask(container, message)
+        except WherryError:
+            if self._still_runs(container):
+                raise
 
-    def restart(self, name: str, timeout: int | None = None, signal: str = "") -> None:
-        """Stop and start again. A `--rm` container stays."""
-        container = self.find(name)
-        if container.state["Status"] in ("running", "paused", "restarting"):
-            body = container.body
-            if timeout is None:
-                given = body.get("StopTimeout")
-                timeout = DEFAULT_STOP_TIMEOUT if given is None else given
-            number = read_signal(signal or body.get("StopSignal") or "SIGTERM")
-            self._ask(container, {"op": "stop", "signal": number, "timeout": timeout, "keep": True})
-            self.runtime.wait_for_monitor(container, 10)
-        self._start(container).close()
-        container.event("restart")
+    def _still_runs(self, container: Container) -> bool:
+        """Whether it runs once those who are ending it at this moment are done."""
+        try:
+            with container.lock():
+                container.reload()
+        except FileNotFoundError:
+            return False
+        settle.settle(container, self.store, self.runtime)
+        return container.state["Status"] in _LIVELY
 
     def kill(self, name: str, signal: str = "KILL") -> None:
         """Send a signal to a container's first process."""
@@ -356,24 +371,27 @@ class Containers:
         from wherry.engine import removal
 
         status = container.state["Status"]
-        if status in ("running", "paused", "restarting"):
-            if not force:
-                raise Conflict(
-                    f"cannot remove container {container.name!r}: container is {status}:"
-                    " stop the container before removing or force remove"
-                )
+        if status in _LIVELY and not force:
+            raise Conflict(
+                f"cannot remove container {container.name!r}: container is {status}:"
+                " stop the container before removing or force remove"
+            )
+        while True:
+            if container.state["Status"] in _LIVELY:
+                self._stop(container, 10, "SIGKILL", keep=True, quiet=True)
             try:
-                self._ask(
-                    container,
-                    {"op": "stop", "signal": SIGKILL, "timeout": 10, "keep": True},
-                )
-            except Conflict:
-                pass  # it ended just now
-            self.runtime.wait_for_monitor(container, 10)
-        with container.lock():
-            if not os.path.exists(container.path("container.json")):
-                return  # somebody else did it
-            removal.remove(container, self.store, self.runtime, volumes=volumes)
+                with container.lock():
+                    if not os.path.exists(container.path("container.json")):
+                        return  # somebody else did it
+                    if container.reload()["Status"] not in _LIVELY:
+                        container.reload_record()
+                        removal.remove(container, self.store, self.runtime, volumes=volumes)
+                        return
+            except FileNotFoundError:
+                return
+            # Somebody has started it meanwhile.
+            if not force:
+                raise Conflict(f"cannot remove container {container.name!r}: it has been started")
 
     def rename(self, name: str, new: str) -> None:
         """Give a container another name."""
@@ -382,6 +400,7 @@ class Containers:
         if bare == container.name:
             raise UsageError("Renaming a container with the same name as its current name")
         with container.lock():
+            container.reload_record()
             self.store.reserve_name(bare, container.id)
             old = container.name
             container.record["Name"] = bare

@@ -142,3 +142,8 @@ def _check(body: Mapping[str, Any]) -> None:
         )
     if body.get("StopSignal"):
         read_signal(body["StopSignal"])
+    options = (body["HostConfig"].get("LogConfig") or {}).get("Config")
+    if options:
+        from wherry.container.logs import limits
+
+        limits(options)

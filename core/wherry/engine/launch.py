@@ -149,8 +149,12 @@ class ContainerKeeper:
         ports = self._runtime.connect_network(container, pid)
         container.write_state(Network={"Ports": ports})
 
+    def disconnect(self, container: Container) -> None:
+        """Take back what `connect` gave."""
+        removal.disconnect(container.id, self._runtime)
+
     def ended(self, container: Container) -> None:
-        """Take back what one run had."""
+        """Take back what the last run had."""
         removal.forget_run(container.id, self._runtime)
 
     def remove(self, container: Container) -> None:

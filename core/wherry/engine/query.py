@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 
+from wherry.engine import settle
 from wherry.engine.documents import RUNNING, inspect, summary
 from wherry.errors import Conflict, NotFound, Unsupported, UsageError
 
@@ -231,6 +232,7 @@ def update(containers: Containers, name: str, changes: HostConfig) -> None:
 
     container = containers.find(name)
     with container.lock():
+        container.reload_record()
         host: HostConfig = {**container.body["HostConfig"], **changes}
         check_resources(host)
         check_lifetime(container.body, host)  # type: ignore[arg-type]
@@ -280,7 +282,9 @@ def logs(
             yield record
         if not running or (until and time.time_ns() > until):
             return
-        changed(1)
+        if not changed(1):
+            # A monitor that was killed tells nobody.
+            settle.settle(container, containers.store, containers.runtime)
 
 
 def _last(records: Iterator[dict[str, Any]], count: int) -> list[dict[str, Any]]:

@@ -16,10 +16,15 @@ if TYPE_CHECKING:
 
 def forget_run(container_id: str, runtime: Runtime) -> None:
     """Remove what one run of a container left in RUN, and its network."""
+    disconnect(container_id, runtime)
+    remove_tree(paths.run_container(container_id))
+
+
+def disconnect(container_id: str, runtime: Runtime) -> None:
+    """Take a container's network away."""
     directory = paths.run_container(container_id)
     if os.path.exists(os.path.join(directory, "network.json")):
         runtime.disconnect_network(directory)
-    remove_tree(directory)
 
 
 def remove(container: Container, store: ContainerStore, runtime: Runtime, *, volumes: bool) -> None:
