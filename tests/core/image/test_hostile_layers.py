@@ -84,7 +84,7 @@ def outside(tmp_path: Path) -> Path:
 
 
 def state(directory: Path) -> list[tuple[object, ...]]:
-    found = []
+    found: list[tuple[object, ...]] = []
     for path in (directory, *sorted(directory.iterdir())):
         one = path.lstat()
         content = path.read_bytes() if path.is_file() else b""
