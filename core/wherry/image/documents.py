@@ -87,7 +87,7 @@ def inspect(image: Image) -> dict[str, Any]:
         "RepoTags": familiar_names(image),
         "RepoDigests": list(image.repo_digests),
         "Parent": "",
-        "Comment": config.get("comment") or "",
+        "Comment": config.get("comment") or _last_comment(config),
         "Created": config.get("created") or "",
         "DockerVersion": config.get("docker_version") or "",
         "Author": config.get("author") or "",
@@ -101,6 +101,11 @@ def inspect(image: Image) -> dict[str, Any]:
         "Metadata": {"LastTagTime": "0001-01-01T00:00:00Z"},
         "Descriptor": dict(image.descriptor),
     }
+
+
+def _last_comment(config: dict[str, Any]) -> str:
+    steps = config.get("history") or [{}]
+    return str(steps[-1].get("comment") or "")
 
 
 def history(image: Image) -> list[dict[str, Any]]:
