@@ -107,9 +107,8 @@ def test_without_a_terminal_it_is_refused(wherry: Cli, busybox_image: str) -> No
 def test_full_screen_program_draws(
     tmux: Callable[..., Tmux], wherry: Cli, busybox_image: str
 ) -> None:
-    editor = tmux(
-        "run", OFFLINE, "--rm", "-it", busybox_image, "vi", "/tmp/note", rows=15, columns=60
-    )
+    command = ("--name", "editor", "-it", busybox_image, "vi", "/tmp/note")
+    editor = tmux("run", OFFLINE, *command, rows=15, columns=60)
     editor.expect("/tmp/note")
 
     editor.send("i", "hello from inside", "Escape")
