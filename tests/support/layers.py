@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import tarfile
 from typing import TYPE_CHECKING
 
@@ -26,17 +27,19 @@ def entry(
     *,
     kind: bytes = tarfile.REGTYPE,
     mode: int = 0o755,
-    uid: int = 0,
-    gid: int = 0,
+    uid: int | None = None,
+    gid: int | None = None,
     mtime: float = 0,
     linkname: str = "",
     device: tuple[int, int] = (0, 0),
     pax: Mapping[str, str] | None = None,
 ) -> Entry:
-    """A member of a layer."""
+    """A member of a layer, this user's where no owner is given."""
     member = tarfile.TarInfo(name)
     member.type, member.mode, member.linkname = kind, mode, linkname
-    member.uid, member.gid, member.mtime = uid, gid, mtime
+    member.uid = os.geteuid() if uid is None else uid
+    member.gid = os.getegid() if gid is None else gid
+    member.mtime = mtime
     member.devmajor, member.devminor = device
     member.size = len(content)
     member.pax_headers = dict(pax or {})

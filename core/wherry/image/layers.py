@@ -47,9 +47,18 @@ if TYPE_CHECKING:
     Unshared = Callable[[Callable[[], Any]], Any]
 
 
+_HEX = frozenset("0123456789abcdef")
+
+
 def layer_directory(diff_id: str) -> str:
-    """Where the layer is or would be."""
-    return f"{paths.layers()}/sha256/{diff_id.removeprefix('sha256:')}"
+    """Where the layer is or would be. Raises CorruptState for what is no digest.
+
+    Diff ids come out of an image's config, which its author wrote.
+    """
+    algorithm, _, encoded = str(diff_id).partition(":")
+    if algorithm != "sha256" or len(encoded) != 64 or not _HEX.issuperset(encoded):
+        raise CorruptState(f"an image's config has the malformed diff id {str(diff_id)!r}")
+    return f"{paths.layers()}/sha256/{encoded}"
 
 
 def layer_path(diff_id: str) -> str:
@@ -61,7 +70,7 @@ def layer_size(diff_id: str) -> int:
     """How many bytes the files of an unpacked layer have; 0 if it is not unpacked."""
     try:
         return int(read_json(f"{layer_directory(diff_id)}/layer.json")["size"])
-    except (FileNotFoundError, CorruptState, KeyError):
+    except (FileNotFoundError, CorruptState, KeyError, TypeError, ValueError):
         return 0
 
 

@@ -316,3 +316,24 @@ def test_what_a_killed_process_left_is_replaced(store: ImageStore) -> None:
     assert left_over() == [one.diff_id.removeprefix("sha256:")]
     assert os.listdir(layers.layer_path(one.diff_id)) == ["a"]
     assert layers.layer_size(one.diff_id) == 1
+
+
+@pytest.mark.parametrize(
+    "diff_id",
+    [
+        "sha256:../../../../outside",
+        f"sha256:{'A' * 64}",
+        "",
+        "sha256:",
+        f"md5:{'0' * 64}",
+        f"sha256:{'0' * 63}/",
+    ],
+)
+def test_diff_id_is_never_a_path(store: ImageStore, diff_id: str) -> None:
+    one = stored(store, layer(entry("a", b"1")))
+    one.diff_id = diff_id
+
+    with pytest.raises(CorruptState, match="malformed diff id"):
+        layers.unpack([one], lambda function: function())
+
+    assert left_over() == []
