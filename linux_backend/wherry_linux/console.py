@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import fcntl
 import os
+import stat
 import struct
 
+from wherry.errors import WherryError
 from wherry.lean import sockets
 
 TYPE_CHECKING = False
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
 TIOCSCTTY = 0x540E
 TIOCGWINSZ = 0x5413
 TIOCSWINSZ = 0x5414
+TIOCGPTPEER = 0x5441
 TIOCGPTN = 0x80045430
 TIOCSPTLCK = 0x40045431
 
@@ -24,6 +27,21 @@ def open_pair(ptmx: int) -> int:
     fcntl.ioctl(ptmx, TIOCSPTLCK, struct.pack("i", 0))
     number: int = struct.unpack("I", fcntl.ioctl(ptmx, TIOCGPTN, b"\0" * 4))[0]
     return number
+
+
+def check_multiplexer(ptmx: int) -> None:
+    """Raise WherryError if a descriptor is not of what makes pseudo-terminals."""
+    found = os.fstat(ptmx)
+    if not stat.S_ISCHR(found.st_mode) or found.st_rdev != os.makedev(5, 2):
+        raise WherryError(
+            "the container cannot have a terminal: its /dev/ptmx is not the device",
+            hint="it needs a devpts mounted on /dev/pts",
+        )
+
+
+def open_slave(master: int) -> int:
+    """The other side of `master`, which no path can lead away from (tty_ioctl(4))."""
+    return fcntl.ioctl(master, TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
 
 
 def set_size(terminal: int, rows: int, columns: int) -> None:

@@ -35,6 +35,7 @@ from wherry_linux.rootfs import (
     make_devices,
     make_readonly,
     make_root_readonly,
+    make_working_directory,
     mask,
     mount_all,
     mount_root,
@@ -166,6 +167,8 @@ def _init(launch: Launch, channel: Channel) -> None:
     start = os.open(launch.fifo, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     userns = os.open("/proc/self/ns/user", os.O_RDONLY | os.O_CLOEXEC)
     set_limits(process)
+    # A namespace that we have joined has others in it, who must not look into us.
+    prctl(c.PR_SET_DUMPABLE, 0)
 
     root = mount_root(spec)
     mount_all(spec, root, userns)
@@ -175,13 +178,14 @@ def _init(launch: Launch, channel: Channel) -> None:
         terminal = _open_console(root, spec, launch, channel)
     _run_hooks(launch, "createContainer")
     forbid_imports()
+    # As long as the host's /proc is there: it is what mounts by descriptor go through.
+    write_sysctls(root, linux.get("sysctl") or {})
+    make_working_directory(root, process["cwd"])
+    make_root_readonly(spec, root)
+    make_readonly(root, linux.get("readonlyPaths") or [])
+    mask(root, linux.get("maskedPaths") or [])
     enter_root(root, pivot=launch.pivot)
     os.close(root)
-    write_sysctls(linux.get("sysctl") or {})
-    os.makedirs(process["cwd"], exist_ok=True)
-    make_root_readonly(spec)
-    make_readonly(linux.get("readonlyPaths") or [])
-    mask(linux.get("maskedPaths") or [])
     set_personality(linux.get("personality"))
 
     identity = resolve_identity(process, spec.get("annotations") or {})
@@ -286,13 +290,22 @@ def _raise_loopback() -> None:
 
 def _open_console(root: int, spec: Spec, launch: Launch, channel: Channel) -> int:
     """A terminal of the container's own devpts; its master goes to the runtime's client."""
-    master = open_in_root(root, "/dev/pts/ptmx", flags=os.O_RDWR | os.O_NOCTTY)
+    found = open_in_root(root, "/dev/pts/ptmx")
+    try:
+        console.check_multiplexer(found)
+        master = os.open(fd_path(found), os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
+    finally:
+        os.close(found)
     number = console.open_pair(master)
     size = spec["process"].get("consoleSize") or {}
     console.set_size(master, size.get("height", 0), size.get("width", 0))
-    slave = open_in_root(root, f"/dev/pts/{number}", flags=os.O_RDWR | os.O_NOCTTY)
+    slave = console.open_slave(master)
     target = open_in_root(root, "/dev/console", create="file")
-    mount(fd_path(slave), fd_path(target), "", c.MS_BIND)
+    node = open_in_root(root, f"/dev/pts/{number}")
+    if not os.path.samestat(os.fstat(node), os.fstat(slave)):
+        raise WherryError("the container's /dev/pts is not its own")
+    mount(fd_path(node), fd_path(target), "", c.MS_BIND)
+    os.close(node)
     os.close(target)
     if launch.console_socket is None:
         channel.send({"console": True}, master)

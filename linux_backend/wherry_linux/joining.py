@@ -230,11 +230,16 @@ def _pass_on(pid: int, number: int) -> None:
 
 def _open_terminal(process: Process, channel: Channel, console_socket: Any) -> int:
     """A new terminal of the container's devpts, its master sent to who relays it."""
-    master = os.open("/dev/ptmx", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
+    found = os.open("/dev/ptmx", os.O_PATH | os.O_CLOEXEC)
+    console.check_multiplexer(found)
+    master = os.open("/dev/ptmx", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC | os.O_NONBLOCK)
+    console.check_multiplexer(master)
+    os.set_blocking(master, True)
+    os.close(found)
     number = console.open_pair(master)
     size = process.get("consoleSize") or {}
     console.set_size(master, size.get("height", 0), size.get("width", 0))
-    slave = os.open(f"/dev/pts/{number}", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
+    slave = console.open_slave(master)
     if console_socket is None:
         channel.send({"console": True}, master)
     else:

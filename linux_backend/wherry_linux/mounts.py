@@ -14,7 +14,7 @@ import stat
 
 from wherry.errors import KernelError, WherryError
 from wherry_linux import constants as c
-from wherry_linux.syscalls import mount, mount_setattr, move_mount, open_tree, openat2
+from wherry_linux.syscalls import fstatfs_type, mount, mount_setattr, move_mount, open_tree, openat2
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -187,9 +187,53 @@ def mount_into(root: int, entry: Mount, *, userns: int = -1) -> None:
         ) from error
 
 
+# What may be mounted on below /proc: the rest decides what the kernel and programs believe.
+_PROC_FILES = frozenset(
+    f"/proc/{name}"
+    for name in (
+        "cpuinfo", "diskstats", "loadavg", "meminfo", "net/dev", "slabinfo", "stat", "swaps",
+        "sys/crypto/fips_enabled", "sys/kernel/ns_last_pid", "uptime",
+    )
+)  # fmt: skip
+_PROC_SUPER_MAGIC = 0x9FA0
+_PROC_ROOT_INO = 1
+
+
+def _check_destination(root: int, target: int, destination: str, fstype: str, source: str) -> None:
+    """Refuse a mount that puts something of the image's in the place of /proc."""
+    base = os.readlink(fd_path(root)).rstrip("/")
+    place = os.readlink(fd_path(target)).removeprefix(base) or "/"
+    if fstype in ("proc", "sysfs") and place != destination:
+        raise WherryError(f"cannot mount {fstype} on {destination}: it leads to {place}")
+    if place == "/proc" and fstype != "proc" and not _is_bound_procfs(source):
+        raise WherryError("cannot mount on /proc: it has to be a procfs")
+    if place.startswith("/proc/") and place not in _PROC_FILES:
+        raise WherryError(f"cannot mount on {destination}: {place} is below /proc")
+
+
+def _is_bound_procfs(source: str) -> bool:
+    try:
+        directory = os.open(source, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        return is_procfs(directory)
+    finally:
+        os.close(directory)
+
+
+def is_procfs(directory: int) -> bool:
+    """Whether a descriptor is of the top of a procfs."""
+    return (
+        fstatfs_type(directory) == _PROC_SUPER_MAGIC
+        and os.fstat(directory).st_ino == _PROC_ROOT_INO
+    )
+
+
 def _mount_new(root: int, fstype: str, source: str, destination: str, options: Options) -> None:
     target = open_in_root(root, destination, create="directory")
     path = fd_path(target)
+    _check_destination(root, target, destination, fstype, "")
     saved = _save_for_copy_up(target) if options.copy_up else None
     try:
         if fstype == "overlay":
@@ -307,6 +351,7 @@ def _bind(root: int, source: str, destination: str, options: Options, userns: in
     )
     recursive = options.flags & c.MS_REC
     try:
+        _check_destination(root, target, destination, "bind", source)
         if options.idmap:
             tree = open_tree(
                 c.AT_FDCWD,

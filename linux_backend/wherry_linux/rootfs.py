@@ -10,17 +10,18 @@ import os
 import posixpath
 import stat
 
-from wherry.errors import KernelError, WherryError
+from wherry.errors import KernelError, UsageError, WherryError
 from wherry_linux import constants as c
 from wherry_linux.mounts import (
     Options,
     fd_path,
+    is_procfs,
     mount_into,
     mount_overlay,
     open_in_root,
     remount_bind,
 )
-from wherry_linux.syscalls import mount, pivot_root, umount2
+from wherry_linux.syscalls import mount, openat2, pivot_root, umount2
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -56,7 +57,10 @@ def mount_root(spec: Spec) -> int:
     root; otherwise the bundle's directory is bound onto itself, since pivot_root(2)
     wants a mount.
     """
-    mount("", "/", "", _PROPAGATION.get(spec["linux"].get("rootfsPropagation", ""), 0))
+    propagation = spec["linux"].get("rootfsPropagation", "")
+    if propagation not in _PROPAGATION:
+        raise UsageError(f"unknown rootfsPropagation {propagation!r}")
+    mount("", "/", "", _PROPAGATION[propagation])
     root = spec["root"]["path"]
     over = root_mount(spec)
     if over is None:
@@ -172,6 +176,8 @@ def _make_node(root: int, path: str, device: Device) -> None:
     try:
         if stat.S_ISLNK(_mode_of(name, parent)):
             raise WherryError(f"cannot make device {path}: the image has a symbolic link there")
+        if device["type"] not in _KINDS:
+            raise UsageError(f"device {path} has the unknown type {device['type']!r}")
         number = os.makedev(device.get("major", 0), device.get("minor", 0))
         mode = device.get("fileMode", 0o666)
         try:
@@ -179,8 +185,13 @@ def _make_node(root: int, path: str, device: Device) -> None:
         except FileExistsError:
             os.unlink(name, dir_fd=parent)
             os.mknod(name, _KINDS[device["type"]] | mode, number, dir_fd=parent)
-        os.chmod(name, mode, dir_fd=parent)
-        os.chown(name, device.get("uid", 0), device.get("gid", 0), dir_fd=parent)
+        # By descriptor: a link that takes the name's place must not lead to the host.
+        node = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+        try:
+            os.chown(fd_path(node), device.get("uid", 0), device.get("gid", 0))
+            os.chmod(fd_path(node), mode)
+        finally:
+            os.close(node)
     finally:
         os.close(parent)
 
@@ -213,48 +224,89 @@ def enter_root(root: int, *, pivot: bool = True) -> None:
     os.chdir("/")
 
 
-def write_sysctls(sysctls: dict[str, str]) -> None:
-    """Set kernel parameters, while /proc/sys is still writable."""
-    for name, value in sysctls.items():
-        path = f"/proc/sys/{name.replace('.', '/')}"
-        try:
-            descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+def write_sysctls(root: int, sysctls: dict[str, str]) -> None:
+    """Set kernel parameters, by a procfs that nothing of the image can stand in for."""
+    if not sysctls:
+        return
+    directory = open_in_root(root, "/proc", flags=os.O_PATH | os.O_DIRECTORY)
+    try:
+        if not is_procfs(directory):
+            raise WherryError("cannot set sysctls: the container has no /proc")
+        for name, value in sysctls.items():
             try:
-                os.write(descriptor, value.encode())
-            finally:
-                os.close(descriptor)
-        except OSError as error:
-            raise KernelError(
-                f"cannot set sysctl {name}={value}: {error.strerror}", error.errno or 0
-            ) from error
+                # No link and no mount on the way may lead the value elsewhere (CVE-2025-52881).
+                descriptor = openat2(
+                    directory,
+                    f"sys/{name.replace('.', '/')}",
+                    os.O_WRONLY,
+                    resolve=c.RESOLVE_BENEATH | c.RESOLVE_NO_XDEV | c.RESOLVE_NO_SYMLINKS,
+                )
+                try:
+                    os.write(descriptor, value.encode())
+                finally:
+                    os.close(descriptor)
+            except (OSError, KernelError) as error:
+                raise KernelError(
+                    f"cannot set sysctl {name}={value}: {os.strerror(error.errno or 0)}",
+                    error.errno or 0,
+                ) from error
+    finally:
+        os.close(directory)
 
 
-def make_readonly(paths: list[str]) -> None:
+def make_working_directory(root: int, path: str) -> None:
+    """Make `process.cwd` where the image has it not."""
+    try:
+        os.close(open_in_root(root, path, create="directory"))
+    except (OSError, KernelError):
+        pass  # changing to it tells what is the matter
+
+
+def make_readonly(root: int, paths: list[str]) -> None:
     """`readonlyPaths`: each becomes a read-only mount of itself."""
     for path in paths:
-        try:
-            mount(path, path, "", c.MS_BIND | c.MS_REC)
-        except KernelError as error:
-            if error.errno in (errno.ENOENT, errno.ENOTDIR):
-                continue
-            raise
-        remount_bind(path, c.MS_RDONLY | c.MS_REC)
-
-
-def mask(paths: list[str]) -> None:
-    """`maskedPaths`: a directory is hidden by an empty file system, a file by /dev/null."""
-    for path in paths:
-        try:
-            is_directory = stat.S_ISDIR(os.stat(path).st_mode)
-        except OSError:
+        target = _open_if_there(root, path)
+        if target < 0:
             continue
-        if is_directory:
-            mount("tmpfs", path, "tmpfs", c.MS_RDONLY, "nr_blocks=1,nr_inodes=1")
-        else:
-            mount("/dev/null", path, "", c.MS_BIND)
+        try:
+            mount(fd_path(target), fd_path(target), "", c.MS_BIND | c.MS_REC)
+        finally:
+            os.close(target)
+        mounted = open_in_root(root, path)
+        try:
+            remount_bind(fd_path(mounted), c.MS_RDONLY | c.MS_REC)
+        finally:
+            os.close(mounted)
 
 
-def make_root_readonly(spec: Spec) -> None:
+def mask(root: int, paths: list[str]) -> None:
+    """`maskedPaths`: a directory is hidden by an empty file system, a file by the null device.
+
+    Both come from the host: what an image has at /dev/null may be anything (CVE-2025-31133).
+    """
+    for path in paths:
+        target = _open_if_there(root, path)
+        if target < 0:
+            continue
+        try:
+            if stat.S_ISDIR(os.fstat(target).st_mode):
+                mount("tmpfs", fd_path(target), "tmpfs", c.MS_RDONLY, "nr_blocks=1,nr_inodes=1")
+            else:
+                mount("/dev/null", fd_path(target), "", c.MS_BIND)
+        finally:
+            os.close(target)
+
+
+def _open_if_there(root: int, path: str) -> int:
+    try:
+        return open_in_root(root, path)
+    except KernelError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR):
+            return -1
+        raise
+
+
+def make_root_readonly(spec: Spec, root: int) -> None:
     """`root.readonly`, once everything that has to be made in the root is there."""
     if spec["root"].get("readonly"):
-        remount_bind("/", c.MS_RDONLY)
+        remount_bind(fd_path(root), c.MS_RDONLY)

@@ -184,6 +184,13 @@ def keyctl(operation: int, name: str | None) -> None:
     )
 
 
+def fstatfs_type(descriptor: int) -> int:
+    """fstatfs(2): the kind of file system that a descriptor is on."""
+    buffer = ctypes.create_string_buffer(256)
+    check(libc.fstatfs(descriptor, buffer), "find the type of a file system")
+    return int.from_bytes(buffer.raw[:8], "little")
+
+
 def is_below_root() -> bool:
     """getcwd(2): whether the working directory can be reached from the root directory.
 
