@@ -25,8 +25,10 @@ from wherry_linux.process import (
     execute,
     find_executable,
     forbid_imports,
+    open_label,
     prepare_to_execute,
     resolve_identity,
+    set_label,
     set_limits,
     set_personality,
 )
@@ -167,6 +169,7 @@ def _init(launch: Launch, channel: Channel) -> None:
     start = os.open(launch.fifo, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     userns = os.open("/proc/self/ns/user", os.O_RDONLY | os.O_CLOEXEC)
     set_limits(process)
+    label = open_label(process, os.open("/proc", os.O_PATH | os.O_CLOEXEC))
     # A namespace that we have joined has others in it, who must not look into us.
     prctl(c.PR_SET_DUMPABLE, 0)
 
@@ -203,6 +206,7 @@ def _init(launch: Launch, channel: Channel) -> None:
         os.chdir(process["cwd"])
     except OSError:
         pass  # the user may be allowed where root of a user namespace is not
+    set_label(label, process)
     step = prepare_to_execute(launch.preserve, channel.fileno())
     become(process, identity, linux.get("seccomp"), dump_json(launch.state))
     enter_directory(process["cwd"])

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import posixpath
 
-from wherry.errors import Conflict
+from wherry.errors import Conflict, KernelError
 from wherry.lean import dump_json, signals
 from wherry_linux import console
 from wherry_linux import constants as c
 from wherry_linux.cgroups import Cgroup
 from wherry_linux.channel import Channel
+from wherry_linux.check import check_process, read_numbers
 from wherry_linux.namespaces import KINDS, open_namespace
 from wherry_linux.process import (
     GROUPS_ANNOTATION,
@@ -22,8 +23,10 @@ from wherry_linux.process import (
     execute as execute_program,
     find_executable,
     forbid_imports,
+    open_label,
     prepare_to_execute,
     resolve_identity,
+    set_label,
     set_limits,
     set_personality,
 )
@@ -73,6 +76,7 @@ def execute(
     if status not in ("running", "paused"):
         raise Conflict(f"container {container_id[:12]} is not running")
     spec = frozen_spec(record)
+    check_process(process)
     if spec["linux"].get("seccomp"):
         from wherry_linux import seccomp
 
@@ -160,6 +164,8 @@ def _join(
     detach: bool,
 ) -> None:
     """In a forked child: enter the container and run the program in a child of that."""
+    procfs = os.open("/proc", os.O_PATH | os.O_CLOEXEC)
+    _set_affinity(process)
     set_limits(process)
     # What runs in the container already must not look into us on our way in
     # (ptrace(2), "Ptrace access mode checking").
@@ -182,6 +188,7 @@ def _join(
         forward_signals(pid)
         os._exit(exit_code(pid))
     os.setsid()
+    label = open_label(process, procfs)
     os.chdir("/")
     slave = _open_terminal(process, channel, console_socket) if process.get("terminal") else -1
     set_personality(spec["linux"].get("personality"))
@@ -200,6 +207,7 @@ def _join(
     except OSError:
         pass
     state = {"ociVersion": record["ociVersion"], "id": record["id"], "status": "running"}
+    set_label(label, process)
     step = prepare_to_execute(preserve, channel.fileno())
     become(
         process,
@@ -209,6 +217,19 @@ def _join(
     )
     enter_directory(process["cwd"])
     execute_program(step, executable, process["args"], variables)
+
+
+def _set_affinity(process: Process) -> None:
+    """`process.execCPUAffinity`: this process is in the container's group already."""
+    affinity = process.get("execCPUAffinity") or {}
+    wanted = affinity.get("final") or affinity.get("initial")
+    if wanted:
+        try:
+            os.sched_setaffinity(0, read_numbers(wanted))
+        except OSError as error:
+            raise KernelError(
+                f"cannot run on processors {wanted}: {error.strerror}", error.errno or 0
+            ) from error
 
 
 def forward_signals(pid: int) -> None:

@@ -287,6 +287,38 @@ def enter_directory(cwd: str) -> None:
         raise WherryError(f"cannot change to directory {cwd!r}: it is not in the container")
 
 
+def open_label(process: Process, procfs: int) -> int:
+    """The file that sets the security label of the program, by the host's /proc; -1 for none."""
+    if process.get("apparmorProfile"):
+        names = ("apparmor/exec", "exec")
+    elif process.get("selinuxLabel"):
+        names = ("exec",)
+    else:
+        return -1
+    for name in names:
+        try:
+            return os.open(f"self/attr/{name}", os.O_WRONLY | os.O_CLOEXEC, dir_fd=procfs)
+        except FileNotFoundError:
+            pass
+    raise WherryError("cannot label the program: the kernel has no /proc/self/attr/exec")
+
+
+def set_label(descriptor: int, process: Process) -> None:
+    """Have the next program that is executed labelled as `process` asks."""
+    if descriptor < 0:
+        return
+    profile = process.get("apparmorProfile")
+    label = f"exec {profile}" if profile else process["selinuxLabel"]
+    try:
+        os.write(descriptor, label.encode())
+    except OSError as error:
+        raise KernelError(
+            f"cannot apply {profile or label}: {error.strerror}", error.errno or 0
+        ) from error
+    finally:
+        os.close(descriptor)
+
+
 def prepare_to_execute(preserve: int, report: int) -> int:
     """Leave the program descriptors 0 to 2 and `preserve` more; the descriptor to `execute`.
 

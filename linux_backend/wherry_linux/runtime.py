@@ -15,6 +15,7 @@ from wherry_linux import idmap
 from wherry_linux import constants as c
 from wherry_linux.cgroups import Cgroup
 from wherry_linux.channel import Channel
+from wherry_linux.check import check_spec
 from wherry_linux.init import Launch, stage_one
 from wherry_linux.namespaces import Plan
 from wherry_linux.process import exec_error
@@ -82,6 +83,7 @@ class Runtime:
         bundle = os.path.abspath(bundle)
         if spec is None:
             spec = load_spec(bundle)
+        check_spec(spec)
         if spec["linux"].get("seccomp"):
             from wherry_linux import seccomp
 
@@ -432,9 +434,6 @@ def load_spec(bundle: str) -> Spec:
         spec: Spec = read_json(os.path.join(bundle, "config.json"))
     except FileNotFoundError:
         raise NotFound(f"bundle {bundle} has no config.json") from None
-    version = str(spec.get("ociVersion", ""))
-    if not version.startswith("1."):
-        raise UsageError(f"{bundle}/config.json: unsupported ociVersion {version!r}")
     process = spec.get("process")
     if not process or not process.get("args"):
         raise UsageError(f"{bundle}/config.json: process.args is missing")
