@@ -102,6 +102,7 @@ COMMANDS: Table = {
         "rm": "secret:rm",
     },
     "system": {
+        "check": "check:check",
         "df": "system:df",
         "events": "system:events",
         "info": "system:info",

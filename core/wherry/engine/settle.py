@@ -6,7 +6,7 @@ import os
 
 from wherry import paths
 from wherry.errors import Conflict, CorruptState, WherryError
-from wherry.files import Lock
+from wherry.files import Lock, remove_file
 from wherry.timestamps import now
 
 TYPE_CHECKING = False
@@ -97,6 +97,17 @@ def sweep(store: ContainerStore, runtime: Runtime) -> None:
             removal.forget_run(container_id, runtime)
 
 
+def discard_damaged(container_id: str, store: ContainerStore, runtime: Runtime) -> None:
+    """Remove a container whose record cannot be read, with all that is found of it.
+
+    Its anonymous volumes stay: which they were is lost with the record.
+    """
+    directory = paths.container(container_id)
+    with Lock(directory, create=False):
+        remove_file(os.path.join(directory, "container.json"))
+        _clear(container_id, directory, store, runtime)
+
+
 def _clear(container_id: str, directory: str, store: ContainerStore, runtime: Runtime) -> None:
     from wherry.engine import mounts, removal
     from wherry.volume.store import VolumeStore
@@ -115,14 +126,14 @@ def _names_in(directory: str) -> list[str]:
         return []
 
 
-def problems(store: ContainerStore) -> list[str]:
-    """Records that cannot be read, for `system check`."""
+def problems(store: ContainerStore) -> list[tuple[str, str]]:
+    """The containers whose record cannot be read, and what is wrong with it."""
     found = []
     for container_id in store.ids():
         try:
             store.load(container_id)
         except CorruptState as error:
-            found.append(error.message)
+            found.append((container_id, error.message))
         except WherryError:
             pass
     return found

@@ -244,6 +244,10 @@ class ImageStore:
         entries = self.entries()
         return list({image.id: image for image in self._each(entries, None)}.values())
 
+    def image_of(self, entry: Descriptor) -> Image:
+        """The image of an entry of index.json. Raises WherryError where it cannot be read."""
+        return self._load(entry, self.entries(), None)
+
     def _each(self, entries: list[Descriptor], platform: str | None) -> Iterator[Image]:
         for entry in entries:
             try:

@@ -1,0 +1,76 @@
+"""`system check`: what is damaged, and mending it."""
+
+from __future__ import annotations
+
+from wherry.engine import settle
+from wherry.errors import Conflict, WherryError
+from wherry.files import Lock, make_dir, remove_file
+from wherry.image.check import Problem, check_images
+from wherry.image.store import forget_partials
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from wherry.engine import Engine
+
+
+def check(
+    engine: Engine, *, repair: bool = False, force: bool = False, quick: bool = False
+) -> Iterator[tuple[Problem, str]]:
+    """Each problem, and what became of it: "", "repaired", or why it could not be.
+
+    `force` lets a repair remove containers whose record cannot be read.
+    """
+    store = engine.image_store
+    if not repair:
+        with store.held():
+            yield from ((problem, "") for problem in _problems(engine, quick, force))
+        return
+    try:
+        lock = Lock(f"{make_dir(store.root)}/held", wait=False)
+        lock.__enter__()
+    except Conflict:
+        raise Conflict(
+            "images are being pulled, or containers made",
+            hint="repair when that is done; without --repair a check disturbs nobody",
+        ) from None
+    try:
+        for problem in _problems(engine, quick, force):
+            yield problem, _mend(problem)
+        forget_partials(store.root)
+    finally:
+        lock.__exit__(None, None, None)
+
+
+def _mend(problem: Problem) -> str:
+    if problem.mend is None:
+        return ""
+    try:
+        problem.mend()
+    except (OSError, WherryError) as error:
+        return str(error)
+    return "repaired"
+
+
+def _problems(engine: Engine, quick: bool, force: bool) -> Iterator[Problem]:
+    containers = engine.container_store
+    for container_id, text in settle.problems(containers):
+
+        def remove(container_id: str = container_id) -> None:
+            from wherry import paths
+
+            remove_file(f"{paths.container(container_id)}/container.json")
+            settle.sweep(containers, engine.runtime)
+
+        yield Problem(
+            text=text,
+            mend=remove if force else None,
+            hint="" if force else "--repair --force removes the container",
+        )
+    yield from check_images(
+        engine.image_store,
+        used_layers=containers.used_layers(),
+        unshared=engine.runtime.unshared,
+        quick=quick,
+    )
