@@ -53,9 +53,7 @@ def set_size(terminal: int, rows: int, columns: int) -> None:
 def get_size(terminal: int) -> tuple[int, int]:
     """Rows and columns; (0, 0) where `terminal` is none."""
     try:
-        rows, columns, _, _ = struct.unpack(
-            "HHHH", fcntl.ioctl(terminal, TIOCGWINSZ, b"\0" * 8)
-        )
+        rows, columns, _, _ = struct.unpack("HHHH", fcntl.ioctl(terminal, TIOCGWINSZ, b"\0" * 8))
     except OSError:
         return 0, 0
     return rows, columns

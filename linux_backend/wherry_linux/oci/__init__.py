@@ -1,9 +1,9 @@
 """The runtime's own command line, `wherry oci`: runc's words, for engines that drive a runtime.
 
-    session.py    what the options before the command set: the state directory, the log
-    commands.py   create, start, state, kill, delete, run, exec, …
-    features.py   what the runtime can do here, as runtime-spec's features document
-    template.py   the config.json that `spec` writes
+session.py    what the options before the command set: the state directory, the log
+commands.py   create, start, state, kill, delete, run, exec, …
+features.py   what the runtime can do here, as runtime-spec's features document
+template.py   the config.json that `spec` writes
 """
 
 from __future__ import annotations

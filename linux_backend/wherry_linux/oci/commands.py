@@ -74,7 +74,7 @@ def run(session: Session, container_id: str, detach: bool, keep: bool, **options
         keep = False
         raise
     finally:
-        if not detach and not keep or sys.exc_info()[0] is not None:
+        if (not detach and not keep) or sys.exc_info()[0] is not None:
             session.runtime.delete(container_id, force=True)
 
 
@@ -398,7 +398,9 @@ def list_(session: Session, format: str, quiet: bool) -> int:  # noqa: A002
         print(dump_json(shown))
         return 0
     keys = ("id", "pid", "status", "bundle", "created", "owner")
-    _print_table([[key.upper() for key in keys], *([str(row[key]) for key in keys] for row in shown)])
+    _print_table(
+        [[key.upper() for key in keys], *([str(row[key]) for key in keys] for row in shown)]
+    )
     return 0
 
 
@@ -433,9 +435,7 @@ def ps(session: Session, container_id: str, ps_options: tuple[str, ...], format:
             ["ps", *(ps_options or ("-ef",))], capture_output=True, text=True, check=False
         )
     except FileNotFoundError:
-        raise WherryError(
-            "ps is not installed", hint="--format json needs no program"
-        ) from None
+        raise WherryError("ps is not installed", hint="--format json needs no program") from None
     if listing.returncode:
         raise UsageError(f"ps: {listing.stderr.strip()}")
     title, *lines = listing.stdout.splitlines()

@@ -1,0 +1,203 @@
+"""What runc's commands do to a container of a hand-made bundle."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from conftest import Oci
+
+pytestmark = pytest.mark.linux
+
+
+def test_container_is_created_started_killed_and_deleted(oci: Oci) -> None:
+    oci.create("c1", "sleep", "60")
+    assert oci.status("c1") == "created"
+
+    oci("start", "c1")
+    assert oci.status("c1") == "running"
+    pid = json.loads(oci("state", "c1").stdout)["pid"]
+    assert Path(f"/proc/{pid}/cmdline").read_bytes().startswith(b"sleep\0")
+
+    oci("kill", "c1", "KILL")
+    _wait_until_gone(pid)
+    assert oci.status("c1") == "stopped"
+
+    oci("delete", "c1")
+    gone = oci("state", "c1", check=False)
+    assert gone.returncode == 1
+    assert gone.stderr == "wherry: container c1 does not exist\n"
+
+
+def _wait_until_gone(pid: int) -> None:
+    descriptor = os.pidfd_open(pid) if Path(f"/proc/{pid}").exists() else -1
+    if descriptor >= 0:
+        import select
+
+        select.select([descriptor], [], [], 10)
+        os.close(descriptor)
+
+
+def test_run_ends_with_the_exit_code_of_the_program(oci: Oci) -> None:
+    result = oci.run("sh", "-c", "echo hello; exit 7", check=False)
+
+    assert (result.returncode, result.stdout) == (7, "hello\n")
+
+
+def test_run_with_keep_leaves_a_stopped_container(oci: Oci) -> None:
+    oci.run("true", options=("--keep",))
+
+    assert oci.status("c1") == "stopped"
+
+
+def test_running_container_is_deleted_only_by_force(oci: Oci) -> None:
+    oci.create("c1", "sleep", "60")
+    oci("start", "c1")
+
+    refused = oci("delete", "c1", check=False)
+
+    assert refused.returncode == 1
+    assert "cannot delete container c1: it is running" in refused.stderr
+    oci("delete", "--force", "c1")
+    assert oci("list", "-q").stdout == ""
+
+
+def test_second_container_of_a_name_is_refused(oci: Oci) -> None:
+    oci.create("c1", "true")
+
+    result = oci("create", "--bundle", str(oci.bundle), "c1", check=False)
+
+    assert "container c1 already exists" in result.stderr
+    assert oci.status("c1") == "created"
+
+
+def test_change_of_the_bundle_after_create_means_nothing(oci: Oci) -> None:
+    oci.spec["process"]["env"].append("COLOR=red")
+    oci.create("c1", "sleep", "60")
+    oci("start", "c1")
+    oci.spec["process"]["env"].append("COLOR=blue")
+    oci.write()
+
+    assert oci("exec", "c1", "sh", "-c", "echo $COLOR").stdout == "red\n"
+
+
+def test_exec_passes_the_exit_code_and_takes_options(oci: Oci) -> None:
+    oci.create("c1", "sleep", "60")
+    oci("start", "c1")
+
+    result = oci(
+        "exec", "-e", "A=b", "--cwd", "/tmp", "-u", "12:34", "c1",
+        "sh", "-c", "echo $A $PWD; id; exit 5",
+        check=False,
+    )  # fmt: skip
+
+    assert result.returncode == 5
+    assert result.stdout == "b /tmp\nuid=12 gid=34\n"
+
+
+def test_exec_of_a_process_document(oci: Oci) -> None:
+    oci.create("c1", "sleep", "60")
+    oci("start", "c1")
+    document = oci.base / "process.json"
+    document.write_text(json.dumps({"args": ["echo", "hi"], "cwd": "/", "env": ["PATH=/bin"]}))
+
+    assert oci("exec", "--process", str(document), "c1").stdout == "hi\n"
+
+
+def test_exec_detached_writes_the_pid_of_the_program(oci: Oci) -> None:
+    oci.create("c1", "sleep", "60")
+    oci("start", "c1")
+    pid_file = oci.base / "pid"
+
+    oci("exec", "--detach", "--pid-file", str(pid_file), "c1", "sleep", "50")
+
+    assert Path(f"/proc/{pid_file.read_text()}/cmdline").read_bytes() == b"sleep\x0050\0"
+    assert int(pid_file.read_text()) in json.loads(oci("ps", "--format", "json", "c1").stdout)
+
+
+def test_paused_container_refuses_exec_until_it_goes_on(oci: Oci) -> None:
+    oci.create("c1", "sleep", "60")
+    oci("start", "c1")
+
+    oci("pause", "c1")
+
+    assert oci.status("c1") == "paused"
+    assert "is paused" in oci("exec", "c1", "true", check=False).stderr
+    oci("resume", "c1")
+    assert oci("exec", "c1", "true").returncode == 0
+
+
+def test_list_shows_containers_as_a_table_and_as_json(oci: Oci) -> None:
+    oci.create("c1", "true")
+
+    assert oci("list").stdout.split()[:6] == ["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"]
+    [entry] = json.loads(oci("list", "--format", "json").stdout)
+    assert (entry["id"], entry["status"], entry["bundle"]) == ("c1", "created", str(oci.bundle))
+
+
+def test_failure_is_logged_as_json(oci: Oci) -> None:
+    log = oci.base / "log"
+
+    oci("--log", str(log), "--log-format", "json", "start", "nobody", check=False)
+
+    entry = json.loads(log.read_text())
+    assert (entry["level"], entry["msg"]) == ("error", "container nobody does not exist")
+
+
+def test_program_that_is_not_there_leaves_no_container(oci: Oci) -> None:
+    result = oci.run("nope", check=False)
+
+    assert result.returncode == 1
+    assert 'exec: "nope": executable file not found in $PATH' in result.stderr
+    assert oci("list", "-q").stdout == ""
+
+
+def test_preserved_descriptor_reaches_the_program_and_no_other(oci: Oci) -> None:
+    kept, _write = os.pipe()
+    os.dup2(kept, 3)
+    other = os.open("/", os.O_RDONLY)
+
+    result = oci.run("ls", "/proc/self/fd", options=("--preserve-fds", "1"), pass_fds=(3, other))
+
+    # The last one is of the directory that ls lists.
+    assert result.stdout.split() == ["0", "1", "2", "3", "4"]
+    os.close(other)
+
+
+def test_hooks_run_in_order_with_the_state_on_their_input(oci: Oci) -> None:
+    journal = oci.base / "journal"
+    hook = oci.script("hook", f'#!/bin/sh\n(echo "$1"; cat; echo) >> {journal}\n')
+    kinds = ("prestart", "createRuntime", "createContainer", "poststart", "poststop")
+    oci.spec["hooks"] = {kind: [{"path": hook, "args": ["hook", kind]}] for kind in kinds}
+
+    oci.run("true")
+
+    lines = journal.read_text().split("\n")[:-1]
+    assert lines[::2] == list(kinds)
+    states = [json.loads(line) for line in lines[1::2]]
+    assert {state["id"] for state in states} == {"c1"}
+    assert states[1]["status"] == "creating"
+    assert states[-1]["status"] == "stopped"
+
+
+def test_hook_that_fails_ends_the_creation(oci: Oci) -> None:
+    hook = oci.script("hook", "#!/bin/sh\necho no luck >&2\nexit 3\n")
+    oci.spec["hooks"] = {"createRuntime": [{"path": hook}]}
+
+    result = oci.run("true", check=False)
+
+    assert "createRuntime hook" in result.stderr
+    assert "no luck" in result.stderr
+
+
+def test_features_are_those_of_this_kernel(oci: Oci) -> None:
+    features = json.loads(oci("features").stdout)
+
+    assert "mount" in features["linux"]["namespaces"]
+    assert "rro" in features["mountOptions"]
+    assert "SCMP_ACT_ERRNO" in features["linux"]["seccomp"]["actions"]
