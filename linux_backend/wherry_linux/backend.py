@@ -6,7 +6,7 @@ import os
 
 from wherry import paths
 from wherry.container.wire import Connection
-from wherry.errors import Unsupported, WherryError
+from wherry.errors import CorruptState, Unsupported, WherryError
 from wherry.files import claim_directory, make_dir
 from wherry.lean import signals, sockets
 from wherry_linux.processes import boot_id, is_alive, wait_gone
@@ -257,7 +257,20 @@ class LinuxRuntime:
         return wait_gone(state["MonitorPid"], state["MonitorStart"], seconds)
 
     def discard(self, container_id: str) -> None:
-        self.oci.delete(container_id, force=True)
+        try:
+            self.oci.delete(container_id, force=True)
+        except FileNotFoundError:
+            pass  # somebody else does so at this moment
+        except CorruptState:
+            # Its first process has ended with its monitor; others are in its control group.
+            from wherry.container.copy import remove_tree
+            from wherry_linux.cgroups import Cgroup
+
+            path = self.cgroup_path(container_id, "")
+            if path and os.path.isdir(Cgroup(path).directory):
+                Cgroup(path).kill()
+                Cgroup(path).remove()
+            remove_tree(os.path.join(paths.runtime(), container_id))
 
     def execute(
         self,

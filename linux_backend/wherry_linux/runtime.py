@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 
 from wherry import paths
-from wherry.errors import Conflict, KernelError, NotFound, UsageError, WherryError
+from wherry.errors import Conflict, CorruptState, KernelError, NotFound, UsageError, WherryError
 from wherry.files import make_dir, read_json, remove_file, write_json
 from wherry_linux import idmap
 from wherry_linux import constants as c
@@ -143,7 +143,7 @@ class Runtime:
             pid = self._guide(ours, stage, spec, plan)
             state["pid"] = pid
             self._run_create_hooks(spec, state)
-            ours.send({"go": True})
+            ours.send({"go": True, "pid": pid})
             terminal = -1
             if spec["process"].get("terminal") and console_socket is None:
                 _, terminal = ours.expect("console")
@@ -249,6 +249,8 @@ class Runtime:
             record: dict[str, Any] = read_json(os.path.join(self.root, container_id, "state.json"))
         except FileNotFoundError:
             raise NotFound(f"container {container_id} does not exist") from None
+        if not isinstance(record, dict) or "pid" not in record:
+            raise CorruptState(f"the state of container {container_id} is damaged")
         return record
 
     def status(self, record: dict[str, Any]) -> str:

@@ -12,6 +12,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -50,7 +51,7 @@ class World:
         """Remove the containers and the directories. Raises if anything else was left."""
         try:
             self._remove_containers()
-            left = self._left()
+            left = self.left()
         finally:
             self._clean_up()
         assert not left, "left behind:\n  " + "\n  ".join(left)
@@ -61,24 +62,32 @@ class World:
             if ids:
                 self.wherry("rm", "--force", "--volumes", *ids)
 
-    def _left(self) -> list[str]:
+    def left(self) -> list[str]:
         """What is still there of this test, one line each."""
         try:
             # The monitor of a container ends a moment after `rm` has returned.
-            wait_gone(self._processes())
+            wait_gone(self.processes())
         except TimeoutError:
             pass
-        left = [f"process {pid}: {_command_line(pid)}" for pid in self._processes()]
+        left = [f"process {pid}: {_command_line(pid)}" for pid in self.processes()]
         left += [f"mount {target}" for target in self._mounts()]
         # What tests that run beside this one are about to remove goes by itself.
         with contextlib.suppress(TimeoutError):
             wait_until(
                 lambda: not _kernel_objects() - self._before, Deadline(3, "kernel objects to go")
             )
-        left += sorted(_kernel_objects() - self._before)
+        return left + sorted(self._lasting_objects())
+
+    def _lasting_objects(self) -> set[str]:
+        """What is new in the kernel and stays: another test's comes and goes."""
+        left = _kernel_objects() - self._before
+        end = time.monotonic() + 3
+        while left and time.monotonic() < end:
+            time.sleep(0.05)
+            left &= _kernel_objects()
         return left
 
-    def _processes(self) -> list[int]:
+    def processes(self) -> list[int]:
         """The processes that have to do with this world, whatever they did to hide it."""
         mine = self.base.encode()
         own_mounts = _link("/proc/self/ns/mnt")
@@ -104,7 +113,7 @@ class World:
 
     def _clean_up(self) -> None:
         """Take away what is there, also where the test failed."""
-        processes = self._processes()
+        processes = self.processes()
         for pid in processes:
             try:
                 os.kill(pid, signal.SIGKILL)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from wherry.backend import Command, execute
 from wherry.cli import common
+from wherry.cli.each import complain
 from wherry.cli.grammar import command, option
 from wherry.cli.tables import Table, label_fields, print_rows, short_id
 from wherry.config_file import ConfigFile
@@ -79,6 +80,8 @@ def ps(
         )
         rows = [row_of(summary, full=no_trunc) for summary in summaries]
         print_rows(rows, table, template=template, quiet=quiet)
+        for error in engine.containers.damaged:
+            complain(error.message, error.hint)
         return 0
 
     argv = ps.argv(

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 _HEX = frozenset("0123456789abcdef")
 
+# What every record has.
+_KEYS = frozenset(("Id", "Name", "Created", "Image", "Body", "Mounts"))
+
 
 class Container:
     """One container: its record and its state, read when they are first asked for."""
@@ -53,11 +56,14 @@ class Container:
     def state(self) -> dict[str, Any]:
         """The State object of docker's inspect, with keys of our own beside."""
         if self._state is None:
+            state = None
             try:
-                self._state = read_json(os.path.join(self.directory, "state.json"))
+                state = read_json(os.path.join(self.directory, "state.json"))
             except (FileNotFoundError, CorruptState):
-                # It has never run, or its disk was full: it can be started, and removed.
-                self._state = initial_state()
+                pass
+            # What cannot be read tells of nothing that runs: it can be started, and removed.
+            is_whole = isinstance(state, dict) and "Status" in state
+            self._state = {**initial_state(), **state} if is_whole else initial_state()
         return self._state
 
     def reload(self) -> dict[str, Any]:
@@ -90,8 +96,8 @@ class Container:
     def reload_record(self) -> None:
         """Read the record again, if it is there: `rename` and `update` change it."""
         try:
-            self.record = read_json(os.path.join(self.directory, "container.json"))
-        except (OSError, CorruptState):
+            self.record = read_record(self.id)
+        except (NotFound, CorruptState):
             pass
 
     def write_record(self, *, sync: bool = False) -> None:
@@ -112,6 +118,22 @@ class Container:
     def lock(self, *, wait: bool = True) -> Lock:
         """The lock of this container. Entering it raises FileNotFoundError once that is gone."""
         return Lock(self.directory, wait=wait, create=False)
+
+
+def read_record(container_id: str) -> dict[str, Any]:
+    """What container.json says. Raises NotFound, CorruptState."""
+    path = os.path.join(paths.container(container_id), "container.json")
+    hint = f"to give the container up: wherry rm -f {container_id[:12]}"
+    try:
+        record = read_json(path)
+    except (FileNotFoundError, NotADirectoryError):
+        raise NotFound(f"No such container: {container_id}") from None
+    except CorruptState as error:
+        error.hint = hint
+        raise
+    if not isinstance(record, dict) or not _KEYS <= record.keys():
+        raise CorruptState(f"{path} is damaged: it is no record of a container", hint=hint)
+    return record
 
 
 def initial_state() -> dict[str, Any]:
@@ -140,42 +162,50 @@ class ContainerStore:
 
     def load(self, container_id: str) -> Container:
         """The container with this full id. Raises NotFound or CorruptState."""
-        path = os.path.join(paths.container(container_id), "container.json")
-        try:
-            return Container(container_id, read_json(path))
-        except (FileNotFoundError, NotADirectoryError):
-            raise NotFound(f"No such container: {container_id}") from None
+        return Container(container_id, read_record(container_id))
 
-    def all(self) -> list[Container]:
-        """Every whole container, the newest first."""
+    def all(self, damaged: list[CorruptState] | None = None) -> list[Container]:
+        """Every whole container, the newest first; what is wrong with others in `damaged`."""
         found = []
         for container_id in self.ids():
             try:
                 found.append(self.load(container_id))
-            except (NotFound, CorruptState):
+            except NotFound:
                 continue
+            except CorruptState as error:
+                if damaged is not None:
+                    damaged.append(error)
         found.sort(key=lambda container: str(container.record["Created"]), reverse=True)
         return found
 
     def find(self, name: str) -> Container:
-        """By name, full id or unique prefix of an id. Raises NotFound, UsageError."""
+        """By name, full id or unique prefix of an id.
+
+        Raises NotFound, UsageError, and CorruptState where its record cannot be read.
+        """
+        return self.load(self.find_id(name))
+
+    def find_id(self, name: str) -> str:
+        """The id of the container that `find` would load. Raises NotFound, UsageError."""
         bare = name.removeprefix("/")
         if not bare or "/" in bare or bare in (".", ".."):
             raise NotFound(f"No such container: {name}")
         try:
-            return self.load(os.readlink(os.path.join(paths.container_names(), bare)))
-        except (OSError, NotFound):
+            found = os.readlink(os.path.join(paths.container_names(), bare))
+            if self._is_whole(found):
+                return found
+        except OSError:
             pass
         if not _HEX.issuperset(bare):
             raise NotFound(f"No such container: {name}")
-        if len(bare) == 64:
-            return self.load(bare)
+        if len(bare) == 64 and self._is_whole(bare):
+            return bare
         matching = [one for one in self.ids() if one.startswith(bare) and self._is_whole(one)]
         if not matching:
             raise NotFound(f"No such container: {name}")
         if len(matching) > 1:
             raise UsageError(f"Multiple IDs found with provided prefix: {name}")
-        return self.load(matching[0])
+        return matching[0]
 
     def _is_whole(self, container_id: str) -> bool:
         return os.path.exists(os.path.join(paths.container(container_id), "container.json"))

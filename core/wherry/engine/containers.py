@@ -9,7 +9,7 @@ from wherry.container.signals import read_signal
 from wherry.container.store import Container, ContainerStore
 from wherry.container.wire import Connection, control
 from wherry.engine import settle
-from wherry.errors import Conflict, NotFound, UsageError, WherryError
+from wherry.errors import Conflict, CorruptState, NotFound, UsageError, WherryError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,6 +37,8 @@ class Containers:
         self.runtime = engine.runtime
         self.store = ContainerStore()
         self._keeper: ContainerKeeper | None = None
+        # What `all` could not read.
+        self.damaged: list[CorruptState] = []
 
     @property
     def keeper(self) -> ContainerKeeper:
@@ -56,10 +58,11 @@ class Containers:
         return container
 
     def all(self) -> list[Container]:
-        """Every container, newest first, each put right."""
+        """Every container, newest first, each put right; the others go to `damaged`."""
+        self.damaged = []
         found = [
             container
-            for container in self.store.all()
+            for container in self.store.all(self.damaged)
             if settle.settle(container, self.store, self.runtime)
         ]
         settle.sweep(self.store, self.runtime)
@@ -365,7 +368,14 @@ class Containers:
 
     def remove(self, name: str, *, force: bool = False, volumes: bool = False) -> None:
         """Remove a container; `force` ends one that runs, and takes a missing one for removed."""
-        self._remove(self.find(name), force=force, volumes=volumes)
+        try:
+            container = self.find(name)
+        except CorruptState:
+            if not force:
+                raise
+            settle.discard_damaged(self.store.find_id(name), self.store, self.runtime)
+            return
+        self._remove(container, force=force, volumes=volumes)
 
     def _remove(self, container: Container, *, force: bool, volumes: bool) -> None:
         from wherry.engine import removal

@@ -166,8 +166,16 @@ class Session:
                 return
 
     def _ended_without_word(self) -> dict[str, Any]:
-        """The monitor is gone: whoever killed it has ended the container too."""
-        return {"event": "exit", "code": 137}
+        """The connection is gone, and with it the container, unless we were too slow."""
+        try:
+            Connection.open(self.container.id).close()
+        except Conflict:
+            # Whoever killed the monitor has ended the container too.
+            return {"event": "exit", "code": 137}
+        raise WherryError(
+            f"lost container {self.container.name}: its output was not read for too long",
+            hint=f"it goes on: wherry attach {self.container.name}",
+        )
 
     def _read_stdin(self, poll: Any) -> None:
         try:
@@ -179,7 +187,8 @@ class Session:
         if not data:
             self._stdin_open = False
             poll.unregister(self.stdin)
-            self._to_send += control({"op": "eof"})
+            if not self.has_terminal:
+                self._to_send += control({"op": "eof"})
             return
         if self.has_terminal:
             data = self.keys.filter(data)

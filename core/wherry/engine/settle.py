@@ -102,6 +102,14 @@ def discard_damaged(container_id: str, store: ContainerStore, runtime: Runtime) 
 
     Its anonymous volumes stay: which they were is lost with the record.
     """
+    from wherry.container.wire import Connection
+
+    try:
+        monitor = Connection.open(container_id)
+        monitor.request({"op": "stop", "signal": 9, "timeout": 10, "keep": True, "quiet": True})
+        monitor.close()
+    except WherryError:
+        pass  # there is none, or it ends at this moment
     directory = paths.container(container_id)
     with Lock(directory, create=False):
         remove_file(os.path.join(directory, "container.json"))

@@ -155,6 +155,8 @@ class ImageStore:
             index = read_json(f"{self.root}/index.json")
         except FileNotFoundError:
             return []
+        if not isinstance(index, dict) or not isinstance(index.get("manifests") or [], list):
+            raise CorruptState(f"{self.root}/index.json is damaged: it is no image index")
         manifests: list[Descriptor] = index.get("manifests") or []
         return manifests
 
@@ -259,7 +261,7 @@ class ImageStore:
         manifest = self._manifest(entry["digest"], platform)
         config_digest = manifest["config"]["digest"]
         config = self._document(config_digest)
-        if not isinstance((config.get("rootfs") or {}).get("diff_ids"), list):
+        if not _is_config(config):
             raise CorruptState(f"{config_digest} is not the config of an image")
         if platform:
             _check_platform(name_of(entry) or entry["digest"], config, platform)
@@ -278,9 +280,11 @@ class ImageStore:
         """The manifest that `digest` is or leads to: for `platform`, or the best that is here."""
         document = self._document(digest)
         if "manifests" not in document:
-            if not isinstance((document.get("config") or {}).get("digest"), str):
+            if not _are_descriptors([document.get("config")], document.get("layers")):
                 raise CorruptState(f"{digest} is not the manifest of an image")
             return document
+        if not _are_descriptors(document["manifests"]):
+            raise CorruptState(f"{digest} is not an index of images")
         from wherry.image.platform import choose_manifest, host_platform, parse_platform
 
         entries = [each for each in document["manifests"] if self.has_blob(each["digest"])]
@@ -433,6 +437,25 @@ def _repository(name: str) -> str:
         return str(parse_reference(name).familiar_name)
     except UsageError:
         return ""
+
+
+def _are_descriptors(*lists: Any) -> bool:
+    """Whether these are lists of descriptors: documents are written by others."""
+    return all(
+        isinstance(each, list)
+        and all(isinstance(one, dict) and isinstance(one.get("digest"), str) for one in each)
+        for each in lists
+    )
+
+
+def _is_config(document: dict[str, Any]) -> bool:
+    rootfs, config = document.get("rootfs"), document.get("config")
+    diff_ids = rootfs.get("diff_ids") if isinstance(rootfs, dict) else None
+    return (
+        isinstance(diff_ids, list)
+        and all(isinstance(each, str) for each in diff_ids)
+        and (config is None or isinstance(config, dict))
+    )
 
 
 def _is_attestation(entry: dict[str, Any]) -> bool:

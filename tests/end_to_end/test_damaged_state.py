@@ -1,0 +1,240 @@
+"""Files that a crash, a reboot or a full disk left in no good state: one line, and a way out."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+
+from support.busybox import busybox_archive
+from support.settings import as_root
+from support.waiting import wait_gone
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from support.cli import Cli, Result
+    from support.world import World
+
+
+def _run(wherry: Cli, name: str) -> str:
+    argv = ("run", "-d", "--network", "none", "--name", name, "busybox", "sleep", "1000")
+    return wherry(*argv).stdout.strip()
+
+
+def _is_one_complaint(result: Result) -> bool:
+    """One line of what is wrong, and at most one of what to try."""
+    lines = result.stderr.splitlines()
+    return 1 <= len(lines) <= 2 and lines[0].startswith("wherry: ") and "internal" not in lines[0]
+
+
+def _state(wherry: Cli, name: str) -> str:
+    return wherry("inspect", "-f", "{{.State.Status}} {{.State.ExitCode}}", name).stdout.strip()
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"Id": 1}', "null"])
+@pytest.mark.parametrize("is_running", [True, False])
+def test_damaged_record_harms_no_other_container(
+    wherry: Cli, world: World, busybox_image: str, content: str, is_running: bool
+) -> None:
+    damaged, whole = _run(wherry, "damaged"), _run(wherry, "whole")
+    if not is_running:
+        wherry("stop", "-t", "0", "damaged")
+    with open(f"{world.root}/data/containers/{damaged}/container.json", "w") as file:
+        file.write(content)
+
+    listed = wherry("ps", "-aq", "--no-trunc")
+    inspected = wherry("inspect", "damaged", check=False)
+    refused = wherry("rm", "damaged", check=False)
+    removed = wherry("rm", "-f", "damaged")
+
+    assert listed.lines == [whole]
+    assert _is_one_complaint(listed)
+    assert (inspected.returncode, refused.returncode) == (1, 1)
+    assert _is_one_complaint(inspected)
+    assert _is_one_complaint(refused)
+    assert removed.stderr == ""
+    assert wherry("ps", "-aq", "--no-trunc").stderr == ""
+    assert not os.path.exists(f"{world.root}/data/containers/{damaged}")
+    assert _state(wherry, "whole") == "running 0"
+    wherry("create", "--name", "damaged", "busybox", "true")
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}"])
+@pytest.mark.parametrize("file", ["state.json", "config.json"])
+def test_damaged_state_of_a_stopped_container_keeps_it_from_nothing(
+    wherry: Cli, world: World, busybox_image: str, file: str, content: str
+) -> None:
+    container = _run(wherry, "box")
+    wherry("stop", "-t", "0", "box")
+    with open(f"{world.root}/data/containers/{container}/{file}", "w") as damaged:
+        damaged.write(content)
+
+    assert wherry("ps", "-a").stderr == ""
+    wherry("start", "box")
+    assert _state(wherry, "box") == "running 0"
+    wherry("rm", "-f", "box")
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}"])
+def test_damaged_runtime_state_is_cleared_away(
+    wherry: Cli, world: World, busybox_image: str, content: str
+) -> None:
+    container = _run(wherry, "box")
+    _kill_monitor(wherry, world, "box")
+    with open(f"{world.root}/run/runtime/{container}/state.json", "w") as file:
+        file.write(content)
+
+    assert wherry("ps", "-a").stderr == ""
+    assert _state(wherry, "box") == "exited 137"
+    wherry("rm", "box")
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}"])
+def test_damaged_image_index_is_one_line(
+    wherry: Cli, world: World, busybox_image: str, content: str
+) -> None:
+    _run(wherry, "box")
+    with open(f"{world.root}/data/images/index.json", "w") as file:
+        file.write(content)
+
+    results = [wherry("images", check=False), wherry("run", "--pull=never", "busybox", check=False)]
+
+    for result in results:
+        assert "Traceback" not in result.stderr
+        assert "internal error" not in result.stderr
+    assert _is_one_complaint(results[1])
+    assert wherry("ps", "-q").lines
+    wherry("rm", "-f", "box")
+
+
+def _kill_monitor(wherry: Cli, world: World, name: str) -> None:
+    container = wherry("inspect", "-f", "{{.Id}}", name).stdout.strip()
+    with open(f"{world.root}/data/containers/{container}/state.json") as file:
+        state = json.load(file)
+    os.kill(state["MonitorPid"], 9)
+    wait_gone([state["MonitorPid"], state["Pid"]])
+
+
+def test_container_does_not_outlive_its_monitor(
+    wherry: Cli, world: World, busybox_image: str
+) -> None:
+    _run(wherry, "box")
+
+    _kill_monitor(wherry, world, "box")
+
+    assert _state(wherry, "box") == "exited 137"
+    wherry("start", "box")
+    assert _state(wherry, "box") == "running 0"
+
+
+def _forget_cgroup(path: str | None) -> None:
+    """No control group is left by a reboot."""
+    for mounted in ("/sys/fs/cgroup", "/sys/fs/cgroup/unified"):
+        if path and os.path.isdir(mounted + path):
+            os.rmdir(mounted + path)
+
+
+def test_reboot_leaves_containers_that_can_be_started(
+    wherry: Cli, world: World, busybox_image: str
+) -> None:
+    container = _run(wherry, "box")
+    argv = ("run", "-d", "--rm", "--network", "none", "--name", "gone", "busybox", "sleep", "1000")
+    gone = wherry(*argv).stdout.strip()
+    for name in ("box", "gone"):
+        _kill_monitor(wherry, world, name)
+    for one in (container, gone):
+        with open(f"{world.root}/run/runtime/{one}/state.json") as file:
+            _forget_cgroup(json.load(file)["cgroup"])
+    shutil.rmtree(f"{world.root}/run")
+    for one in (container, gone):
+        path = f"{world.root}/data/containers/{one}/state.json"
+        with open(path) as file:
+            state = json.load(file)
+        # The same numbers are another's now.
+        state |= {"BootId": "another", "MonitorPid": os.getpid(), "Pid": os.getpid()}
+        with open(path, "w") as file:
+            json.dump(state, file)
+
+    assert wherry("ps", "-aq", "--no-trunc").lines == [container]
+    assert _state(wherry, "box") == "exited 137"
+    wherry("start", "box")
+    assert wherry("exec", "box", "echo", "again").stdout == "again\n"
+
+
+@pytest.fixture
+def small_disk(world: World, tmp_path: Path) -> Iterator[str]:
+    """A file system of 12 MB at this test's WHERRY_ROOT."""
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=12m", "none", world.root], check=True)
+    yield world.root
+    ids = world.wherry("ps", "-aq").lines
+    if ids:
+        world.wherry("rm", "-f", *ids)
+    subprocess.run(["umount", world.root], check=True)
+
+
+def _fill(root: str) -> str:
+    path = f"{root}/filler"
+    with open(path, "wb", buffering=0) as file:
+        try:
+            while file.write(bytes(4096)):
+                pass
+        except OSError:
+            return path
+    raise AssertionError("the disk did not get full")
+
+
+def _files(root: str) -> set[str]:
+    return {
+        os.path.join(directory, name) for directory, _, names in os.walk(root) for name in names
+    }
+
+
+@as_root
+def test_full_disk_is_told_of_and_leaves_nothing(wherry: Cli, small_disk: str) -> None:
+    wherry("load", input=busybox_archive())
+    filler = _fill(small_disk)
+    before = _files(small_disk)
+
+    started = wherry("run", "--network", "none", "busybox", "true", check=False)
+    loaded = wherry("load", input=busybox_archive("another:latest"), check=False)
+
+    assert started.returncode == 125
+    for result in (started, loaded):
+        assert "No space left on device" in result.stderr
+        assert _is_one_complaint(result)
+    os.unlink(filler)
+    assert wherry("ps", "-aq").lines == []
+    assert not {path for path in _files(small_disk) - before if "/containers/" in path}
+    assert wherry("run", "--rm", "--network", "none", "busybox", "echo", "ok").stdout == "ok\n"
+
+
+@as_root
+def test_running_container_survives_a_full_disk(wherry: Cli, small_disk: str) -> None:
+    wherry("load", input=busybox_archive())
+    script = "while read word; do echo $word; done; exit 5"
+    process = wherry.start(
+        "run", "-i", "--network", "none", "--name", "box", "busybox", "sh", "-c", script
+    )
+    assert process.stdin is not None and process.stdout is not None
+    process.stdin.write(b"one\n")
+    process.stdin.flush()
+    assert process.stdout.readline() == b"one\n"
+    filler = _fill(small_disk)
+
+    process.stdin.write(b"two\n")
+    process.stdin.flush()
+    heard = process.stdout.readline()
+    rest, errors = process.communicate(timeout=20)
+
+    assert (heard, rest, errors) == (b"two\n", b"", b"")
+    assert process.returncode == 5
+    assert _state(wherry, "box") == "exited 5"
+    os.unlink(filler)
+    assert wherry("logs", "box").lines[0] == "one"
+    wherry("rm", "box")

@@ -1,0 +1,148 @@
+"""wherry is killed at random points, a few hundred times; the next command finds a whole world."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+
+from support.busybox import busybox_archive
+from support.settings import as_root, as_rootless
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from support.cli import Cli
+    from support.world import World
+
+_CONTAINER = "victim"
+
+# How long after its start a command is killed, at most: a little longer than it takes.
+_LONGEST = 0.12
+
+
+def _cases(seed: int, count: int) -> Iterator[tuple[str, str, float]]:
+    """(command, whom to kill, when): the same ones for the same seed."""
+    chance = random.Random(seed)
+    for _ in range(count):
+        yield (
+            chance.choice(
+                ["run", "run --rm", "run -d", "run -d --rm", "stop", "rm", "exec", "load"]
+            ),
+            chance.choice(["command", "monitor", "init", "one", "all", "all"]),
+            chance.uniform(0.002, _LONGEST),
+        )
+
+
+@as_root
+@pytest.mark.parametrize("seed", range(4))
+def test_next_command_finds_a_whole_world(
+    wherry: Cli, world: World, busybox_image: str, seed: int
+) -> None:
+    _kill_and_look(wherry, world, _cases(seed, 50))
+
+
+@as_rootless
+def test_next_command_finds_a_whole_world_without_root(
+    wherry: Cli, world: World, busybox_image: str
+) -> None:
+    _kill_and_look(wherry, world, _cases(99, 40))
+
+
+def _kill_and_look(wherry: Cli, world: World, cases: Iterator[tuple[str, str, float]]) -> None:
+    archive = f"{world.directory}/busybox.tar"
+    with open(archive, "wb") as file:
+        file.write(busybox_archive())
+    for command, victims, moment in cases:
+        case = f"{command}, {victims} killed after {moment * 1000:.0f} ms"
+        if command in ("stop", "rm", "exec"):
+            wherry("run", "-d", "--network", "none", "--name", _CONTAINER, "busybox", "sleep", "60")
+        process = wherry.start(
+            *_argv(command, archive),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        _wait(process, moment)
+        _kill(process, victims, world)
+        process.wait(20)
+
+        listed = wherry("ps", "--all", "--quiet", "--no-trunc", check=False)
+        assert (listed.returncode, listed.stderr) == (0, ""), case
+        if listed.lines:
+            removed = wherry("rm", "--force", *listed.lines, check=False)
+            assert removed.returncode == 0, f"{case}: {removed.stderr}"
+            # One whose command alone was killed may have ended by now.
+            assert all("No such container" in line for line in removed.stderr.splitlines()), case
+        assert not (left := _left(world)), f"{case}: {left}"
+    assert (
+        wherry("run", "--rm", "--network", "none", "busybox", "echo", "alive").stdout == "alive\n"
+    )
+
+
+def _argv(command: str, archive: str) -> list[str]:
+    if command == "load":
+        return ["load", "--quiet", "--input", archive]
+    if command == "stop":
+        return ["stop", "--time", "0", _CONTAINER]
+    if command == "rm":
+        return ["rm", "--force", _CONTAINER]
+    if command == "exec":
+        return ["exec", _CONTAINER, "true"]
+    program = ["sleep", "60"] if "-d" in command else ["true"]
+    return [*command.split(), "--network", "none", "--name", _CONTAINER, "busybox", *program]
+
+
+def _wait(process: subprocess.Popen[bytes], seconds: float) -> None:
+    try:
+        process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        pass
+
+
+def _kill(process: subprocess.Popen[bytes], victims: str, world: World) -> None:
+    """SIGKILL, to as many of those that are meant as there are at this moment."""
+    candidates = [pid for pid in world.processes() if pid != os.getpid()]
+    names = {pid: _name(pid) for pid in candidates}
+    if victims == "command":
+        chosen = [process.pid]
+    elif victims == "monitor":
+        chosen = [pid for pid in candidates if names[pid] == "wherry-monitor"]
+    elif victims == "init":
+        chosen = [pid for pid in candidates if names[pid] in ("sleep", "true")]
+    elif victims == "one":
+        chosen = candidates[-1:]
+    else:
+        chosen = [*candidates, process.pid]
+    for pid in chosen:
+        if pid == process.pid:
+            process.kill()  # it may have ended, and its pid be another's
+            continue
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+
+
+def _name(pid: int) -> str:
+    try:
+        with open(f"/proc/{pid}/comm") as file:
+            return file.read().strip()
+    except OSError:
+        return ""
+
+
+def _left(world: World) -> list[str]:
+    """What is there of containers although there are none."""
+    found = world.left()
+    for directory in (
+        "data/containers", "data/names", "run/containers", "run/runtime", "run/secrets",
+    ):  # fmt: skip
+        path = f"{world.root}/{directory}"
+        if os.path.isdir(path):
+            found += [f"{directory}/{name}" for name in os.listdir(path)]
+    return found
