@@ -10,7 +10,7 @@ import errno
 import os
 
 from wherry.errors import CorruptState, WherryError, from_json, to_json
-from wherry.lean import dump_json, load_json
+from wherry.lean import dump_json, load_json, signals
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -52,6 +52,8 @@ class Decompressor:
         self._result = -1
 
     def __enter__(self) -> Decompressor:
+        from _hashlib import openssl_sha256
+
         self._pipe, write = os.pipe2(os.O_CLOEXEC)
         self._result, result = os.pipe2(os.O_CLOEXEC)
         try:
@@ -60,11 +62,14 @@ class Decompressor:
             fcntl.fcntl(write, _F_SETPIPE_SZ, _PIPE)
         except OSError:
             pass  # a smaller pipe is slower, not wrong
+        # Made before the fork: other threads may be downloading, and a lock of OpenSSL's
+        # that one of them holds at this moment would be held in the child for ever.
+        digest = openssl_sha256()
         self._child = os.fork()
         if self._child == 0:
             os.close(self._pipe)
             os.close(self._result)
-            _serve(self._source, write, result)
+            _serve(self._source, digest, write, result)
         os.close(write)
         os.close(result)
         self._source.close()
@@ -96,18 +101,18 @@ class Decompressor:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        os.close(self._pipe)  # a child that still writes ends by it
+        os.close(self._pipe)
         if self._result >= 0:
             os.close(self._result)
+        if error is not None:
+            # It may be waiting for bytes that do not come.
+            os.kill(self._child, signals.SIGKILL)
         os.waitpid(self._child, 0)
 
 
-def _serve(source: Source, write: int, result: int) -> None:
+def _serve(source: Source, digest: Any, write: int, result: int) -> None:
     """The forked child; never returns."""
-    from _hashlib import openssl_sha256
-
     try:
-        digest = openssl_sha256()
         for piece in decompressed(source.read):
             digest.update(piece)
             view = memoryview(piece)
