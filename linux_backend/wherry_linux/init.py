@@ -158,7 +158,8 @@ def _init(launch: Launch, channel: Channel) -> None:
     spec = launch.spec
     process, linux = spec["process"], spec["linux"]
     # Only now has the runtime adopted this process, and run its hooks.
-    channel.expect("go")
+    message, _ = channel.expect("go")
+    launch.state["pid"] = message["pid"]
     os.setsid()
     os.umask(0o022)
     if launch.new_keyring:
@@ -179,7 +180,7 @@ def _init(launch: Launch, channel: Channel) -> None:
     make_devices(spec, root, bind="user" in launch.plan.kinds)
     if process.get("terminal"):
         terminal = _open_console(root, spec, launch, channel)
-    _run_hooks(launch, "createContainer")
+    _run_hooks(launch, "createContainer", "creating")
     forbid_imports()
     # As long as the host's /proc is there: it is what mounts by descriptor go through.
     write_sysctls(root, linux.get("sysctl") or {})
@@ -197,7 +198,7 @@ def _init(launch: Launch, channel: Channel) -> None:
     channel.send({"created": True})
     _wait_for_start(start, channel if launch.die_with_parent else None)
 
-    _run_hooks(launch, "startContainer")
+    _run_hooks(launch, "startContainer", "created")
     if process.get("terminal"):
         console.take(terminal)
     else:
@@ -319,7 +320,7 @@ def _open_console(root: int, spec: Spec, launch: Launch, channel: Channel) -> in
     return slave
 
 
-def _run_hooks(launch: Launch, kind: str) -> None:
+def _run_hooks(launch: Launch, kind: str, status: str) -> None:
     hooks = (launch.spec.get("hooks") or {}).get(kind)
     if hooks and launch.run_hooks is not None:
-        launch.run_hooks(hooks, kind, launch.state)
+        launch.run_hooks(hooks, kind, {**launch.state, "status": status})

@@ -195,6 +195,25 @@ def test_hook_that_fails_ends_the_creation(oci: Oci) -> None:
     assert "no luck" in result.stderr
 
 
+def test_hook_that_takes_too_long_is_ended(oci: Oci) -> None:
+    hook = oci.script("hook", "#!/bin/sh\nexec sleep 60\n")
+    oci.spec["hooks"] = {"createRuntime": [{"path": hook, "timeout": 1}]}
+
+    assert "took longer than 1 s" in oci.run("true", check=False).stderr
+
+
+def test_start_hook_runs_a_program_of_the_container(oci: Oci) -> None:
+    oci.spec["hooks"] = {
+        "startContainer": [{"path": "/bin/sh", "args": ["sh", "-c", "cat > /tmp/state"]}]
+    }
+    oci.spec["root"]["readonly"] = False
+
+    state = json.loads(oci.run("cat", "/tmp/state").stdout)
+
+    assert (state["id"], state["status"]) == ("c1", "created")
+    assert state["pid"] > 0
+
+
 def test_features_are_those_of_this_kernel(oci: Oci) -> None:
     features = json.loads(oci("features").stdout)
 
