@@ -64,7 +64,8 @@ def check_process(process: Process) -> None:
         raise UsageError("process.ioPriority.priority is 0 to 7")
     if process.get("apparmorProfile") and not os.path.isdir("/sys/kernel/security/apparmor"):
         raise Unsupported(
-            f"cannot apply AppArmor profile {process['apparmorProfile']}: this kernel has no AppArmor"
+            f"cannot apply AppArmor profile {process['apparmorProfile']}:"
+            " this kernel has no AppArmor"
         )
     if process.get("selinuxLabel"):
         _need_selinux(process["selinuxLabel"])

@@ -11,7 +11,6 @@ from wherry.errors import Conflict, UsageError, WherryError
 from wherry.files import read_json, write_atomic
 from wherry.lean import dump_json, load_json, sockets
 from wherry_linux.cgroups import Cgroup
-from wherry_linux.oci.session import Session
 from wherry_linux.processes import in_same_pid_namespace
 from wherry_linux.runtime import frozen_spec, load_spec
 
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
 
     from wherry.cli.grammar import Declaration
     from wherry.oci.runtime_spec import Capabilities, LinuxResources, Process, Spec
+    from wherry_linux.oci.session import Session
     from wherry_linux.runtime import Created
 
 _ID = argument("container_id", metavar="CONTAINER-ID")

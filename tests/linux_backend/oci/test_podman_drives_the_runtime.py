@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import shutil
 import subprocess
 import sys
@@ -49,6 +51,10 @@ def podman(oci: Oci) -> Iterator[Podman]:
     subprocess.run(["umount", oci.base / "store/overlay"], stderr=subprocess.DEVNULL, check=False)
     subprocess.run(["umount", oci.base / "store"], stderr=subprocess.DEVNULL, check=False)
     shutil.rmtree(short, ignore_errors=True)
+    # podman looks after the groups of its cgroup version alone.
+    for top in ("/sys/fs/cgroup/unified", "/sys/fs/cgroup"):
+        with contextlib.suppress(OSError):
+            os.rmdir(f"{top}/libpod_parent")
 
 
 # podman's own default may be more than this machine's root may give.
