@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import errno
 import os
+import sys
 
-from wherry.errors import CorruptState, WherryError, from_json, to_json
+from wherry.errors import CorruptState, Unsupported, WherryError, from_json, to_json
 from wherry.lean import dump_json, load_json, signals
 
 TYPE_CHECKING = False
@@ -52,6 +53,8 @@ class Decompressor:
         self._result = -1
 
     def __enter__(self) -> Decompressor:
+        if sys.platform != "linux":
+            raise Unsupported("layers are unpacked on Linux only")
         from _hashlib import openssl_sha256
 
         self._pipe, write = os.pipe2(os.O_CLOEXEC)
@@ -104,7 +107,7 @@ class Decompressor:
         os.close(self._pipe)
         if self._result >= 0:
             os.close(self._result)
-        if error is not None:
+        if error is not None and sys.platform != "win32":
             # It may be waiting for bytes that do not come.
             os.kill(self._child, signals.SIGKILL)
         os.waitpid(self._child, 0)

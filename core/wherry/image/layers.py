@@ -15,10 +15,10 @@ Whiteouts become character devices 0:0, opaque directories get `user.overlay.opa
 from __future__ import annotations
 
 import os
+import sys
 
 from wherry import paths
-from wherry.container.copy import remove_tree
-from wherry.errors import CorruptState
+from wherry.errors import CorruptState, Unsupported
 from wherry.files import Lock, make_dir, read_json, remove_file, write_json
 
 TYPE_CHECKING = False
@@ -126,6 +126,8 @@ def _unpack(layer: Layer) -> list[str]:
     with _LayerLock(f"{directory}.lock"):
         if os.path.isdir(f"{directory}/diff"):
             return []
+        from wherry.container.copy import remove_tree
+
         draft = f"{directory}.tmp"
         remove_tree(draft)  # of a process that was killed
         make_dir(draft, 0o711)
@@ -141,19 +143,21 @@ def _unpack(layer: Layer) -> list[str]:
 
 def _unpack_into(target: str, layer: Layer) -> tuple[int, list[str]]:
     """Unpack and verify; the size of the files, and warnings."""
-    from wherry.image.decompress import Decompressor
-    from wherry.image.unpack import Unpacker
+    if sys.platform == "linux":
+        from wherry.image.decompress import Decompressor
+        from wherry.image.unpack import Unpacker
 
-    with Decompressor(layer.open()) as content:
-        unpacker = Unpacker(target)
-        size = unpacker.unpack(content.read)
-        found = content.digest()
-    if found != layer.diff_id:
-        raise CorruptState(
-            f"layer {layer.descriptor['digest']} unpacks to {found},"
-            f" but its image says {layer.diff_id}"
-        )
-    return size, unpacker.warnings
+        with Decompressor(layer.open()) as content:
+            unpacker = Unpacker(target)
+            size = unpacker.unpack(content.read)
+            found = content.digest()
+        if found != layer.diff_id:
+            raise CorruptState(
+                f"layer {layer.descriptor['digest']} unpacks to {found},"
+                f" but its image says {layer.diff_id}"
+            )
+        return size, unpacker.warnings
+    raise Unsupported("layers are unpacked on Linux only")
 
 
 def publish(draft: str, diff_id: str, size: int) -> None:
@@ -165,6 +169,8 @@ def publish(draft: str, diff_id: str, size: int) -> None:
     make_dir(os.path.dirname(directory), 0o711)
     with _LayerLock(f"{directory}.lock"):
         if os.path.isdir(f"{directory}/diff"):
+            from wherry.container.copy import remove_tree
+
             remove_tree(draft)
         else:
             _put(draft, directory, size)

@@ -14,9 +14,10 @@ from __future__ import annotations
 
 import errno
 import os
+import sys
 
 from wherry import paths
-from wherry.errors import CorruptState, NotFound, UsageError, WherryError
+from wherry.errors import CorruptState, NotFound, Unsupported, UsageError, WherryError
 from wherry.files import Lock, make_dir, read_json, remove_file, storage_error, write_atomic
 from wherry.image.reference import parse_reference
 from wherry.lean import dump_json, load_json, sha256
@@ -114,7 +115,7 @@ class ImageStore:
         The caller has verified it.
         """
         self._make()
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = os.open(path, os.O_RDONLY)
         try:
             os.fsync(descriptor)
         finally:
@@ -330,6 +331,8 @@ class Ingest:
         self.offset = 0
 
     def __enter__(self) -> Ingest:
+        if sys.platform == "win32":
+            raise Unsupported("images are kept where containers run")
         import fcntl
         import hashlib
 
@@ -338,7 +341,7 @@ class Ingest:
             if os.path.exists(target):
                 self.complete = True
                 return self
-            self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
             fcntl.flock(self._descriptor, fcntl.LOCK_EX)
             try:
                 if os.stat(self._path).st_ino == os.fstat(self._descriptor).st_ino:
@@ -396,7 +399,7 @@ class Ingest:
             self.restart()
             raise CorruptState(f"digest mismatch: blob {self._digest} has digest {found}")
         os.fsync(self._descriptor)
-        os.fchmod(self._descriptor, 0o644)
+        os.chmod(self._path, 0o644)
         os.replace(self._path, self._store.blob_path(self._digest))
 
 
