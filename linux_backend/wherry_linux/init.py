@@ -171,8 +171,10 @@ def _init(launch: Launch, channel: Channel) -> None:
     userns = os.open("/proc/self/ns/user", os.O_RDONLY | os.O_CLOEXEC)
     set_limits(process)
     label = open_label(process, os.open("/proc", os.O_PATH | os.O_CLOEXEC))
-    # A namespace that we have joined has others in it, who must not look into us.
-    prctl(c.PR_SET_DUMPABLE, 0)
+    if launch.plan.has_company:
+        # Who is in a namespace that we have joined must not look into us. Otherwise nobody
+        # is there to do so, and the network's helper has to find our namespaces.
+        prctl(c.PR_SET_DUMPABLE, 0)
 
     root = mount_root(spec)
     mount_all(spec, root, userns)

@@ -32,6 +32,8 @@ class Plan:
         self.kinds: set[str] = set()
         self.flags = 0
         self.joined: dict[str, int] = {}
+        # Whether others may be in what the container shares.
+        self.has_company = "pid" not in {namespace["type"] for namespace in namespaces}
         for namespace in namespaces:
             kind = namespace["type"]
             if kind not in KINDS:
@@ -42,6 +44,7 @@ class Plan:
             path = namespace.get("path")
             if path:
                 self.joined[kind] = open_namespace(path)
+                self.has_company = True
             elif is_supported(kind):
                 self.flags |= KINDS[kind][0]
             else:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from wherry import names
 from wherry.container.bundle import merge_image_config
+from wherry.container.namespaces import mode
 from wherry.container.signals import read_signal
 from wherry.container.store import Container
 from wherry.engine import mounts, removal
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
     from wherry.container.store import ContainerStore
     from wherry.engine import Engine
     from wherry.image.store import Image
+
+
+_NETWORKS = ("", "default", "bridge", "host", "none")
 
 
 def create(engine: Engine, body: CreateBody, request: RunRequest) -> Container:
@@ -142,6 +146,12 @@ def _check(body: Mapping[str, Any]) -> None:
         )
     if body.get("StopSignal"):
         read_signal(body["StopSignal"])
+    network = mode(body, "network")
+    if network not in _NETWORKS and not network.startswith("container:"):
+        raise NotFound(
+            f"network {network} not found",
+            hint="there are bridge (the default), host, none and container:NAME",
+        )
     options = (body["HostConfig"].get("LogConfig") or {}).get("Config")
     if options:
         from wherry.container.logs import limits
