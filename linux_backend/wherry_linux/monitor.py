@@ -33,7 +33,7 @@ from wherry import paths
 from wherry.container.logs import LogWriter, limits
 from wherry.container.signals import read_signal
 from wherry.container.wire import SOCKET, STDERR, STDOUT, control, frame
-from wherry.errors import Conflict, WherryError, to_json
+from wherry.errors import Conflict, NotFound, WherryError, to_json
 from wherry.files import make_dir, remove_file
 from wherry.lean import signals, sockets
 from wherry.timestamps import now
@@ -708,10 +708,9 @@ class Monitor:
     def _over(self, ended: Mapping[str, Any] | None = None) -> None:
         """The container has ended for good; `ended` is what its last run left to record."""
         try:
-            lock = self.container.lock()
-            with lock:
+            with self.container.lock():
                 self._record_end(ended)
-        except FileNotFoundError:
+        except NotFound:
             pass  # it was taken away under our hands
         done = control({"event": "done"})
         for client in self.stop_waiters:

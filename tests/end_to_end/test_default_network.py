@@ -47,7 +47,7 @@ def fetch(port: int) -> str:
             return False
         return True
 
-    wait_until(attempt, Deadline(10))
+    wait_until(attempt, Deadline(10, f"an answer on port {port}"))
     return pages[-1]
 
 

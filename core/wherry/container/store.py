@@ -116,8 +116,20 @@ class Container:
         events.record("container", action, self.id, {**(self.body.get("Labels") or {}), **told})
 
     def lock(self, *, wait: bool = True) -> Lock:
-        """The lock of this container. Entering it raises FileNotFoundError once that is gone."""
-        return Lock(self.directory, wait=wait, create=False)
+        """The lock of this container. Entering it raises NotFound once that is gone."""
+        return _ContainerLock(self, wait=wait)
+
+
+class _ContainerLock(Lock):
+    def __init__(self, container: Container, *, wait: bool) -> None:
+        super().__init__(container.directory, wait=wait, create=False)
+        self._name = container.name
+
+    def __enter__(self) -> Lock:
+        try:
+            return super().__enter__()
+        except FileNotFoundError:
+            raise NotFound(f"No such container: {self._name}") from None
 
 
 def read_record(container_id: str) -> dict[str, Any]:

@@ -244,9 +244,16 @@ class Containers:
     def start(self, name: str) -> None:
         """Start a container that does not run; nothing happens to one that does."""
         container = self.find(name)
-        if container.state["Status"] in ("running", "restarting"):
-            return
-        self._start(container).close()
+        if container.state["Status"] not in ("running", "restarting"):
+            self._start_once(container)
+
+    def _start_once(self, container: Container) -> None:
+        """Start a container; somebody else who does so at the same moment serves as well."""
+        try:
+            self._start(container).close()
+        except Conflict:
+            if container.state["Status"] not in ("running", "restarting"):
+                raise
 
     def _start(self, container: Container, attach: dict[str, Any] | None = None) -> Connection:
         """Start, and a connection to the monitor; `attach` says which streams it carries."""
@@ -277,7 +284,7 @@ class Containers:
         container = self.find(name)
         if container.state["Status"] in _LIVELY:
             self._stop(container, timeout, signal, keep=True)
-        self._start(container).close()
+        self._start_once(container)
         container.event("restart")
 
     def _stop(
@@ -301,7 +308,7 @@ class Containers:
         try:
             with container.lock():
                 container.reload()
-        except FileNotFoundError:
+        except NotFound:
             return False
         settle.settle(container, self.store, self.runtime)
         return container.state["Status"] in _LIVELY
@@ -397,7 +404,7 @@ class Containers:
                         container.reload_record()
                         removal.remove(container, self.store, self.runtime, volumes=volumes)
                         return
-            except FileNotFoundError:
+            except NotFound:
                 return
             # Somebody has started it meanwhile.
             if not force:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from wherry import paths
-from wherry.errors import Conflict, CorruptState, WherryError
+from wherry.errors import Conflict, CorruptState, NotFound, WherryError
 from wherry.files import Lock, remove_file
 from wherry.timestamps import now
 
@@ -48,7 +48,7 @@ def _bury(container: Container, store: ContainerStore, runtime: Runtime) -> bool
     try:
         lock = container.lock(wait=False)
         lock.__enter__()
-    except (Conflict, FileNotFoundError):
+    except (Conflict, NotFound):
         return True  # somebody is at it, or it is gone
     try:
         if not os.path.exists(container.path("container.json")):
