@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 # Seconds after which a small file that is still being written never will be.
 _STALE = 3600
+# Seconds after which an interrupted pull is not waited for any more.
+_FORGOTTEN = 7 * 24 * 3600
 
 
 def collect(store: ImageStore, used_layers: Iterable[str], unshared: Unshared) -> int:
@@ -50,12 +52,13 @@ def collect(store: ImageStore, used_layers: Iterable[str], unshared: Unshared) -
 def _remove_drafts(store: ImageStore, unshared: Unshared) -> None:
     """Remove what killed processes have left half-made; nobody makes anything now."""
     for name in _names_in(f"{store.root}/partial"):
-        if name.startswith("load."):
-            remove_tree(f"{store.root}/partial/{name}")
+        path = f"{store.root}/partial/{name}"
+        if name.startswith("load.") or _is_older(path, _FORGOTTEN):
+            remove_tree(path)
     for directory in (store.root, f"{store.root}/blobs/sha256"):
         for name in _names_in(directory):
             # Names and small blobs are also written by who holds nothing.
-            if name.endswith(".tmp") and _is_stale(f"{directory}/{name}"):
+            if name.endswith(".tmp") and _is_older(f"{directory}/{name}", _STALE):
                 remove_file(f"{directory}/{name}")
     directory = f"{paths.layers()}/sha256"
     for name in _names_in(directory):
@@ -65,9 +68,9 @@ def _remove_drafts(store: ImageStore, unshared: Unshared) -> None:
             remove_file(f"{directory}/{name}")
 
 
-def _is_stale(path: str) -> bool:
+def _is_older(path: str, seconds: int) -> bool:
     try:
-        return time.time() - os.stat(path).st_mtime > _STALE
+        return time.time() - os.stat(path).st_mtime > seconds
     except FileNotFoundError:
         return False
 

@@ -264,6 +264,8 @@ class ImageStore:
         config = self._document(config_digest)
         if not _is_config(config):
             raise CorruptState(f"{config_digest} is not the config of an image")
+        if len(manifest["layers"]) != len(config["rootfs"]["diff_ids"]):
+            raise CorruptState(f"image {config_digest} has another number of layers than it says")
         if platform:
             _check_platform(name_of(entry) or entry["digest"], config, platform)
         names = [name for e in entries if e["digest"] == entry["digest"] and (name := name_of(e))]

@@ -11,7 +11,7 @@ import pytest
 
 from support.registry import digest_of, make_image, make_index
 from support.requirements import need_tool
-from wherry.errors import NotFound, UsageError, WherryError
+from wherry.errors import CorruptState, NotFound, UsageError, WherryError
 from wherry.image.store import CONTAINERD_NAME, NAME, ImageStore
 
 if TYPE_CHECKING:
@@ -181,6 +181,17 @@ def test_document_that_is_no_manifest_is_one_clear_error(
     with pytest.raises(WherryError):
         store.find("odd:1")
     assert len(store.images()) == 1
+
+
+def test_image_with_another_number_of_layers_than_it_says_is_one_clear_error(
+    store: ImageStore, one: Descriptor
+) -> None:
+    manifest = json.loads(store.read_blob(one["digest"]))
+    content = json.dumps({**manifest, "layers": []}).encode()
+    store.tag("docker.io/library/odd:1", {**one, "digest": store.put_blob(content)})
+
+    with pytest.raises(CorruptState, match="another number of layers"):
+        store.find("odd:1")
 
 
 def test_names_that_other_tools_gave_are_kept(store: ImageStore, one: Descriptor) -> None:
