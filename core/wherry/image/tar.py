@@ -21,6 +21,7 @@ _CHECKSUM = slice(148, 156)
 _ZEROS = bytes(BLOCK)
 _OCTAL = frozenset(b"01234567")
 _LARGEST_METADATA = 16 << 20
+_CUT_SHORT = "the tar stream ends in the middle"
 _NO_ID = (1 << 32) - 1  # (uid_t) -1, which chown(2) takes for "as it is"
 
 FILE, HARD_LINK, SYMLINK, CHARACTER, BLOCK_DEVICE, DIRECTORY, FIFO = "0123456"
@@ -146,16 +147,19 @@ class TarReader:
 
     def skip(self) -> None:
         """Pass over what is left of the member."""
-        left = self._left + self._padding
+        left, padding = self._left, self._padding
         self._left = self._padding = 0
-        while left:
-            available = len(self._buffer) - self._position
-            if available == 0:
-                self._fill()
-                continue
-            step = min(left, available)
+        while left or padding:
+            if self._is_at_end():
+                if left:
+                    raise CorruptState(_CUT_SHORT)
+                return  # umoci pads no last member
+            step = min(left or padding, len(self._buffer) - self._position)
             self._position += step
-            left -= step
+            if left:
+                left -= step
+            else:
+                padding -= step
 
     def _take(self, size: int) -> bytes:
         end = self._position + size
@@ -177,7 +181,7 @@ class TarReader:
         self._buffer = self._source(1 << 18)
         self._position = 0
         if not self._buffer:
-            raise CorruptState("the tar stream ends in the middle")
+            raise CorruptState(_CUT_SHORT)
 
     def _drain(self) -> None:
         """Read what follows the end of the archive, so that a digest covers it."""
