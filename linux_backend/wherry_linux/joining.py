@@ -25,6 +25,7 @@ from wherry_linux.process import (
     forbid_imports,
     open_label,
     prepare_to_execute,
+    replace_null,
     resolve_identity,
     set_label,
     set_limits,
@@ -165,6 +166,7 @@ def _join(
 ) -> None:
     """In a forked child: enter the container and run the program in a child of that."""
     procfs = os.open("/proc", os.O_PATH | os.O_CLOEXEC)
+    null = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
     _set_affinity(process)
     set_limits(process)
     # What runs in the container already must not look into us on our way in
@@ -201,7 +203,7 @@ def _join(
     if slave >= 0:
         console.take(slave)
     else:
-        _take_streams(stdin, stdio)
+        _take_streams(-1 if stdin else null, stdio)
     try:
         os.chdir(process["cwd"])
     except OSError:
@@ -269,10 +271,9 @@ def _open_terminal(process: Process, channel: Channel, console_socket: Any) -> i
     return slave
 
 
-def _take_streams(stdin: bool, stdio: tuple[int, int, int] | None) -> None:
+def _take_streams(null: int, stdio: tuple[int, int, int] | None) -> None:
     for target, source in enumerate(stdio or ()):
         os.dup2(source, target)
-    if not stdin:
-        null = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+    if null >= 0:
         os.dup2(null, 0)
-        os.close(null)
+    replace_null()

@@ -251,8 +251,7 @@ def become(process: Process, identity: Identity, seccomp: LinuxSeccomp | None, s
     wanted = process.get("capabilities") or {}
     capabilities.limit_bounding(wanted)
     try:
-        if _may_set_groups():
-            os.setgroups(identity.groups)
+        _set_groups(identity.groups)
         os.setresgid(identity.gid, identity.gid, identity.gid)
         prctl(c.PR_SET_KEEPCAPS, 1)
         os.setresuid(identity.uid, identity.uid, identity.uid)
@@ -260,7 +259,7 @@ def become(process: Process, identity: Identity, seccomp: LinuxSeccomp | None, s
         raise KernelError(
             f"cannot become user {identity.uid}:{identity.gid}: {error.strerror}",
             error.errno or 0,
-            hint="the id is not mapped into the container: /etc/subuid and /etc/subgid decide which are",
+            hint="the id is not mapped into the container: /etc/subuid and /etc/subgid decide",
         ) from error
     capabilities.apply(wanted)
     prctl(c.PR_SET_KEEPCAPS, 0)
@@ -268,12 +267,39 @@ def become(process: Process, identity: Identity, seccomp: LinuxSeccomp | None, s
         install_profile(seccomp, state)
 
 
-def _may_set_groups() -> bool:
+def _set_groups(groups: list[int]) -> None:
     try:
-        with open("/proc/self/setgroups") as file:
-            return file.read().strip() == "allow"
-    except OSError:
-        return True
+        os.setgroups(groups)
+    except PermissionError:
+        # Where a user without subordinate ids made the user namespace, the kernel lets
+        # nobody in it change groups. /proc/self/setgroups tells so, but may be a fake.
+        pass
+
+
+def replace_null() -> None:
+    """In the container: its own /dev/null where a standard stream is the host's.
+
+    Through a descriptor of the host's, the container's root could change the node's mode.
+    """
+    for descriptor in range(3):
+        try:
+            if not _is_null(descriptor):
+                continue
+        except OSError:
+            continue  # closed
+        try:
+            own = os.open("/dev/null", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
+        except OSError as error:
+            raise WherryError(f"cannot open the container's /dev/null: {error.strerror}") from error
+        if not _is_null(own):
+            raise WherryError("the container's /dev/null is something else")
+        os.dup2(own, descriptor)
+        os.close(own)
+
+
+def _is_null(descriptor: int) -> bool:
+    found = os.fstat(descriptor)
+    return stat.S_ISCHR(found.st_mode) and found.st_rdev == os.makedev(1, 3)
 
 
 def enter_directory(cwd: str) -> None:
