@@ -15,7 +15,8 @@ import os
 from wherry.errors import CorruptState, NotFound, WherryError
 from wherry.image.archive_files import ArchiveFiles, read_document
 from wherry.image.assembly import CONFIG, GZIP_LAYER, LAYER, ZSTD_LAYER, give_name, manifest_of
-from wherry.image.decompress import GZIP, ZSTD, decompressed
+from wherry.image.decompress import GZIP, ZSTD, Decompressor, decompressed
+from wherry.image.layers import layer_path
 from wherry.image.reference import parse_reference
 from wherry.image.store import CONTAINERD_NAME, NAME
 from wherry.values import value
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 BLOBS = "blobs/sha256/"
 _DEEPEST_INDEX = 4
+_PIECE = 1 << 20
 
 
 @value
@@ -70,6 +72,8 @@ def load(
         if not found:
             raise CorruptState("the archive holds no image", hint=_hint(files))
         for image in found:
+            for layer in image.layers:
+                _check_known(layer)
             unpack(image.layers)
         blobs.adopt()
         for image in found:
@@ -157,6 +161,21 @@ class _BlobLayer:
 
     def open(self) -> Source:
         return open(self._path, "rb", buffering=0)
+
+
+def _check_known(layer: Layer) -> None:
+    """Verify a layer that need not be unpacked, since one of its diff id is there already."""
+    if layer.descriptor["digest"] == layer.diff_id or not os.path.isdir(layer_path(layer.diff_id)):
+        return
+    with Decompressor(layer.open()) as content:
+        while content.read(_PIECE):
+            pass
+        found = content.digest()
+    if found != layer.diff_id:
+        raise CorruptState(
+            f"layer {layer.descriptor['digest']} unpacks to {found},"
+            f" but its image says {layer.diff_id}"
+        )
 
 
 # ---- an OCI image layout ----
