@@ -27,6 +27,7 @@ from wherry_linux.process import (
     forbid_imports,
     open_label,
     prepare_to_execute,
+    replace_null,
     resolve_identity,
     set_label,
     set_limits,
@@ -251,6 +252,7 @@ def _die_with(monitor: Channel) -> None:
 def _take_streams(launch: Launch, owner: tuple[int, int]) -> None:
     for target, source in enumerate(launch.stdio or ()):
         os.dup2(source, target)
+    replace_null()
     for descriptor in range(3):
         # The program may open /dev/stderr by name, which asks for permission anew. What is
         # not a pipe of ours stays whose it is: /dev/null is the host's.

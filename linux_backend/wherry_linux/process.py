@@ -288,11 +288,15 @@ def replace_null() -> None:
         except OSError:
             continue  # closed
         try:
-            own = os.open("/dev/null", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
-        except OSError as error:
-            raise WherryError(f"cannot open the container's /dev/null: {error.strerror}") from error
-        if not _is_null(own):
-            raise WherryError("the container's /dev/null is something else")
+            own = os.open("/dev/null", os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError:
+            own = -1
+        if own < 0 or not _is_null(own):
+            if descriptor:
+                raise WherryError("the container has no /dev/null of its own to write to")
+            # A pipe that nobody writes to is as empty.
+            own, writer = os.pipe2(os.O_CLOEXEC)
+            os.close(writer)
         os.dup2(own, descriptor)
         os.close(own)
 
