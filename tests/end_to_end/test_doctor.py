@@ -1,0 +1,55 @@
+"""`wherry doctor`: what works here for this user, and how to mend what does not."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from support.settings import as_rootless, as_single_uid
+
+if TYPE_CHECKING:
+    from support.cli import Cli
+
+
+def findings(wherry: Cli) -> dict[str, dict[str, str]]:
+    """Each finding by its subject."""
+    found = json.loads(wherry("doctor", "--format", "json", check=False).stdout)
+    return {finding["Subject"]: finding for finding in found}
+
+
+def test_what_the_other_tests_rely_on_is_found_to_work(wherry: Cli) -> None:
+    found = findings(wherry)
+
+    for subject in ("namespaces", "user namespaces", "overlayfs", "data directory", "seccomp"):
+        assert found[subject]["Verdict"] == "ok", found[subject]
+
+
+def test_whatever_is_limited_says_why(wherry: Cli) -> None:
+    for finding in findings(wherry).values():
+        assert finding["Text"]
+        assert finding["Verdict"] in ("ok", "limited", "missing")
+        assert not finding["Mend"] or finding["Who"]
+
+
+def test_it_leaves_nothing_in_the_data_directory(wherry: Cli, wherry_root: str) -> None:
+    import os
+
+    wherry("doctor", check=False)
+
+    assert [name for name in os.listdir(f"{wherry_root}/data") if "doctor" in name] == []
+
+
+@as_rootless
+def test_a_user_with_a_range_of_ids_is_told_so(wherry: Cli) -> None:
+    assert findings(wherry)["subordinate ids"]["Verdict"] == "ok"
+
+
+@as_single_uid
+def test_a_user_without_subordinate_ids_gets_the_line_that_grants_them(wherry: Cli) -> None:
+    finding = findings(wherry)["subordinate ids"]
+
+    assert finding["Verdict"] == "limited"
+    assert finding["Mend"] == (
+        "sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 "
+        + wherry.account.name
+    )
