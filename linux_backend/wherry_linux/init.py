@@ -15,7 +15,7 @@ import stat
 
 from wherry.errors import KernelError, WherryError
 from wherry.lean import dump_json, sockets
-from wherry_linux import console
+from wherry_linux import console, reaper
 from wherry_linux import constants as c
 from wherry_linux.mounts import fd_path, open_in_root
 from wherry_linux.process import (
@@ -45,6 +45,9 @@ from wherry_linux.rootfs import (
     write_sysctls,
 )
 from wherry_linux.syscalls import check, keyctl, libc, mount, prctl, unshare
+
+# Our own bundles ask for an init by it.
+INIT_ANNOTATION = "org.wherry.init"
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -83,6 +86,7 @@ class Launch:
         self.new_keyring = new_keyring
         self.pivot = pivot
         self.die_with_parent = die_with_parent
+        self.has_init = (spec.get("annotations") or {}).get(INIT_ANNOTATION) == "true"
         self.run_hooks: Callable[..., None] | None = None
         if spec.get("hooks"):
             # Inside the container nothing can be imported any more.
@@ -212,10 +216,13 @@ def _init(launch: Launch, channel: Channel) -> None:
         pass  # the user may be allowed where root of a user namespace is not
     set_label(label, process)
     step = prepare_to_execute(launch.preserve, channel.fileno())
+    program = reaper.make() if launch.has_init else -1
     become(process, identity, linux.get("seccomp"), dump_json(launch.state))
     enter_directory(process["cwd"])
     if launch.die_with_parent:
         _die_with(channel)
+    if program >= 0:
+        reaper.split(program, has_terminal=bool(process.get("terminal")))
     execute(step, executable, process["args"], variables)
 
 

@@ -221,7 +221,9 @@ def _write(path: str, text: str) -> None:
     try:
         os.write(descriptor, text.encode())
     except OSError as error:
-        raise KernelError(f"cannot set {path} to {text}: {error.strerror}", error.errno or 0) from error
+        raise KernelError(
+            f"cannot set {path} to {text}: {error.strerror}", error.errno or 0
+        ) from error
     finally:
         os.close(descriptor)
 
@@ -371,20 +373,10 @@ def prepare_to_execute(preserve: int, report: int) -> int:
 
 def execute(step: int, path: str, arguments: list[str], variables: dict[str, str]) -> None:
     """Replace this process by the program; returns only by an exception."""
-    vector = ["wherry", path, *arguments]
     try:
-        os.execve(step, vector, variables)
-    except OSError as error:
-        if error.errno not in (errno.EPERM, errno.ENOSYS):
-            raise exec_error(arguments[0], error.errno or 0) from error
-    # A filter that knows execve(2) alone. What is executed has to be the very file.
-    by_name = f"/proc/self/fd/{step}"
-    try:
-        if os.path.samestat(os.stat(by_name), os.fstat(step)):
-            os.execve(by_name, vector, variables)
+        trampoline.execute(step, ["wherry", path, *arguments], variables)
     except OSError as error:
         raise exec_error(arguments[0], error.errno or 0) from error
-    raise exec_error(arguments[0], errno.EPERM)
 
 
 def exec_error(name: str, number: int) -> WherryError:

@@ -13,11 +13,16 @@ fails it writes the four bytes of errno to a descriptor, which closes when it su
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import struct
 
 from wherry.errors import KernelError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
 
 _MFD_EXEC = 0x10
 _F_ADD_SEALS = 1033
@@ -26,6 +31,7 @@ _SEALS = 0x1 | 0x2 | 0x4 | 0x8  # of seals, shrinking, growing and writing
 # elf(5): a 64-bit little-endian executable, loaded here and begun after its headers.
 _ADDRESS = 0x400000
 _HEADERS = 64 + 2 * 56
+_ELF_MACHINES = {"x86_64": 62, "aarch64": 183}
 _PT_LOAD, _PT_GNU_STACK = 1, 0x6474E551
 _READ, _WRITE, _EXECUTE = 4, 2, 1
 
@@ -35,11 +41,16 @@ def make(report: int) -> int:
 
     `report` has to stay open across the first execve(2).
     """
-    machine = os.uname().machine
-    if machine not in _PROGRAMS:
+    code = _PROGRAMS.get(_machine())
+    return memory_program({} if code is None else {_machine(): lambda: code(report)})
+
+
+def memory_program(programs: Mapping[str, Callable[[], bytes]]) -> int:
+    """A descriptor of a program in memory: this machine's of `programs`, by its name."""
+    machine = _machine()
+    if machine not in programs:
         raise KernelError(f"wherry cannot execute programs on {machine} machines")
-    number, assemble = _PROGRAMS[machine]
-    content = _elf(number, assemble(report))
+    content = _elf(_ELF_MACHINES[machine], programs[machine]())
     try:
         descriptor = _memory_file()
     except OSError as error:
@@ -51,6 +62,26 @@ def make(report: int) -> int:
     os.write(descriptor, content)
     fcntl.fcntl(descriptor, _F_ADD_SEALS, _SEALS)
     return descriptor
+
+
+def execute(program: int, arguments: list[str], variables: dict[str, str]) -> None:
+    """Become a program in memory; returns only by an exception, an OSError."""
+    try:
+        os.execve(program, arguments, variables)
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.ENOSYS):
+            raise
+    # A filter that knows execve(2) alone. What is executed has to be the very file.
+    by_name = f"/proc/self/fd/{program}"
+    if not os.path.samestat(os.stat(by_name), os.fstat(program)):
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+    os.execve(by_name, arguments, variables)
+
+
+def _machine() -> str:
+    """The machine's name, whatever personality(2) makes uname(2) say."""
+    name = os.uname().machine
+    return {"i686": "x86_64", "armv8l": "aarch64"}.get(name, name)
 
 
 def _memory_file() -> int:
@@ -143,5 +174,4 @@ def _aarch64(report: int) -> bytes:
     return struct.pack(f"<{len(words)}I", *words)
 
 
-# The machine's number in an ELF header, and its program.
-_PROGRAMS = {"x86_64": (62, _x86_64), "aarch64": (183, _aarch64)}
+_PROGRAMS = {"x86_64": _x86_64, "aarch64": _aarch64}
