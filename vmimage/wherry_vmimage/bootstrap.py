@@ -223,10 +223,13 @@ class _Builder:
     def _read(self, package: Package) -> bytes:
         return read_verified(self._downloader, _download(package))
 
+    def _store_named(self, tree: Tree, facts: ImageFacts) -> Descriptor:
+        return store_image(self._store, tree, facts, references=self._target.references)
+
     def _build_busybox(self, package: Package, facts: ImageFacts) -> Descriptor:
         with Tree(make_dir(paths.cache())) as tree:
             busybox.unpack_busybox(tree, read_deb(self._read(package)))
-            return store_image(self._store, tree, facts)
+            return self._store_named(tree, facts)
 
     def _build_system(
         self, packages: Sequence[Package], base: set[str], facts: ImageFacts
@@ -242,13 +245,13 @@ class _Builder:
             prepare_container(tree, self._releases, self._target.distribution)
             self._progress.update("packages", f"{len(packages)} unpacked")
             if not self._request.configure:
-                return store_image(self._store, tree, facts)
+                return self._store_named(tree, facts)
             first = store_image(self._store, tree, facts, compress=False)
         script = configure_script(packages, debs, base, self._target.architecture)
         with Tree(paths.cache()) as tree:
             configure(tree, first, script, facts.created, self._run_script)
             self._progress.update("packages", f"{len(packages)} configured")
-            return store_image(self._store, tree, facts)
+            return self._store_named(tree, facts)
 
 
 def _download(package: Package) -> Download:

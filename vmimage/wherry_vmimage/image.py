@@ -14,11 +14,10 @@ from wherry import paths
 from wherry.files import make_dir
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from wherry.image.store import ImageStore
     from wherry.oci.image_spec import Descriptor
-
     from wherry_vmimage.tree import Tree
 
 _MANIFEST = "application/vnd.oci.image.manifest.v1+json"
@@ -89,9 +88,23 @@ class _Gzip:
 
 
 def store_image(
-    store: ImageStore, tree: Tree, facts: ImageFacts, *, compress: bool = True
+    store: ImageStore,
+    tree: Tree,
+    facts: ImageFacts,
+    *,
+    references: Iterable[str] = (),
+    compress: bool = True,
 ) -> Descriptor:
-    """Put an image of `tree` into `store`, without a name; the descriptor of its manifest."""
+    """Put an image of `tree` into `store`, under `references`; the descriptor of its manifest."""
+    # Else a removal at the same time could take it before it has a name.
+    with store.held():
+        descriptor = _store(store, tree, facts, compress)
+        for reference in references:
+            store.tag(reference, descriptor)
+        return descriptor
+
+
+def _store(store: ImageStore, tree: Tree, facts: ImageFacts, compress: bool) -> Descriptor:
     with tempfile.TemporaryFile(prefix="wherry-layer-", dir=make_dir(paths.cache())) as file:
         written = _Written(file)
         if compress:

@@ -30,7 +30,7 @@ def container(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Container:
             "Created": STARTED,
             "Image": "sha256:abc",
             "ImageName": "nginx",
-            "Layers": ["sha256:l1", "sha256:l2"],
+            "Layers": [f"sha256:{'1' * 64}", f"sha256:{'2' * 64}"],
             "Mounts": [
                 {
                     "Type": "volume",
