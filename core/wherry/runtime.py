@@ -147,12 +147,14 @@ if TYPE_CHECKING:
             detach: bool,
             stdin: bool,
             on_terminal: Callable[[int], None],
+            on_started: Callable[[int], None] | None = None,
             stdio: tuple[int, int, int] | None = None,
         ) -> int:
             """Run one more process in a running container; its exit code, 0 if detached.
 
             `user` is looked up in the container; `on_terminal` relays the master side of
-            the terminal of a process that has one; `stdio` takes the place of ours.
+            the terminal of a process that has one; `on_started` is called with the pid,
+            before the end is waited for; `stdio` takes the place of ours.
             """
 
         def processes(self, container: Container) -> list[int]:

@@ -281,6 +281,7 @@ class LinuxRuntime:
         detach: bool,
         stdin: bool,
         on_terminal: Callable[[int], None],
+        on_started: Callable[[int], None] | None = None,
         stdio: tuple[int, int, int] | None = None,
     ) -> int:
         from wherry_linux.joining import execute
@@ -298,6 +299,7 @@ class LinuxRuntime:
             detach=detach,
             stdin=stdin,
             on_terminal=on_terminal,
+            on_started=on_started,
             stdio=stdio,
         )
 

@@ -32,7 +32,7 @@ from wherry_linux.process import (
     set_personality,
 )
 from wherry_linux.runtime import frozen_spec
-from wherry_linux.syscalls import libc, prctl, setns
+from wherry_linux.syscalls import close_range, libc, prctl, setns
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -185,6 +185,8 @@ def _join(
     if pid:
         channel.send({"pid": pid})
         channel.close()
+        # Whoever waits for the end of a stream waits for the program, not for this process.
+        close_range(0, 0x7FFFFFFF, 0)
         if detach:
             os._exit(0)  # its parent is now who asked to be, or the system's first process
         forward_signals(pid)

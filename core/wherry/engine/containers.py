@@ -13,7 +13,7 @@ from wherry.errors import Conflict, CorruptState, NotFound, UsageError, WherryEr
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from typing import Any
 
     from wherry.container.request import RunRequest
@@ -228,15 +228,30 @@ class Containers:
 
             relay_terminal(master, stdin=stdin, detach_keys=detach_keys)
 
-        code = self.runtime.execute(
-            container,
-            process,
-            user=config.get("User") or container.body.get("User") or "",
-            detach=detach,
-            stdin=stdin,
-            on_terminal=relay,
-            stdio=stdio,
-        )
+        def execute(
+            stdio: tuple[int, int, int] | None, on_started: Callable[[int], None] | None
+        ) -> int:
+            return self.runtime.execute(
+                container,
+                process,
+                user=config.get("User") or container.body.get("User") or "",
+                detach=detach,
+                stdin=stdin,
+                on_terminal=relay,
+                on_started=on_started,
+                stdio=stdio,
+            )
+
+        if detach or process["terminal"]:
+            code = execute(stdio, None)
+        else:
+            from wherry.engine.streams import Streams
+
+            streams = Streams(stdio or (0, 1, 2), stdin=stdin)
+            try:
+                code = execute((streams.theirs[0], streams.theirs[1], streams.theirs[2]), streams.relay)
+            finally:
+                streams.close()
         if not detach:
             container.event("exec_die", execID=exec_id, exitCode=str(code))
         return code
