@@ -360,7 +360,7 @@ class Monitor:
     def cancel(self, action: Callable[[], None]) -> None:
         self.timers = [timer for timer in self.timers if timer[1] != action]
 
-    def _reap(self, mask: int) -> None:
+    def _reap(self, _mask: int) -> None:
         """Children have ended: the container, a check, or what either left to us."""
         try:
             while os.read(self._wakeup[0], 512):
@@ -388,7 +388,7 @@ class Monitor:
 
     # ---- streams ----
 
-    def _output(self, mask: int) -> None:
+    def _output(self, _mask: int) -> None:
         for descriptor in list(self.outputs):
             self._read_output(descriptor)
 
@@ -461,7 +461,7 @@ class Monitor:
             self.stdin_ended = True
             self._flush_stdin(0)
 
-    def _flush_stdin(self, mask: int) -> None:
+    def _flush_stdin(self, _mask: int) -> None:
         was_full = self.stdin_is_full()
         while self.stdin_queue:
             try:
@@ -496,7 +496,7 @@ class Monitor:
 
     # ---- clients ----
 
-    def _accept(self, mask: int) -> None:
+    def _accept(self, _mask: int) -> None:
         try:
             descriptor, _ = self.listener._accept()
         except OSError:
@@ -597,7 +597,7 @@ class Monitor:
 
     # ---- the end ----
 
-    def _exited(self, mask: int) -> None:
+    def _exited(self, _mask: int) -> None:
         code = self.exit_code_of(self.pid)
         code = 128 - code if code < 0 else code
         self.unwatch(self.pidfd)
@@ -654,7 +654,8 @@ class Monitor:
         """Pass on what the container wrote before it ended."""
         deadline = time.monotonic() + 1
         while self.outputs and time.monotonic() < deadline:
-            if not any([self._read_output(descriptor) for descriptor in list(self.outputs)]):
+            came = [self._read_output(descriptor) for descriptor in list(self.outputs)]
+            if not any(came):
                 if not self.outputs:
                     break
                 # Somebody outside still has the pipe: a process that shares the host's pids.

@@ -66,33 +66,32 @@ class LogWriter:
         self._written = os.fstat(self._descriptor).st_size
         if self._written and os.pread(self._descriptor, 1, self._written - 1) != b"\n":
             # A crash cut the last record off; the next one must not suffer for it.
-            self._append([b"\n"])
+            self._write(b"\n")
 
     def write(self, stream: str, data: bytes) -> None:
         """Record what the container wrote to a stream."""
         text, newline, rest = (self._partial[stream] + data).rpartition(b"\n")
-        pieces: list[bytes] = []
         if newline:
             lines = text.split(b"\n")
-            if len(text) <= LONGEST:
-                pieces = [line + b"\n" for line in lines]
+            if max(map(len, lines)) <= LONGEST:
+                self._append(self._of_lines(stream, text))
             else:
+                pieces: list[bytes] = []
                 for line in lines:
                     *cut, last = _cut(line)
                     pieces += [*cut, last + b"\n"]
+                self._append(self._of_pieces(stream, pieces))
         if len(rest) > LONGEST:
-            *cut, rest = _cut(rest)
-            pieces += cut
+            *pieces, rest = _cut(rest)
+            self._append(self._of_pieces(stream, pieces))
         self._partial[stream] = rest
-        if pieces:
-            self._record(stream, pieces)
 
     def finish(self) -> None:
         """Record what is left of unfinished lines."""
         for stream, rest in self._partial.items():
             if rest:
                 self._partial[stream] = b""
-                self._record(stream, [rest])
+                self._append(self._of_pieces(stream, [rest]))
 
     def unfinished(self) -> dict[str, str]:
         """The beginnings of lines that are in no record yet, for `go_on` of another writer."""
@@ -107,14 +106,25 @@ class LogWriter:
         self.finish()
         os.close(self._descriptor)
 
-    def _record(self, stream: str, pieces: list[bytes]) -> None:
-        end = f',"stream":"{stream}","time":"{self._now()}"}}\n'
-        self._append(
-            [
-                f'{{"log":{quote_json(piece.decode(errors="replace"))}{end}'.encode()
-                for piece in pieces
-            ]
-        )
+    def _of_lines(self, stream: str, text: bytes) -> bytes:
+        """The records of lines that need not be cut; the last one has lost its newline."""
+        if b"\\" in text or b"\x7f" in text:
+            return self._of_pieces(stream, [line + b"\n" for line in text.split(b"\n")])
+        # All of them at once: what stands for a newline is found again as \u007f.
+        quoted = quote_json(text.replace(b"\n", b"\x7f").decode(errors="replace"))
+        end = self._end(stream)
+        records = quoted[:-1].replace("\\u007f", f'\\n"{end}{{"log":"')
+        return f'{{"log":{records}\\n"{end}'.encode()
+
+    def _of_pieces(self, stream: str, pieces: list[bytes]) -> bytes:
+        """The records of pieces of text, each as it is."""
+        end = self._end(stream)
+        return "".join(
+            f'{{"log":{quote_json(piece.decode(errors="replace"))}{end}' for piece in pieces
+        ).encode()
+
+    def _end(self, stream: str) -> str:
+        return f',"stream":"{stream}","time":"{self._now()}"}}\n'
 
     def _now(self) -> str:
         nanoseconds = time.time_ns()
@@ -124,22 +134,24 @@ class LogWriter:
             self._prefix = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
         return f"{self._prefix}.{fraction:09d}Z"
 
-    def _append(self, records: list[bytes]) -> None:
-        data = b"".join(records)
-        if self._size and self._written + len(data) > self._size:
-            if len(records) > 1:
-                middle = len(records) // 2
-                self._append(records[:middle])
-                self._append(records[middle:])
-                return
-            if self._written:
+    def _append(self, records: bytes) -> None:
+        while self._size and records and self._written + len(records) > self._size:
+            fitting = records.rfind(b"\n", 0, max(0, self._size - self._written)) + 1
+            if not fitting and not self._written:
+                fitting = records.index(b"\n") + 1  # one is larger than a file may be
+            self._write(records[:fitting])
+            records = records[fitting:]
+            if records:
                 self._rotate()
+        self._write(records)
+
+    def _write(self, records: bytes) -> None:
         try:
             # One write(2): a reader never sees half of a record that is already there.
-            written = os.write(self._descriptor, data)
+            written = os.write(self._descriptor, records)
         except OSError:
             return  # a full disk must not stop the container; what it said is lost
-        if written < len(data):
+        if written < len(records):
             os.ftruncate(self._descriptor, self._written)
         else:
             self._written += written

@@ -62,8 +62,9 @@ class Container:
             except (FileNotFoundError, CorruptState):
                 pass
             # What cannot be read tells of nothing that runs: it can be started, and removed.
-            is_whole = isinstance(state, dict) and "Status" in state
-            self._state = {**initial_state(), **state} if is_whole else initial_state()
+            if not isinstance(state, dict) or "Status" not in state:
+                state = {}
+            self._state = {**initial_state(), **state}
         return self._state
 
     def reload(self) -> dict[str, Any]:
@@ -143,7 +144,7 @@ def read_record(container_id: str) -> dict[str, Any]:
     except CorruptState as error:
         error.hint = hint
         raise
-    if not isinstance(record, dict) or not _KEYS <= record.keys():
+    if not isinstance(record, dict) or not record.keys() >= _KEYS:
         raise CorruptState(f"{path} is damaged: it is no record of a container", hint=hint)
     return record
 

@@ -1,0 +1,424 @@
+"""What looks after a container while nobody looks at it."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from support.settings import as_root
+from support.waiting import Deadline, wait_readable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from support.cli import Cli
+    from support.terminal import Terminal
+    from support.world import World
+
+
+def _box(wherry: Cli, *options: str, name: str = "box", script: str = "sleep 1000") -> str:
+    argv = (
+        "run",
+        "-d",
+        "--network",
+        "none",
+        "--name",
+        name,
+        *options,
+        "busybox",
+        "sh",
+        "-c",
+        script,
+    )
+    return wherry(*argv).stdout.strip()
+
+
+def _monitor(wherry: Cli, world: World, name: str = "box") -> int:
+    container = wherry("inspect", "-f", "{{.Id}}", name).stdout.strip()
+    with open(f"{world.root}/data/containers/{container}/state.json") as file:
+        return int(json.load(file)["MonitorPid"])
+
+
+def _wait_until(what: str, is_so: Callable[[], bool], seconds: float = 20) -> None:
+    deadline = Deadline(seconds, what)
+    while not is_so():
+        time.sleep(min(0.05, deadline.left()))
+
+
+def _has_settled(pid: int) -> bool:
+    """Whether the monitor goes on in its own interpreter."""
+    with open(f"/proc/{pid}/cmdline", "rb") as file:
+        return b"handover" in file.read()
+
+
+def _state(wherry: Cli, text: str, name: str = "box") -> str:
+    return wherry("inspect", "-f", text, name).stdout.strip()
+
+
+def _actions(wherry: Cli, name: str = "box") -> list[str]:
+    argv = ("events", "--since", "1h", "--until", "0s", "--filter", f"container={name}")
+    return wherry(*argv, "--format", "{{.Action}}").lines
+
+
+# ---- what it keeps ----
+
+
+@pytest.mark.parametrize("settled", [False, True])
+def test_monitor_holds_nothing_of_its_caller(
+    wherry: Cli, world: World, busybox_image: str, settled: bool
+) -> None:
+    path = f"{world.directory}/lock"
+    with open(path, "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        os.set_inheritable(lock.fileno(), True)
+        process = subprocess.Popen(
+            [*wherry.account.command, "run", "-d", "--network", "none", "--name", "box",
+             "busybox", "sleep", "1000"],
+            env=wherry.environment, cwd=wherry.directory, close_fds=False,
+            stdout=subprocess.DEVNULL,
+            user=wherry.account.uid, group=wherry.account.gid, extra_groups=[],
+        )  # fmt: skip
+        assert process.wait(20) == 0
+    monitor = _monitor(wherry, world)
+    if settled:
+        _wait_until("the monitor to settle", lambda: _has_settled(monitor))
+
+    with open(path) as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    held = [os.readlink(f"/proc/{monitor}/fd/{name}") for name in os.listdir(f"/proc/{monitor}/fd")]
+    allowed = ("/dev/null", "anon_inode:", "pipe:", "socket:")
+    assert [
+        one for one in held if not one.startswith(allowed) and not one.endswith("/container.log")
+    ] == []
+    assert len(held) < 16
+
+
+def test_container_gets_three_descriptors(wherry: Cli, busybox_image: str) -> None:
+    script = "for one in /proc/$$/fd/*; do echo ${one##*/}; done"
+
+    result = wherry("run", "--rm", "--network", "none", "busybox", "sh", "-c", script)
+
+    # A shell that lists a directory has it open meanwhile.
+    assert result.lines[:3] == ["0", "1", "2"]
+    assert len(result.lines) <= 4
+
+
+def test_container_ignores_no_signal(wherry: Cli, busybox_image: str) -> None:
+    argv = ("--network", "none", "busybox", "grep", "SigIgn", "/proc/self/status")
+
+    assert wherry("run", "--rm", *argv).stdout.split() == ["SigIgn:", "0" * 16]
+
+
+@as_root
+def test_twenty_idle_containers_cost_less_than_100_megabytes(
+    wherry: Cli, world: World, busybox_image: str
+) -> None:
+    for number in range(20):
+        _box(wherry, name=f"box{number}")
+    monitors = [_monitor(wherry, world, f"box{number}") for number in range(20)]
+    _wait_until("the monitors to settle", lambda: all(map(_has_settled, monitors)))
+    time.sleep(1)  # each loads what it needs
+
+    kilobytes = 0
+    for pid in world.processes():
+        with open(f"/proc/{pid}/smaps_rollup") as file:
+            kilobytes += sum(int(line.split()[1]) for line in file if line.startswith("Pss:"))
+
+    assert kilobytes < 100_000
+
+
+def test_idle_monitor_sleeps(wherry: Cli, world: World, busybox_image: str) -> None:
+    _box(wherry)
+    monitor = _monitor(wherry, world)
+    _wait_until("the monitor to settle", lambda: _has_settled(monitor))
+    time.sleep(1)
+
+    def switches() -> str:
+        with open(f"/proc/{monitor}/status") as file:
+            return "".join(line for line in file if "ctxt_switches" in line)
+
+    before = switches()
+    time.sleep(1)
+    assert switches() == before
+
+
+# ---- its new interpreter ----
+
+
+def test_everything_goes_on_in_the_new_interpreter(
+    wherry: Cli, world: World, busybox_image: str
+) -> None:
+    script = (
+        "trap 'echo bye; exit 7' TERM; echo -n half; read one; echo \" $one\"; cat;"
+        " sleep 1000 & wait"
+    )
+    process = wherry.start(
+        "run", "-i", "--network", "none", "--name", "box", "busybox", "sh", "-c", script
+    )
+    assert process.stdin is not None and process.stdout is not None
+    wait_readable(process.stdout.fileno(), Deadline(20, "the first word"))
+    monitor = _monitor(wherry, world)
+    _wait_until("the monitor to settle", lambda: _has_settled(monitor))
+
+    process.stdin.write(b"line\nmore\n")
+    process.stdin.close()
+    heard = process.stdout.readline() + process.stdout.readline()
+    wherry("stop", "box")
+
+    assert heard == b"half line\nmore\n"
+    assert process.stdout.read() == b"bye\n"
+    assert process.wait(20) == 7
+    assert wherry("logs", "box").stdout == "half line\nmore\nbye\n"
+
+
+def test_terminal_goes_on_in_the_new_interpreter(
+    terminal: Callable[..., Terminal], wherry: Cli, world: World, busybox_image: str
+) -> None:
+    box = terminal("run", "-it", "--network", "none", "--name", "box", "busybox", "sh")
+    box.expect("# ")
+    monitor = _monitor(wherry, world)
+    _wait_until("the monitor to settle", lambda: _has_settled(monitor))
+
+    box.send("echo $((6 * 7))\r")
+    box.expect("42")
+    box.resize(30, 99)
+    box.send("stty size\r")
+    box.expect("30 99")
+    box.send("\x10\x11")
+    assert box.wait() == 0
+
+    again = terminal("attach", "box")
+    again.send("echo $((7 * 8)); exit 4\r")
+    again.expect("56")
+    assert again.wait() == 4
+
+
+# ---- clients ----
+
+
+def test_container_does_not_wait_for_a_stopped_onlooker(wherry: Cli, busybox_image: str) -> None:
+    script = "read go; yes | head -c 8000000; echo over"
+    _box(wherry, "-i", script=script)
+    onlooker = wherry.start("attach", "--no-stdin", "box")
+    time.sleep(0.5)
+    onlooker.send_signal(signal.SIGSTOP)
+    try:
+        wherry("attach", "box", input="go\n", timeout=40)
+
+        assert wherry("logs", "--tail", "1", "box").stdout.endswith("over\n")
+    finally:
+        onlooker.send_signal(signal.SIGCONT)
+        onlooker.kill()
+        onlooker.communicate()
+
+
+def test_much_goes_in_while_much_comes_out(wherry: Cli, busybox_image: str) -> None:
+    content = os.urandom(8_000_000)
+    script = "head -c 4000000 /dev/zero; cat; head -c 4000000 /dev/zero"
+    argv = ("run", "--rm", "-i", "--log-driver", "none", "--network", "none", "busybox")
+
+    result = wherry(*argv, "sh", "-c", script, input=content)
+
+    assert result.output == bytes(4_000_000) + content + bytes(4_000_000)
+
+
+def test_killed_client_leaves_the_container_running(wherry: Cli, busybox_image: str) -> None:
+    argv = (
+        "run",
+        "--network",
+        "none",
+        "--name",
+        "box",
+        "busybox",
+        "sh",
+        "-c",
+        "echo up; sleep 1000",
+    )
+    process = wherry.start(*argv)
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"up\n"
+
+    process.kill()
+    process.wait(20)
+
+    assert _state(wherry, "{{.State.Status}}") == "running"
+
+
+def test_input_from_a_file_ends(wherry: Cli, world: World, busybox_image: str) -> None:
+    with open(f"{world.directory}/words", "w+b") as file:
+        file.write(b"from a file\n")
+        file.seek(0)
+        argv = ("run", "--rm", "-i", "--network", "none", "busybox", "cat")
+        process = wherry.start(*argv, stdin=file)
+        assert process.communicate(timeout=20)[0] == b"from a file\n"
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_streams_harm_nothing(wherry: Cli, busybox_image: str, closed: str) -> None:
+    words = " ".join(wherry.account.command)
+    script = f"{words} run --rm --network none busybox sh -c 'echo out; exit 3' {closed}"
+
+    process = wherry.spawn(["sh", "-c", script])
+
+    process.communicate(timeout=30)
+    assert process.returncode == 3
+
+
+def test_signals_are_passed_on_unless_told_otherwise(wherry: Cli, busybox_image: str) -> None:
+    script = "trap 'echo caught; exit 9' USR1; echo up; while :; do sleep 0.1; done"
+    argv = ("run", "--network", "none", "--name", "box", "busybox", "sh", "-c", script)
+    process = wherry.start(*argv)
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"up\n"
+
+    process.send_signal(signal.SIGUSR1)
+
+    assert process.communicate(timeout=20)[0] == b"caught\n"
+    assert process.returncode == 9
+
+
+# ---- ends ----
+
+
+def test_restart_policy_counts_failures(wherry: Cli, busybox_image: str) -> None:
+    _box(wherry, "--restart", "on-failure:2", script="echo run; exit 3")
+
+    assert wherry("wait", "box").stdout == "3\n"
+    assert _state(wherry, "{{.RestartCount}} {{.State.Status}}") == "2 exited"
+    assert wherry("logs", "box").stdout == "run\n" * 3
+
+
+def test_stopped_container_stays_stopped_until_it_is_started(
+    wherry: Cli, busybox_image: str
+) -> None:
+    _box(wherry, "--restart", "always", script="sleep 0.1")
+    _wait_until("a restart", lambda: _state(wherry, "{{.RestartCount}}") != "0")
+
+    wherry("stop", "-t", "0", "box")
+    stopped = _state(wherry, "{{.State.Status}}")
+    wherry("start", "box")
+
+    assert stopped == "exited"
+    assert _state(wherry, "{{.State.Status}}") in ("running", "restarting")
+    wherry("rm", "-f", "box")
+    assert wherry("ps", "-aq").stdout == ""
+
+
+def test_renamed_container_is_removed_with_its_new_name(
+    wherry: Cli, world: World, busybox_image: str
+) -> None:
+    _box(wherry, "--rm", name="old")
+    wherry("rename", "old", "new")
+
+    wherry("stop", "-t", "0", "new")
+
+    assert wherry("ps", "-aq").stdout == ""
+    assert os.listdir(f"{world.root}/data/names") == []
+
+
+@as_root
+def test_paused_container_can_be_stopped_and_killed(wherry: Cli, busybox_image: str) -> None:
+    for command in (("stop", "-t", "0", "box"), ("kill", "box"), ("rm", "-f", "box")):
+        _box(wherry)
+        wherry("pause", "box")
+        wherry(*command)
+        if command[0] == "kill":
+            wherry("wait", "box")
+        wherry("rm", "-f", "box")
+
+    assert wherry("ps", "-aq").stdout == ""
+
+
+def test_stop_signal_and_timeout_are_kept_to(wherry: Cli, busybox_image: str) -> None:
+    script = "trap 'exit 5' USR1; trap : TERM; while :; do sleep 0.1; done"
+    _box(wherry, "--stop-signal", "USR1", "--stop-timeout", "20", script=script)
+    time.sleep(0.3)
+
+    wherry("stop", "box", timeout=15)
+
+    assert _state(wherry, "{{.State.ExitCode}} {{.State.OOMKilled}}") == "5 false"
+
+
+def test_events_follow_in_order(wherry: Cli, busybox_image: str) -> None:
+    _box(wherry, "--rm")
+    follower = wherry.start(
+        "events", "--since", "1h", "--filter", "container=box", "--format", "{{.Action}}"
+    )
+    assert follower.stdout is not None
+
+    wherry("stop", "-t", "0", "box")
+
+    heard: list[bytes] = []
+    while not heard or heard[-1] != b"destroy\n":
+        heard.append(follower.stdout.readline())
+    follower.kill()
+    follower.communicate()
+    assert b"".join(heard).decode().split() == [
+        "create", "start", "kill", "kill", "die", "stop", "destroy",
+    ]  # fmt: skip
+
+
+def test_times_of_a_run_are_in_order(wherry: Cli, busybox_image: str) -> None:
+    wherry("run", "--network", "none", "--name", "box", "busybox", "true")
+
+    started, finished = _state(wherry, "{{.State.StartedAt}} {{.State.FinishedAt}}").split()
+
+    assert _state(wherry, "{{.Created}}") <= started < finished
+
+
+# ---- health ----
+
+
+def _health(wherry: Cli) -> str:
+    return _state(wherry, "{{.State.Health.Status}}")
+
+
+def test_health_follows_the_check(wherry: Cli, busybox_image: str) -> None:
+    _box(
+        wherry, "--health-cmd", "test -e /well", "--health-interval", "200ms",
+        "--health-retries", "2",
+    )  # fmt: skip
+    before = _health(wherry)
+    _wait_until("unhealthy", lambda: _health(wherry) == "unhealthy")
+
+    wherry("exec", "box", "touch", "/well")
+
+    _wait_until("healthy", lambda: _health(wherry) == "healthy")
+    assert before in ("starting", "unhealthy")
+    told = [action for action in _actions(wherry) if action.startswith("health")]
+    assert told == ["health_status: unhealthy", "health_status: healthy"]
+
+
+def test_check_that_takes_too_long_fails_and_leaves_no_process(
+    wherry: Cli, world: World, busybox_image: str
+) -> None:
+    _box(
+        wherry, "--health-cmd", "sleep 500", "--health-interval", "100ms",
+        "--health-timeout", "300ms", "--health-retries", "2",
+    )  # fmt: skip
+    _wait_until("unhealthy", lambda: _health(wherry) == "unhealthy")
+
+    log = json.loads(_state(wherry, "{{json .State.Health.Log}}"))
+
+    assert log[0]["ExitCode"] == -1
+    assert "exceeded timeout" in log[0]["Output"]
+    monitor = _monitor(wherry, world)
+    with open(f"/proc/{monitor}/task/{monitor}/children") as file:
+        children = file.read().split()
+    zombies = [pid for pid in children if _is_zombie(pid)]
+    assert zombies == []
+
+
+def _is_zombie(pid: str) -> bool:
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rpartition(") ")[2].startswith("Z")
+    except OSError:
+        return False
