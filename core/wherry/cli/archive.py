@@ -12,7 +12,7 @@ from wherry.files import remove_file, storage_error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import BinaryIO
+    from typing import Any, BinaryIO
 
     from wherry.engine import Engine
 
@@ -132,11 +132,37 @@ def _open_source(source: str) -> BinaryIO:
         return _open_input("")
     if not source.startswith(("http://", "https://")):
         return _open_input(source)
-    from urllib.error import URLError
     from urllib.request import urlopen
 
     try:
-        response: BinaryIO = urlopen(source, timeout=60)
-    except (URLError, OSError) as error:
-        raise WherryError(f"cannot fetch {source}: {error}") from error
-    return response
+        return _Download(source, urlopen(source, timeout=60))  # type: ignore[return-value]
+    except OSError as error:  # URLError is one
+        raise WherryError(f"cannot fetch {source}: {getattr(error, 'reason', error)}") from error
+
+
+class _Download:
+    """What a web server sends, with errors of ours where it ends too early."""
+
+    def __init__(self, source: str, response: Any) -> None:
+        self._source = source
+        self._response = response
+        self._left = response.length
+
+    def read(self, size: int = -1) -> bytes:
+        from http.client import HTTPException
+
+        try:
+            content: bytes = self._response.read(size)
+        except (OSError, HTTPException) as error:
+            raise WherryError(f"cannot fetch {self._source}: {error}") from error
+        if self._left is not None:
+            self._left -= len(content)
+            if not content and size and self._left:
+                raise WherryError(f"cannot fetch {self._source}: it ends {self._left} bytes early")
+        return content
+
+    def __enter__(self) -> _Download:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._response.close()

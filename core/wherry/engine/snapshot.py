@@ -59,8 +59,8 @@ def changes(engine: Engine, name: str) -> list[tuple[int, str]]:
 
 def commit(engine: Engine, name: str, repository: str, options: CommitOptions) -> str:
     """Make an image of a container as it is now; its id."""
+    from wherry.image.archive_files import FileLayer
     from wherry.image.assembly import Workspace, give_name, put_image
-    from wherry.image.layers import StoredLayer
 
     container = engine.containers.find(name)
     reference = _reference(repository)
@@ -71,10 +71,10 @@ def commit(engine: Engine, name: str, repository: str, options: CommitOptions) -
         packed = _pack(engine, container, workspace.path("layer"), options.pause)
         layers = list(base.manifest["layers"])
         if packed["count"]:
-            store.adopt(workspace.path("layer"), packed["descriptor"]["digest"])
-            layer = StoredLayer(store, packed["descriptor"], packed["diff_id"])
-            engine.images.unpack_arriving([layer])
-            layers.append(packed["descriptor"])
+            path, descriptor = workspace.path("layer"), packed["descriptor"]
+            engine.images.unpack_arriving([FileLayer(descriptor, packed["diff_id"], path)])
+            store.adopt(path, descriptor["digest"])
+            layers.append(descriptor)
         command = " ".join(container.body.get("Cmd") or ())
         document = _document(base, config, packed, command, options)
         image_id, descriptor = put_image(store, document, layers)

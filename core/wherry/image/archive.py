@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 
 from wherry.errors import CorruptState, NotFound, WherryError
-from wherry.image.archive_files import ArchiveFiles, read_document
+from wherry.image.archive_files import ArchiveFiles, FileLayer, read_document
 from wherry.image.assembly import CONFIG, GZIP_LAYER, LAYER, ZSTD_LAYER, give_name, manifest_of
 from wherry.image.decompress import GZIP, ZSTD, Decompressor, decompressed
 from wherry.image.layers import layer_path
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any
 
-    from wherry.image.layers import Layer, Source
+    from wherry.image.layers import Layer
     from wherry.image.platform import Platform
     from wherry.image.store import ImageStore
     from wherry.oci.image_spec import Descriptor
@@ -149,18 +149,6 @@ class _Blobs:
         for digest in reversed(dict.fromkeys(self._wanted)):
             if not self._store.has_blob(digest):
                 self._store.adopt(self._paths[digest], digest)
-
-
-class _BlobLayer:
-    """A layer whose blob is in a file."""
-
-    def __init__(self, descriptor: Descriptor, diff_id: str, path: str) -> None:
-        self.descriptor = descriptor
-        self.diff_id = diff_id
-        self._path = path
-
-    def open(self) -> Source:
-        return open(self._path, "rb", buffering=0)
 
 
 def _check_known(layer: Layer) -> None:
@@ -324,7 +312,7 @@ def _parts(manifest: dict[str, Any], digest: str) -> list[dict[str, Any]]:
     return [config, *_descriptors(manifest, "layers", digest)]
 
 
-def _layers(blobs: _Blobs, manifest: dict[str, Any]) -> list[_BlobLayer]:
+def _layers(blobs: _Blobs, manifest: dict[str, Any]) -> list[FileLayer]:
     """The layers of an image, whose config must tell of as many."""
     config = blobs.document(manifest["config"]["digest"])
     rootfs = config.get("rootfs")
@@ -334,7 +322,7 @@ def _layers(blobs: _Blobs, manifest: dict[str, Any]) -> list[_BlobLayer]:
     if len(diff_ids) != len(manifest["layers"]):
         raise CorruptState("an image of the archive has another number of layers than it says")
     return [
-        _BlobLayer(descriptor, diff_id, blobs.path(descriptor["digest"]))
+        FileLayer(descriptor, diff_id, blobs.path(descriptor["digest"]))
         for descriptor, diff_id in zip(manifest["layers"], diff_ids, strict=True)
     ]
 

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from typing import Any
 
+    from wherry.image.layers import Source
     from wherry.image.store import ImageStore
+    from wherry.oci.image_spec import Descriptor
 
 _LARGEST_DOCUMENT = 16 << 20
 _MOST_LINKS = 8
@@ -116,3 +118,15 @@ def read_document(path: str, what: str) -> Any:
 
 def _plain(name: str) -> str:
     return posixpath.normpath(name.lstrip("/") or ".")
+
+
+class FileLayer:
+    """A layer whose blob is in a file that is not in the store yet."""
+
+    def __init__(self, descriptor: Descriptor, diff_id: str, path: str) -> None:
+        self.descriptor = descriptor
+        self.diff_id = diff_id
+        self._path = path
+
+    def open(self) -> Source:
+        return open(self._path, "rb", buffering=0)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from wherry.image.archive_files import ArchiveFiles
+from wherry.image.archive_files import ArchiveFiles, FileLayer
 from wherry.image.assembly import LAYER, give_name, put_image
 from wherry.image.decompress import decompressed
-from wherry.image.layers import StoredLayer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,9 +31,10 @@ def import_tree(
     with store.held(), ArchiveFiles(store) as files:
         files.write("layer", decompressed(read))
         diff_id, size = files.digest("layer"), files.size("layer")
-        store.adopt(files.file("layer"), diff_id)
         layer: Descriptor = {"mediaType": LAYER, "digest": diff_id, "size": size}
-        unpack([StoredLayer(store, layer, diff_id)])
+        # What cannot be unpacked is not kept.
+        unpack([FileLayer(layer, diff_id, files.file("layer"))])
+        store.adopt(files.file("layer"), diff_id)
         document = {**config, "rootfs": {"type": "layers", "diff_ids": [diff_id]}}
         image_id, descriptor = put_image(store, document, [layer])
         give_name(store, reference, descriptor)
