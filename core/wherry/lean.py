@@ -3,7 +3,8 @@
 `import json` and `import socket` cost 8 ms each (they bring `re`, `enum` and
 `selectors`), more than half of the interpreter's own start, and keep a megabyte in
 every monitor; `import hashlib` loads OpenSSL, 4 ms. The extension modules underneath
-do the work; this file is the only one that names them. Where an interpreter lacks one, the public module serves.
+do the work; this file is the only one that names them. Where an interpreter lacks one,
+the public module serves.
 """
 
 from __future__ import annotations
@@ -69,6 +70,8 @@ try:
             value, end = _scan(text, start)
         except (StopIteration, SystemError, ValueError):
             end = -1
+        except RecursionError:
+            raise ValueError("it is nested too deeply") from None
         if end < 0 or text[end:].strip(" \t\n\r"):
             # The scanner finds its exception in `json.decoder`, which is not loaded.
             import json

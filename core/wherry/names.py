@@ -7,21 +7,19 @@ import os
 from wherry.errors import UsageError
 
 _ADJECTIVES = (
-    "able agile amber ample aqua bold brave breezy bright brisk calm candid clever cosy crisp"
-    " curious daring deft eager early earnest fair fast fine fleet fond frank free fresh gentle glad golden"
-    " grand happy hardy hearty honest humble jolly keen kind lively loyal lucid lucky mellow merry"
-    " mighty modest neat nimble noble patient placid plucky polite prompt proud quick quiet ready"
-    " rosy sharp shy silver sincere sleek snug solid spry steady still stout sunny swift tidy trim"
+    "able agile amber ample aqua bold breezy bright brisk calm candid clever cosy crisp curious"
+    " daring deft early earnest fair fast fine fleet fond frank free fresh gentle glad golden"
+    " grand hardy hearty honest humble jolly keen kind lively loyal lucid mellow merry mighty"
+    " modest neat nimble noble patient placid plucky polite prompt proud quick quiet ready rosy"
+    " sharp shy silver sincere sleek snug solid spry steady still stout sunny swift tidy trim"
     " trusty upbeat vivid warm wise witty young zesty"
 ).split()
-_SURNAMES = (
-    "anning babbage bell boole bose braille brahe cantor carson cerf chandra codd cori curie dalton"
-    " darwin dijkstra dirac ekeblad euclid euler faraday fermat fermi feynman galois gauss germain"
-    " goeppert goldberg hamilton heisenberg herschel hertz hodgkin hopper hypatia johnson joule"
-    " kalman kepler khayyam knuth kovalevsky lamarr lamport leavitt lovelace maxwell mayer"
-    " mcclintock meitner mendel mirzakhani morse napier nash newton nobel noether ohm pascal pasteur perlman"
-    " planck poincare ramanujan ride ritchie rubin sagan shannon snyder somerville tesla thompson"
-    " torvalds turing volta wescoff wiles wing wu yalow yonath"
+_BOATS = (
+    "barge bark brig canoe caravel catboat clipper coble cog coracle corvette cutter dhow"
+    " dinghy dory drifter ferry galleon galley gig gondola gulet hoy hulk junk kayak keelboat"
+    " ketch knarr launch lighter longship lugger packet pinnace pram proa punt raft sampan"
+    " schooner scow scull shallop skiff sloop smack snow tartane tender trawler trimaran tug"
+    " umiak whaler wherry xebec yacht yawl"
 ).split()
 
 _ALLOWED = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-")
@@ -37,9 +35,9 @@ def new_id() -> str:
 
 
 def random_name(attempt: int = 0) -> str:
-    """A name such as `brisk_noether`; with a number once the plain ones are taken."""
+    """A name such as `brisk_ketch`; with a number once the plain ones are taken."""
     number = int.from_bytes(os.urandom(4), "little")
-    name = f"{_ADJECTIVES[number % len(_ADJECTIVES)]}_{_SURNAMES[(number >> 12) % len(_SURNAMES)]}"
+    name = f"{_ADJECTIVES[number % len(_ADJECTIVES)]}_{_BOATS[(number >> 12) % len(_BOATS)]}"
     return f"{name}{number % 1000}" if attempt >= 3 else name
 
 

@@ -30,8 +30,8 @@ from wherry_linux.process import (
     replace_null,
     resolve_identity,
     set_label,
-    set_limits,
     set_personality,
+    set_scheduling,
 )
 from wherry_linux.rootfs import (
     enter_root,
@@ -168,13 +168,13 @@ def _init(launch: Launch, channel: Channel) -> None:
     os.setsid()
     os.umask(0o022)
     if launch.new_keyring:
-        _new_keyring(spec)
+        _new_keyring()
     _name_host(spec, launch.plan)
     if launch.plan.makes("network"):
         _raise_loopback()
     start = os.open(launch.fifo, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     userns = os.open("/proc/self/ns/user", os.O_RDONLY | os.O_CLOEXEC)
-    set_limits(process)
+    set_scheduling(process)
     label = open_label(process, os.open("/proc", os.O_PATH | os.O_CLOEXEC))
     if launch.plan.has_company:
         # Who is in a namespace that we have joined must not look into us. Otherwise nobody
@@ -271,7 +271,7 @@ def _take_streams(launch: Launch, owner: tuple[int, int]) -> None:
             pass
 
 
-def _new_keyring(spec: Spec) -> None:
+def _new_keyring() -> None:
     try:
         keyctl(c.KEYCTL_JOIN_SESSION_KEYRING, None)
     except KernelError:

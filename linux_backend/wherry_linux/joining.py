@@ -20,7 +20,6 @@ from wherry_linux.process import (
     enter_directory,
     environment,
     exec_error,
-    execute as execute_program,
     find_executable,
     forbid_imports,
     open_label,
@@ -29,7 +28,11 @@ from wherry_linux.process import (
     resolve_identity,
     set_label,
     set_limits,
+    set_scheduling,
     set_personality,
+)
+from wherry_linux.process import (
+    execute as execute_program,
 )
 from wherry_linux.runtime import frozen_spec
 from wherry_linux.syscalls import close_range, libc, prctl, setns
@@ -169,6 +172,7 @@ def _join(
     null = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
     _set_affinity(process)
     set_limits(process)
+    set_scheduling(process)
     # What runs in the container already must not look into us on our way in
     # (ptrace(2), "Ptrace access mode checking").
     prctl(c.PR_SET_DUMPABLE, 0)

@@ -40,7 +40,7 @@ def signal(pid: int, started: int, number: int) -> bool:
     except ProcessLookupError:
         return False
     except OSError as error:
-        raise KernelError(f"cannot open process {pid}: {error.strerror}", error.errno or 0) from error
+        raise _failure("open", pid, error) from error
     try:
         if not is_alive(pid, started):
             return False
@@ -48,10 +48,14 @@ def signal(pid: int, started: int, number: int) -> bool:
     except ProcessLookupError:
         return False
     except OSError as error:
-        raise KernelError(f"cannot signal process {pid}: {error.strerror}", error.errno or 0) from error
+        raise _failure("signal", pid, error) from error
     finally:
         os.close(descriptor)
     return True
+
+
+def _failure(action: str, pid: int, error: OSError) -> KernelError:
+    return KernelError(f"cannot {action} process {pid}: {error.strerror}", error.errno or 0)
 
 
 def wait_gone(pid: int, started: int, seconds: float) -> bool:

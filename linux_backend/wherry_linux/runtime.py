@@ -11,14 +11,14 @@ import os
 from wherry import paths
 from wherry.errors import Conflict, CorruptState, KernelError, NotFound, UsageError, WherryError
 from wherry.files import make_dir, read_json, remove_file, write_json
-from wherry_linux import idmap
 from wherry_linux import constants as c
+from wherry_linux import idmap
 from wherry_linux.cgroups import Cgroup
 from wherry_linux.channel import Channel
 from wherry_linux.check import check_spec
 from wherry_linux.init import Launch, stage_one
 from wherry_linux.namespaces import Plan
-from wherry_linux.process import exec_error
+from wherry_linux.process import exec_error, set_limits
 from wherry_linux.processes import is_alive, signal, start_time, wait_gone
 from wherry_linux.rootfs import root_mount
 from wherry_linux.syscalls import prctl
@@ -142,6 +142,7 @@ class Runtime:
                 os.close(descriptor)
             pid = self._guide(ours, stage, spec, plan)
             state["pid"] = pid
+            set_limits(spec["process"], pid)
             self._run_create_hooks(spec, state)
             ours.send({"go": True, "pid": pid})
             terminal = -1

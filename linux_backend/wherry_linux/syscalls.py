@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import os
-from ctypes import c_char_p, c_int, c_long, c_ulong, c_uint64
+from ctypes import c_char_p, c_int, c_long, c_uint64, c_ulong
 
 from wherry.errors import KernelError
 from wherry_linux.constants import (

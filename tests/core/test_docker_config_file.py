@@ -76,7 +76,7 @@ def test_file_with_credentials_is_private(file: Path) -> None:
     store_credentials(ConfigFile(), "quay.io", Credentials(username="a", password="b"))
 
     assert file.stat().st_mode & 0o777 == 0o600
-    assert os.listdir(file.parent) == ["config.json"]  # noqa: PTH208
+    assert os.listdir(file.parent) == ["config.json"]
 
 
 @pytest.mark.skipif(os.name == "nt", reason="symbolic links")

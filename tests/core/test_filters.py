@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from wherry.errors import UsageError
 from wherry.filters import (
     matches,
     matches_exactly,
@@ -13,7 +14,6 @@ from wherry.filters import (
     parse_boolean,
     parse_filters,
 )
-from wherry.errors import UsageError
 
 ALLOWED = ("id", "name", "label", "label!", "status", "dangling")
 

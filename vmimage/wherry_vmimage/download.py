@@ -157,7 +157,7 @@ class Downloader:
             left = limit
             for chunk in _body(response, address.host):
                 if skip:
-                    chunk, skip = chunk[skip:], max(0, skip - len(chunk))  # noqa: PLW2901
+                    chunk, skip = chunk[skip:], max(0, skip - len(chunk))
                 yield chunk[:left]
                 left -= len(chunk)
                 if left <= 0:

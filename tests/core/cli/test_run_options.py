@@ -304,7 +304,7 @@ def test_what_was_resolved_can_be_said_again_elsewhere(
     monkeypatch.setenv("HERE", "x")
     (config / "labels").write_text("a=1\n")
     line = [
-        *"-e HERE --cpus 0.25 -m 64m --health-interval 5s --init=false --rm -it".split(),  # noqa: SIM905
+        *"-e HERE --cpus 0.25 -m 64m --health-interval 5s --init=false --rm -it".split(),
         *["--label-file", str(config / "labels"), "-v", "./x:/y", "--rootfs", "."],
         *["--mount", "type=bind,src=.,dst=/z", "--", "sh", "-c", "--x"],
     ]

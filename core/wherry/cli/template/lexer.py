@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 KEYWORDS = frozenset(
-    "block break continue define else end if nil range template with".split()  # noqa: SIM905
+    "block break continue define else end if nil range template with".split()
 )
 
 _WORDS = re.compile(
