@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 USER_ANNOTATION = "org.wherry.user"
 GROUPS_ANNOTATION = "org.wherry.groups"
 
+_LAST_ID = 0x7FFFFFFF
+
 
 def forbid_imports() -> None:
     """From here on an import fails instead of running what a container put in our way.
@@ -96,9 +98,13 @@ def _entries(path: str, fields: int) -> list[list[str]]:
     for line in lines:
         entry = line.split(":")
         entry += [""] * (fields - len(entry))
-        if entry[2].isdigit() and (fields == 4 or entry[3].isdigit()):
+        if _is_id(entry[2]) and (fields == 4 or _is_id(entry[3])):
             entries.append(entry)
     return entries
+
+
+def _is_id(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) < 11 and int(text) <= _LAST_ID
 
 
 def _find(entries: list[list[str]], wanted: str) -> list[str] | None:
@@ -113,10 +119,10 @@ def _find(entries: list[list[str]], wanted: str) -> list[str] | None:
 
 
 def _number(text: str, kind: str) -> int:
-    if not text.isdigit():
+    if not (text.isascii() and text.isdigit()):
         file = "passwd" if kind == "user" else kind
         raise NotFound(f"unable to find {kind} {text}: no matching entries in {file} file")
-    if int(text) > 0x7FFFFFFF:
+    if not _is_id(text):
         raise WherryError(f"{kind} id {text} is out of range (0-2147483647)")
     return int(text)
 

@@ -19,6 +19,7 @@ import sys
 from wherry import paths
 from wherry.errors import CorruptState, NotFound, Unsupported, UsageError, WherryError
 from wherry.files import Lock, make_dir, read_json, remove_file, storage_error, write_atomic
+from wherry.image.config import is_config
 from wherry.image.reference import parse_reference
 from wherry.lean import dump_json, load_json, sha256
 from wherry.values import value
@@ -262,7 +263,7 @@ class ImageStore:
         manifest = self._manifest(entry["digest"], platform)
         config_digest = manifest["config"]["digest"]
         config = self._document(config_digest)
-        if not _is_config(config):
+        if not is_config(config):
             raise CorruptState(f"{config_digest} is not the config of an image")
         if len(manifest["layers"]) != len(config["rootfs"]["diff_ids"]):
             raise CorruptState(f"image {config_digest} has another number of layers than it says")
@@ -450,16 +451,6 @@ def _are_descriptors(*lists: Any) -> bool:
         isinstance(each, list)
         and all(isinstance(one, dict) and isinstance(one.get("digest"), str) for one in each)
         for each in lists
-    )
-
-
-def _is_config(document: dict[str, Any]) -> bool:
-    rootfs, config = document.get("rootfs"), document.get("config")
-    diff_ids = rootfs.get("diff_ids") if isinstance(rootfs, dict) else None
-    return (
-        isinstance(diff_ids, list)
-        and all(isinstance(each, str) for each in diff_ids)
-        and (config is None or isinstance(config, dict))
     )
 
 
