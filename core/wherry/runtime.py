@@ -135,6 +135,9 @@ if TYPE_CHECKING:
         def wait_for_monitor(self, container: Container, seconds: float) -> bool:
             """Wait until its monitor is gone; False if it still lives after `seconds`."""
 
+        def end_monitor(self, container: Container) -> None:
+            """Kill the container's monitor, and the container with it."""
+
         def discard(self, container_id: str) -> None:
             """End and remove what is left in the kernel of a container without a monitor."""
 

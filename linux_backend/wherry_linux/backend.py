@@ -9,7 +9,7 @@ from wherry.container.wire import Connection
 from wherry.errors import CorruptState, Unsupported, WherryError
 from wherry.files import claim_directory, make_dir
 from wherry.lean import signals, sockets
-from wherry_linux.processes import boot_id, is_alive, wait_gone
+from wherry_linux.processes import boot_id, is_alive, signal, wait_gone
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -255,6 +255,12 @@ class LinuxRuntime:
         if not self.is_supervised(container):
             return True
         return wait_gone(state["MonitorPid"], state["MonitorStart"], seconds)
+
+    def end_monitor(self, container: Container) -> None:
+        state = container.state
+        if self.is_supervised(container):
+            signal(state["MonitorPid"], state["MonitorStart"], signals.SIGKILL)
+            wait_gone(state["MonitorPid"], state["MonitorStart"], 10)
 
     def discard(self, container_id: str) -> None:
         try:

@@ -373,6 +373,62 @@ def test_times_of_a_run_are_in_order(wherry: Cli, busybox_image: str) -> None:
     assert _state(wherry, "{{.Created}}") <= started < finished
 
 
+def test_container_of_a_monitor_that_hangs_can_be_removed(
+    wherry: Cli, world: World, busybox_image: str
+) -> None:
+    _box(wherry)
+    os.kill(_monitor(wherry, world), signal.SIGSTOP)
+
+    wherry("rm", "-f", "box")
+
+    assert wherry("ps", "-aq").stdout == ""
+
+
+def test_third_interrupt_gives_up_on_the_container(wherry: Cli, busybox_image: str) -> None:
+    script = "trap 'echo no' INT; echo up; while :; do sleep 0.1; done"
+    argv = ("run", "--network", "none", "--name", "box", "busybox", "sh", "-c", script)
+    process = wherry.start(*argv)
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"up\n"
+
+    for _ in range(2):
+        process.send_signal(signal.SIGINT)
+        assert process.stdout.readline() == b"no\n"
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=20)
+
+    assert process.returncode != 0
+    assert b"forcefully exiting" in errors
+    assert _state(wherry, "{{.State.Status}}") == "running"
+
+
+def test_interrupt_ends_the_command_alone_without_proxying(wherry: Cli, busybox_image: str) -> None:
+    argv = ("run", "--sig-proxy=false", "--network", "none", "--name", "box", "busybox")
+    process = wherry.start(*argv, "sh", "-c", "echo up; sleep 1000")
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"up\n"
+
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=20)
+
+    assert process.returncode == 130
+    assert _state(wherry, "{{.State.Status}}") == "running"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_terminal_is_restored_when_the_command_is_ended(
+    terminal: Callable[..., Terminal], wherry: Cli, busybox_image: str, number: signal.Signals
+) -> None:
+    argv = ("run", "-it", "--sig-proxy=false", "--network", "none", "--name", "box", "busybox")
+    box = terminal(*argv, "sh")
+    box.expect("# ")
+
+    box.process.send_signal(number)
+    box.wait()
+
+    assert box.attributes() == box.attributes_before
+
+
 # ---- health ----
 
 

@@ -138,8 +138,15 @@ class Connection:
             if message.get("event") == event:
                 return message
 
-    def request(self, message: dict[str, Any]) -> dict[str, Any]:
-        """Ask for an operation and wait until it is done. Raises what went wrong."""
+    def request(self, message: dict[str, Any], *, patience: float | None = None) -> dict[str, Any]:
+        """Ask for an operation and wait until it is done, `patience` seconds at most.
+
+        Raises what went wrong.
+        """
         if not self.send(control(message)):
             raise Conflict("the container is not running")
-        return self.expect("done")
+        self._socket.settimeout(patience)
+        try:
+            return self.expect("done")
+        except TimeoutError:
+            raise WherryError("the container's monitor does not answer") from None

@@ -28,6 +28,9 @@ DEFAULT_STOP_TIMEOUT = 10
 _LIVELY = ("running", "paused", "restarting")
 SIGKILL = 9
 
+# A monitor that has been told to kill its container is stuck if it takes longer.
+_PATIENCE = 10.0
+
 
 class Containers:
     """All containers of this user."""
@@ -249,7 +252,9 @@ class Containers:
 
             streams = Streams(stdio or (0, 1, 2), stdin=stdin)
             try:
-                code = execute((streams.theirs[0], streams.theirs[1], streams.theirs[2]), streams.relay)
+                code = execute(
+                    (streams.theirs[0], streams.theirs[1], streams.theirs[2]), streams.relay
+                )
             finally:
                 streams.close()
         if not detach:
@@ -378,11 +383,13 @@ class Containers:
                 return 137
         return int(container.state["ExitCode"])
 
-    def _ask(self, container: Container, message: dict[str, Any]) -> None:
+    def _ask(
+        self, container: Container, message: dict[str, Any], patience: float | None = None
+    ) -> None:
         """Have the monitor do something; a container that ends meanwhile is a Conflict."""
         connection = Connection.open(container.id)
         try:
-            connection.request(message)
+            connection.request(message, patience=patience)
         finally:
             connection.close()
 
@@ -410,7 +417,7 @@ class Containers:
             )
         while True:
             if container.state["Status"] in _LIVELY:
-                self._stop(container, 10, "SIGKILL", keep=True, quiet=True)
+                self._end(container)
             try:
                 with container.lock():
                     if not os.path.exists(container.path("container.json")):
@@ -424,6 +431,16 @@ class Containers:
             # Somebody has started it meanwhile.
             if not force:
                 raise Conflict(f"cannot remove container {container.name!r}: it has been started")
+
+    def _end(self, container: Container) -> None:
+        """Have a container end at once, with its monitor if that does not see to it."""
+        message = {"op": "stop", "signal": SIGKILL, "timeout": 10, "keep": True, "quiet": True}
+        try:
+            self._ask(container, message, patience=_PATIENCE)
+        except WherryError:
+            if self._still_runs(container):
+                self.runtime.end_monitor(container)
+                settle.settle(container, self.store, self.runtime)
 
     def rename(self, name: str, new: str) -> None:
         """Give a container another name."""
