@@ -59,7 +59,6 @@ def changes(engine: Engine, name: str) -> list[tuple[int, str]]:
 
 def commit(engine: Engine, name: str, repository: str, options: CommitOptions) -> str:
     """Make an image of a container as it is now; its id."""
-    from wherry.image.archive_files import FileLayer
     from wherry.image.assembly import Workspace, give_name, put_image
 
     container = engine.containers.find(name)
@@ -71,10 +70,8 @@ def commit(engine: Engine, name: str, repository: str, options: CommitOptions) -
         packed = _pack(engine, container, workspace.path("layer"), options.pause)
         layers = list(base.manifest["layers"])
         if packed["count"]:
-            path, descriptor = workspace.path("layer"), packed["descriptor"]
-            engine.images.unpack_arriving([FileLayer(descriptor, packed["diff_id"], path)])
-            store.adopt(path, descriptor["digest"])
-            layers.append(descriptor)
+            store.adopt(workspace.path("layer"), packed["descriptor"]["digest"])
+            layers.append(packed["descriptor"])
         command = " ".join(container.body.get("Cmd") or ())
         document = _document(base, config, packed, command, options)
         image_id, descriptor = put_image(store, document, layers)
@@ -166,11 +163,11 @@ def _undisturbed(engine: Engine, container: Container, look: Callable[[], Any]) 
 
 def _pack(engine: Engine, container: Container, path: str, pause: bool) -> dict[str, Any]:
     """Write the container's changes to `path` as a layer; see PackedLayer."""
-    from wherry.image.commit import pack_layer
+    from wherry.image.commit import make_layer
 
     def pack() -> dict[str, Any]:
         with _Trees(engine, container) as trees:
-            return pack_layer(trees.changes(as_layer=True), path).to_json()
+            return make_layer(trees.changes(as_layer=True), path).to_json()
 
     is_paused = pause and _pause(engine, container)
     try:

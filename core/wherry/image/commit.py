@@ -12,12 +12,16 @@ import sys
 import zlib
 from hashlib import sha256
 
-from wherry.errors import Unsupported
-from wherry.files import storage_error
+from wherry import paths
+from wherry.container.copy import remove_tree
+from wherry.errors import Unsupported, WherryError, from_json, to_json
+from wherry.files import make_dir, storage_error
 from wherry.image import tar
 from wherry.image.assembly import GZIP_LAYER
 from wherry.image.difference import DELETED
+from wherry.image.layers import publish
 from wherry.image.tar import Member, TarWriter
+from wherry.lean import dump_json, load_json
 from wherry.values import value
 
 TYPE_CHECKING = False
@@ -52,21 +56,112 @@ class PackedLayer:
         return dict(vars(self))
 
 
-def pack_layer(changes: Iterable[Change], path: str) -> PackedLayer:
-    """Write changes, walked `as_layer`, to a new file as a compressed layer."""
+def make_layer(changes: Iterable[Change], path: str) -> PackedLayer:
+    """Write changes, walked `as_layer`, to a new file as a compressed layer; unpack it as well.
+
+    Both are done at once, by two processes: compressing and making files take about as
+    long as each other. Runs where container ids are our own, within `ImageStore.held()`.
+    """
+    draft = make_dir(f"{paths.layers()}/sha256/commit.{os.getpid()}.tmp", 0o711)
     try:
-        with _Layer(path) as layer:
-            packer = _Packer(layer.write)
-            packer.pack(changes)
-            return layer.finish(packer)
+        os.mkdir(f"{draft}/diff", 0o755)
+        with _Unpacking(f"{draft}/diff") as unpacking:
+            packed = _pack(changes, path, unpacking.write)
+            size = unpacking.finish()
+        if packed.count:
+            publish(draft, packed.diff_id, size)
+    except BrokenPipeError:
+        raise WherryError("the process that unpacks the layer was killed") from None
     except OSError as error:
         raise storage_error(error, "write the layer") from error
+    finally:
+        remove_tree(draft)
+    return packed
+
+
+def _pack(changes: Iterable[Change], path: str, copy: Callable[[bytes], None]) -> PackedLayer:
+    with _Layer(path, copy) as layer:
+        packer = _Packer(layer.write)
+        packer.pack(changes)
+        return layer.finish(packer)
+
+
+class _Unpacking:
+    """A forked process that unpacks the tar stream that is written to it."""
+
+    def __init__(self, directory: str) -> None:
+        self._directory = directory
+        self._stream = self._outcome = -1
+        self._child = 0
+
+    def __enter__(self) -> _Unpacking:
+        if sys.platform == "win32":
+            raise Unsupported("containers are on Linux only")
+        reader, self._stream = os.pipe()
+        self._outcome, outcome = os.pipe()
+        self._child = os.fork()
+        if self._child == 0:
+            os.close(self._stream)
+            os.close(self._outcome)
+            self._serve(reader, outcome)
+        os.close(reader)
+        os.close(outcome)
+        return self
+
+    def _serve(self, reader: int, outcome: int) -> None:
+        """The child; never returns."""
+        answer: dict[str, Any] = {}
+        try:
+            if sys.platform == "linux":
+                from wherry.image.unpack import Unpacker
+
+                unpacker = Unpacker(self._directory)
+                answer = {"size": unpacker.unpack(lambda size: os.read(reader, size))}
+        except WherryError as error:
+            answer = {"error": to_json(error)}
+        except BaseException as error:
+            answer = {"error": to_json(WherryError(f"{type(error).__name__}: {error}"))}
+        os.write(outcome, dump_json(answer).encode())
+        os._exit(0)
+
+    def write(self, data: bytes) -> None:
+        """Raises what went wrong in the process, if it has ended."""
+        view = memoryview(data)
+        try:
+            while view:
+                view = view[os.write(self._stream, view) :]
+        except BrokenPipeError:
+            self._answer()
+            raise
+
+    def finish(self) -> int:
+        """End the stream, and wait until all of it is unpacked; the bytes of its files."""
+        os.close(self._stream)
+        self._stream = -1
+        return int(self._answer()["size"])
+
+    def _answer(self) -> dict[str, Any]:
+        content = b"".join(iter(lambda: os.read(self._outcome, 65536), b""))
+        if not content:
+            raise BrokenPipeError
+        answer: dict[str, Any] = load_json(content)
+        if "error" in answer:
+            raise from_json(answer["error"])
+        return answer
+
+    def __exit__(self, *_: object) -> None:
+        if self._stream >= 0:
+            os.close(self._stream)
+        os.close(self._outcome)
+        os.waitpid(self._child, 0)
 
 
 class _Layer:
     """A gzip file, and the digests of what it is and of what it holds."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, copy: Callable[[bytes], None]) -> None:
+        """`copy` gets what the layer holds, before it is compressed."""
+        self._copy = copy
         self._file = open(path, "wb", buffering=0)  # noqa: SIM115 - closed by __exit__
         self._deflate = zlib.compressobj(_LEVEL, zlib.DEFLATED, 31)
         self._inner = sha256()
@@ -91,6 +186,7 @@ class _Layer:
     def _flush(self) -> None:
         data = b"".join(self._waiting)
         self._waiting, self._waiting_size = [], 0
+        self._copy(data)
         self._inner.update(data)
         self._put(self._deflate.compress(data))
 
