@@ -28,8 +28,8 @@ from wherry_linux.process import (
     resolve_identity,
     set_label,
     set_limits,
-    set_scheduling,
     set_personality,
+    set_scheduling,
 )
 from wherry_linux.process import (
     execute as execute_program,
@@ -74,9 +74,7 @@ def execute(
     record = runtime.record(container_id)
     status = runtime.status(record)
     if status == "paused" and not ignore_paused:
-        raise Conflict(
-            f"container {container_id[:12]} is paused", hint="unpause it before exec"
-        )
+        raise Conflict(f"container {container_id[:12]} is paused", hint="unpause it before exec")
     if status not in ("running", "paused"):
         raise Conflict(f"container {container_id[:12]} is not running")
     spec = frozen_spec(record)

@@ -14,7 +14,17 @@ import stat
 
 from wherry.errors import KernelError, WherryError
 from wherry_linux import constants as c
-from wherry_linux.syscalls import fstatfs_type, mount, mount_setattr, move_mount, open_tree, openat2
+from wherry_linux.channel import Channel
+from wherry_linux.namespaces import open_namespace
+from wherry_linux.syscalls import (
+    fstatfs_type,
+    mount,
+    mount_setattr,
+    move_mount,
+    open_tree,
+    openat2,
+    setns,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -117,6 +127,8 @@ _STATVFS = {
 
 # Our own option: the part of the source that is mounted.
 SUBPATH = "x-wherry.subpath="
+# The mount namespace that a bind's source is a path of.
+NAMESPACE = "x-wherry.namespace="
 
 
 class Options:
@@ -130,6 +142,7 @@ class Options:
         self.idmap = ""
         self.copy_up = False
         self.subpath = ""
+        self.namespace = ""
         data = []
         for option in options:
             if option in _FLAGS:
@@ -147,6 +160,8 @@ class Options:
                 self.copy_up = True
             elif option.startswith(SUBPATH):
                 self.subpath = option.removeprefix(SUBPATH)
+            elif option.startswith(NAMESPACE):
+                self.namespace = option.removeprefix(NAMESPACE)
             else:
                 data.append(option)
         self.data = ",".join(data)
@@ -330,6 +345,9 @@ def _open_subpath(source: str, subpath: str) -> int:
 
 
 def _bind(root: int, source: str, destination: str, options: Options, userns: int) -> None:
+    if options.namespace:
+        _bind_from_namespace(root, source, destination, options)
+        return
     if options.subpath:
         part = _open_subpath(source, options.subpath)
         try:
@@ -346,9 +364,7 @@ def _bind(root: int, source: str, destination: str, options: Options, userns: in
             if error.errno == errno.ENOENT
             else f"cannot read bind source path {source}: {error.strerror}"
         ) from error
-    target = open_in_root(
-        root, destination, create="directory" if stat.S_ISDIR(kind) else "file"
-    )
+    target = open_in_root(root, destination, create="directory" if stat.S_ISDIR(kind) else "file")
     recursive = options.flags & c.MS_REC
     try:
         _check_destination(root, target, destination, "bind", source)
@@ -383,6 +399,43 @@ def _bind(root: int, source: str, destination: str, options: Options, userns: in
         _finish(mounted, options)
     finally:
         os.close(mounted)
+
+
+def _bind_from_namespace(root: int, source: str, destination: str, options: Options) -> None:
+    """Bind a directory of another mount namespace, which mount(2) refuses."""
+    target = open_in_root(root, destination, create="directory")
+    try:
+        _check_destination(root, target, destination, "bind", source)
+        tree = _copy_from_namespace(options.namespace, source)
+        try:
+            move_mount(tree, "", target, "", c.MOVE_MOUNT_F_EMPTY_PATH | c.MOVE_MOUNT_T_EMPTY_PATH)
+        finally:
+            os.close(tree)
+    finally:
+        os.close(target)
+
+
+def _copy_from_namespace(namespace: str, path: str) -> int:
+    """A descriptor of a copy of the mount at `path` there. It is made by who is in there."""
+    entered = open_namespace(namespace)
+    ours, theirs = Channel.pair()
+    child = os.fork()
+    if child == 0:
+        try:
+            setns(entered, c.CLONE_NEWNS)
+            theirs.send(
+                {"tree": True}, open_tree(c.AT_FDCWD, path, c.OPEN_TREE_CLONE | c.OPEN_TREE_CLOEXEC)
+            )
+        except BaseException as error:
+            theirs.send_error(error)
+        os._exit(0)
+    theirs.close()
+    os.close(entered)
+    try:
+        return ours.expect("tree")[1]
+    finally:
+        ours.close()
+        os.waitpid(child, 0)
 
 
 def remount_bind(path: str, flags: int) -> None:

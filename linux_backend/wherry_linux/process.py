@@ -181,13 +181,20 @@ def _executable(name: str, path: str) -> str:
     return path
 
 
-def set_limits(process: Process) -> None:
-    """Resource limits, OOM score, scheduling: what needs the privileges we are about to drop."""
+def set_limits(process: Process, pid: int = 0) -> None:
+    """The resource limits and OOM score of process `pid`, or of this one.
+
+    To raise them takes privileges that nobody has in a user namespace of its own.
+    """
     adjustment = process.get("oomScoreAdj")
     if adjustment is not None:
-        _write("/proc/self/oom_score_adj", str(adjustment))
+        _set_oom_score(adjustment, pid)
     if process.get("rlimits"):
-        _set_rlimits(process)
+        _set_rlimits(process, pid)
+
+
+def set_scheduling(process: Process) -> None:
+    """The scheduler and the priorities of this process, while it may still set them."""
     if process.get("scheduler"):
         from wherry_linux.scheduling import set_scheduler
 
@@ -202,7 +209,19 @@ def set_limits(process: Process) -> None:
         )
 
 
-def _set_rlimits(process: Process) -> None:
+def _set_oom_score(adjustment: int, pid: int) -> None:
+    try:
+        with open(f"/proc/{pid or 'self'}/oom_score_adj", "w") as file:
+            file.write(str(adjustment))
+    except OSError as error:
+        raise KernelError(
+            f"cannot set the OOM score to {adjustment}: {error.strerror}",
+            error.errno or 0,
+            hint="only root may make a process less likely to be killed than its parent",
+        ) from error
+
+
+def _set_rlimits(process: Process, pid: int) -> None:
     import resource
 
     for limit in process["rlimits"]:
@@ -214,24 +233,19 @@ def _set_rlimits(process: Process) -> None:
             for value in (limit["soft"], limit["hard"])
         )
         try:
-            resource.setrlimit(number, (pair[0], pair[1]))
+            resource.prlimit(pid, number, (pair[0], pair[1]))
         except (OSError, ValueError) as error:
+            hard = resource.getrlimit(number)[1]
             raise KernelError(
-                f"cannot set {limit['type']} to {limit['soft']}:{limit['hard']}: {error}",
+                f"cannot set {limit['type']} to {_written(pair)}:"
+                f" {getattr(error, 'strerror', None) or error}",
                 getattr(error, "errno", 0) or 0,
+                hint=f"the limit of this user is {_written((hard,))}; see limits.conf(5)",
             ) from error
 
 
-def _write(path: str, text: str) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-    try:
-        os.write(descriptor, text.encode())
-    except OSError as error:
-        raise KernelError(
-            f"cannot set {path} to {text}: {error.strerror}", error.errno or 0
-        ) from error
-    finally:
-        os.close(descriptor)
+def _written(limits: tuple[int, ...]) -> str:
+    return ":".join("unlimited" if limit < 0 else str(limit) for limit in limits)
 
 
 _PERSONALITIES = {"LINUX": 0x0, "LINUX32": 0x8}
@@ -328,7 +342,7 @@ def enter_directory(cwd: str) -> None:
 def open_label(process: Process, procfs: int) -> int:
     """The file that sets the security label of the program, by the host's /proc; -1 for none."""
     if process.get("apparmorProfile"):
-        names = ("apparmor/exec", "exec")
+        names: tuple[str, ...] = ("apparmor/exec", "exec")
     elif process.get("selinuxLabel"):
         names = ("exec",)
     else:

@@ -1,7 +1,7 @@
 """An OCI runtime: runtime-spec "Operations" over bundles, with state in one directory.
 
-    ROOT/<id>/state.json     pid with start time, bundle, control group
-    ROOT/<id>/exec.fifo      there until `start` writes to it
+ROOT/<id>/state.json     pid with start time, bundle, control group
+ROOT/<id>/exec.fifo      there until `start` writes to it
 """
 
 from __future__ import annotations
@@ -413,8 +413,10 @@ def restrict_devices(spec: Spec, cgroup: Cgroup | None) -> None:
 
 def check_id(container_id: str) -> None:
     """Ids are names of directories."""
-    if not container_id or container_id in (".", "..") or not all(
-        character.isalnum() or character in "_.+-" for character in container_id
+    if (
+        not container_id
+        or container_id in (".", "..")
+        or not all(character.isalnum() or character in "_.+-" for character in container_id)
     ):
         raise UsageError(f"invalid container id {container_id!r}")
 

@@ -99,8 +99,8 @@ class ContainerFacts:
     # The namespaces that this kernel has.
     namespaces: Sequence[str] = NAMESPACES
     cgroup_path: str | None = None
-    # A directory for /dev/shm that containers share (`--ipc container:ID`).
-    shm_path: str | None = None
+    # The mount namespace whose /dev/shm the container shares (`--ipc container:ID`).
+    shm_namespace: str | None = None
     # The capabilities that this process can give; None for all that Linux has.
     capabilities: Sequence[str] | None = None
     # Devices of `--device`, or all of them with `--privileged`.

@@ -103,9 +103,10 @@ def _shm(body: Mapping[str, Any], facts: ContainerFacts) -> list[Mount]:
     ipc = mode(body, "ipc")
     if ipc == "none":
         return []
-    shared = "/dev/shm" if ipc == "host" else facts.shm_path
-    if shared is not None:
-        return [_rbind(shared, "/dev/shm", [])]
+    if ipc == "host":
+        return [_rbind("/dev/shm", "/dev/shm", [])]
+    if facts.shm_namespace is not None:
+        return [_rbind("/dev/shm", "/dev/shm", [f"x-wherry.namespace={facts.shm_namespace}"])]
     size = (body.get("HostConfig") or {}).get("ShmSize") or DEFAULT_SHM_SIZE
     return [_tmpfs("/dev/shm", ["nosuid", "noexec", "nodev", "mode=1777", f"size={size}"])]
 

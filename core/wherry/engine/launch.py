@@ -62,8 +62,11 @@ class ContainerKeeper:
         body = container.body
         host = body["HostConfig"]
         runtime = self._runtime
-        joined = self._joined(body)
-        maps = None if "user" in joined else self._id_maps(body)
+        joined, owner = self._joined(body)
+        if owner is not None and "user" not in joined:
+            maps = None  # nobody in a user namespace of its own may join the host's
+        else:
+            maps = self._id_maps(body if owner is None else owner.body)
         own = body.get("Wherry") or {}
         resolved = mounts.start_mounts(
             container, runtime, VolumeStore(unshared=runtime.unshared), self._store
@@ -79,7 +82,7 @@ class ContainerKeeper:
             namespace_paths=joined,
             namespaces=runtime.namespaces(),
             cgroup_path=runtime.cgroup_path(container.id, host.get("CgroupParent") or ""),
-            shm_path=self._shared_memory(body),
+            shm_namespace=self._shared_memory(body),
             capabilities=runtime.capabilities() if maps is None and "user" not in joined else None,
             devices=self._devices(host),
             block_devices=_block_devices(host),
@@ -96,8 +99,8 @@ class ContainerKeeper:
         write_json(container.path("config.json"), spec)
         return spec
 
-    def _joined(self, body: Mapping[str, Any]) -> dict[str, str]:
-        """The namespaces of other containers that this one joins, by type."""
+    def _joined(self, body: Mapping[str, Any]) -> tuple[dict[str, str], Container | None]:
+        """The namespaces of other containers that this one joins, by type, and whose they are."""
         host = body["HostConfig"]
         joined: dict[str, str] = {}
         other = None
@@ -107,10 +110,12 @@ class ContainerKeeper:
                 continue
             other = self._running(asked.removeprefix("container:"))
             joined[kind] = f"/proc/{other.state['Pid']}/ns/{kind.replace('network', 'net')}"
-        if other is not None and "user" not in joined and other.state.get("HasUserNamespace"):
-            # Its namespaces belong to its user namespace: nobody else may join them.
-            joined["user"] = f"/proc/{other.state['Pid']}/ns/user"
-        return joined
+        if other is not None and "user" not in joined:
+            numbers = self._runtime.namespace_numbers(other.state["Pid"])
+            if numbers["user"] != self._runtime.namespace_numbers()["user"]:
+                # Its namespaces belong to its user namespace: nobody else may join them.
+                joined["user"] = f"/proc/{other.state['Pid']}/ns/user"
+        return joined, other
 
     def _running(self, name: str) -> Container:
         other = self._store.find(name)
@@ -131,7 +136,13 @@ class ContainerKeeper:
         if not asked.startswith("container:"):
             return None
         other = self._running(asked.removeprefix("container:"))
-        return f"/proc/{other.state['Pid']}/root/dev/shm"
+        theirs = mode(other.body, "ipc")
+        if theirs not in ("shareable", "host") and not theirs.startswith("container:"):
+            raise Conflict(
+                f"cannot join IPC of container {other.name}: non-shareable IPC",
+                hint="start that one with --ipc shareable",
+            )
+        return f"/proc/{other.state['Pid']}/ns/mnt"
 
     def _devices(self, host: Mapping[str, Any]) -> list[Any]:
         devices = list(self._runtime.all_devices()) if host.get("Privileged") else []

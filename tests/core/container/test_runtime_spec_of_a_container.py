@@ -528,7 +528,7 @@ def test_a_network_made_before_the_user_namespace_is_not_its_own() -> None:
     ("host", "given", "source"),
     [
         ({"IpcMode": "host"}, {}, "/dev/shm"),
-        ({"IpcMode": "container:x"}, {"shm_path": "/run/shm"}, "/run/shm"),
+        ({"IpcMode": "container:x"}, {"shm_namespace": "/proc/7/ns/mnt"}, "/dev/shm"),
         ({"ShmSize": 4096}, {}, "tmpfs"),
         ({"IpcMode": "none"}, {}, None),
     ],
