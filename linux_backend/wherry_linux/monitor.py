@@ -305,10 +305,14 @@ class Monitor:
 
     def _settle(self) -> None:
         """Go on in a fresh interpreter, at a moment when nothing is half done."""
-        if self.pid and not self.stopping and not (self.health and self.health.is_checking()):
-            from wherry_linux.handover import hand_over
+        if not self.pid or self.stopping:
+            return
+        if self.health is not None and self.health.is_checking():
+            self.after(_SETTLED, self._settle)
+            return
+        from wherry_linux.handover import hand_over
 
-            hand_over(self)  # returns only if it cannot be
+        hand_over(self)  # returns only if it cannot be
 
     def _could_not_start(self, error: BaseException) -> None:
         if not isinstance(error, WherryError):

@@ -284,7 +284,48 @@ def test_signals_are_passed_on_unless_told_otherwise(wherry: Cli, busybox_image:
     assert process.returncode == 9
 
 
+# ---- logs ----
+
+
+def test_follower_sees_every_line_once_while_files_turn_over(
+    wherry: Cli, world: World, busybox_image: str
+) -> None:
+    script = "for i in $(seq 1000); do echo $i; usleep 1000; done"
+    container = _box(wherry, "--log-opt", "max-size=15k", script=script)
+
+    followed = wherry("logs", "-f", "box")
+
+    assert followed.lines == [str(number) for number in range(1, 1001)]
+    assert os.path.exists(f"{world.root}/data/containers/{container}/container.log.4")
+    assert wherry("logs", "--tail", "3", "box").lines == ["998", "999", "1000"]
+
+
+def test_follower_ends_with_a_killed_monitor(wherry: Cli, world: World, busybox_image: str) -> None:
+    _box(wherry, script="echo up; sleep 1000")
+    follower = wherry.start("logs", "-f", "box")
+    assert follower.stdout is not None
+    assert follower.stdout.readline() == b"up\n"
+
+    os.kill(_monitor(wherry, world), signal.SIGKILL)
+
+    assert follower.wait(20) == 0
+    follower.communicate()
+
+
 # ---- ends ----
+
+
+def test_restarts_leak_no_descriptor(wherry: Cli, world: World, busybox_image: str) -> None:
+    _box(wherry, "--restart", "always", script="sleep 0.05")
+    monitor = _monitor(wherry, world)
+
+    def descriptors_after(restarts: int) -> int:
+        _wait_until("restarts", lambda: int(_state(wherry, "{{.RestartCount}}")) >= restarts)
+        _wait_until("a pause", lambda: _state(wherry, "{{.State.Status}}") == "restarting")
+        return len(os.listdir(f"/proc/{monitor}/fd"))
+
+    few = descriptors_after(2)
+    assert descriptors_after(6) <= few
 
 
 def test_restart_policy_counts_failures(wherry: Cli, busybox_image: str) -> None:
