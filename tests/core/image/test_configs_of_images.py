@@ -26,6 +26,25 @@ def test_config_of_right_types_is_one(document: dict[str, Any]) -> None:
     assert is_config(document)
 
 
+_WRONG: list[Any] = [
+    {"Env": "PATH=/bin"},
+    {"Env": [1, None]},
+    {"Cmd": "sh"},
+    {"Entrypoint": {"a": 1}},
+    {"Labels": ["a"]},
+    {"Labels": {"a": 5}},
+    {"Volumes": ["/a"]},
+    {"ExposedPorts": ["80"]},
+    {"User": 5},
+    {"WorkingDir": 5},
+    {"WorkingDir": "/a\0b"},
+    {"StopSignal": 9},
+    {"Healthcheck": []},
+    {"Healthcheck": {"Test": ["NONE"], "Timeout": "x"}},
+    {"Extra": [[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]},
+]
+
+
 @pytest.mark.parametrize(
     "document",
     [
@@ -37,26 +56,7 @@ def test_config_of_right_types_is_one(document: dict[str, Any]) -> None:
         {**_GOOD, "os": ["linux"]},
         {**_GOOD, "history": "x"},
         {**_GOOD, "config": []},
-        *(
-            {**_GOOD, "config": config}
-            for config in (
-                {"Env": "PATH=/bin"},
-                {"Env": [1, None]},
-                {"Cmd": "sh"},
-                {"Entrypoint": {"a": 1}},
-                {"Labels": ["a"]},
-                {"Labels": {"a": 5}},
-                {"Volumes": ["/a"]},
-                {"ExposedPorts": ["80"]},
-                {"User": 5},
-                {"WorkingDir": 5},
-                {"WorkingDir": "/a\0b"},
-                {"StopSignal": 9},
-                {"Healthcheck": []},
-                {"Healthcheck": {"Test": ["NONE"], "Timeout": "x"}},
-                {"Extra": [[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]},
-            )
-        ),
+        *({**_GOOD, "config": config} for config in _WRONG),
     ],
 )
 def test_config_of_wrong_types_is_none(document: Any) -> None:

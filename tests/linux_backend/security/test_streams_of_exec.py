@@ -42,7 +42,7 @@ def test_file_that_output_goes_to_cannot_be_opened_anew(
 def test_terminal_of_the_caller_stays_the_callers(wherry: Cli, container: str) -> None:
     master, slave = os.openpty()
     with open(slave, "r+b", buffering=0) as ours:
-        script = "for n in 0 1 2; do readlink /proc/$$/fd/$n >> /found; done"
+        script = 'found=$(for n in 0 1 2; do readlink /proc/$$/fd/$n; done); echo "$found" > /found'
         process = wherry.start(
             "exec", "-i", container, "sh", "-c", script, stdin=ours, stdout=ours, stderr=ours
         )
