@@ -28,6 +28,8 @@ def hand_over(monitor: Monitor) -> None:
     """Does not return, unless this interpreter cannot be executed again."""
     if not os.path.basename(sys.executable or "").startswith("python"):
         return  # it is built into another program
+    if not os.path.exists(__file__):
+        return  # it has been uninstalled since, or comes out of an archive
     saved = _save(monitor)
     file = os.memfd_create("wherry-monitor")
     os.write(file, dump_json(saved).encode())
