@@ -101,7 +101,9 @@ def to_json(error: WherryError) -> dict[str, object]:
 
 def from_json(fields: dict[str, object]) -> WherryError:
     """The error that `to_json` wrote; the base class where the name is not of this tree."""
-    cls = globals().get(str(fields["class"]), WherryError)
+    cls = globals().get(str(fields["class"]))
+    if not (isinstance(cls, type) and issubclass(cls, WherryError)):
+        cls = WherryError
     hint = fields["hint"]
     error = cls(str(fields["message"]), hint=None if hint is None else str(hint))
     if isinstance(error, KernelError):

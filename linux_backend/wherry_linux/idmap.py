@@ -109,7 +109,8 @@ def find_program(name: str) -> str | None:
     """The path of `name` in PATH or where administrators' programs are."""
     for directory in (*os.environ.get("PATH", "").split(":"), "/usr/bin", "/usr/sbin", "/sbin"):
         path = os.path.join(directory, name)
-        if directory and os.access(path, os.X_OK):
+        # Never one in whatever directory this happens to be run in.
+        if directory.startswith("/") and os.access(path, os.X_OK):
             return path
     return None
 
