@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from support.requirements import need_tool
-from support.settings import OFFLINE, as_root, as_rootless
+from support.settings import OFFLINE, as_root, as_rootless, as_single_uid
 
 if TYPE_CHECKING:
     from support.cli import Cli
@@ -244,3 +244,58 @@ def test_a_container_whose_image_is_gone_is_told_to_export(wherry: Cli, changed:
     assert result.returncode == 1
     assert "is not there any more" in result.stderr
     assert wherry("diff", changed).lines
+
+
+@as_single_uid
+def test_a_user_without_subordinate_ids_commits_too(wherry: Cli, changed: str) -> None:
+    wherry("commit", changed, "made")
+
+    assert "A /new/file" in wherry("diff", changed).lines
+    assert run(wherry, "made", "cat /new/symbol; stat -c %u /new/file") == ["hello", "0"]
+
+
+@as_root
+def test_a_container_that_is_paused_already_stays_so(wherry: Cli, busybox_image: str) -> None:
+    wherry("run", "-d", "--name", "box", OFFLINE, busybox_image, "sleep", "1000")
+    wherry("pause", "box")
+
+    wherry("commit", "box", "made")
+
+    assert wherry("inspect", "-f", "{{.State.Status}}", "box").lines == ["paused"]
+
+
+@as_root
+def test_a_container_of_a_directory_has_no_layer_to_compare(
+    wherry: Cli, host_dir: str, busybox_image: str
+) -> None:
+    wherry("create", "--name", "source", OFFLINE, busybox_image, "true")
+    root = Path(host_dir, "root")
+    root.mkdir()
+    files = wherry("export", "source").output
+    subprocess.run(["tar", "-C", root, "-x"], input=files, check=True)
+    wherry("run", "--name", "box", OFFLINE, "--rootfs", str(root), "true")
+
+    for verb in ("diff", "commit"):
+        result = wherry(verb, "box", check=False)
+        assert result.returncode == 1
+        assert "stands on a directory of its own" in result.stderr
+
+
+@as_root
+def test_capabilities_of_a_file_are_a_change_and_are_committed(
+    wherry: Cli, busybox_image: str
+) -> None:
+    need_tool("setcap")
+    wherry("create", "--name", "box", OFFLINE, busybox_image, "true")
+    upper = Path(wherry("inspect", "-f", "{{.GraphDriver.Data.UpperDir}}", "box").lines[0])
+    (upper / "tool").write_text("x")
+    subprocess.run(["setcap", "cap_net_raw+ep", upper / "tool"], check=True)
+    wherry("commit", "box", "first")
+    wherry("create", "--name", "again", OFFLINE, "first", "true")
+    above = Path(wherry("inspect", "-f", "{{.GraphDriver.Data.UpperDir}}", "again").lines[0])
+    subprocess.run(["cp", "-a", upper / "tool", above], check=True)
+    assert wherry("diff", "again").lines == []
+
+    subprocess.run(["setcap", "-r", above / "tool"], check=True)
+
+    assert wherry("diff", "again").lines == ["C /tool"]

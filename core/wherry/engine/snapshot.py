@@ -47,7 +47,7 @@ class CommitOptions:
 
 def changes(engine: Engine, name: str) -> list[tuple[int, str]]:
     """docker's diff of a container: (0 modified, 1 added or 2 deleted, path)."""
-    container = engine.containers.find(name)
+    container = _find(engine, name)
 
     def compare() -> list[list[Any]]:
         with _Trees(engine, container) as trees:
@@ -61,7 +61,7 @@ def commit(engine: Engine, name: str, repository: str, options: CommitOptions) -
     """Make an image of a container as it is now; its id."""
     from wherry.image.assembly import Workspace, give_name, put_image
 
-    container = engine.containers.find(name)
+    container = _find(engine, name)
     reference = _reference(repository)
     config = _config(container, options.changes)
     store = engine.image_store
@@ -89,6 +89,17 @@ def _reference(repository: str) -> str:
     if reference.digest:
         raise UsageError("refusing to create a tag with a digest reference")
     return reference.canonical()
+
+
+def _find(engine: Engine, name: str) -> Container:
+    """A container that stands on layers."""
+    container = engine.containers.find(name)
+    if (container.body.get("Wherry") or {}).get("Rootfs"):
+        raise Unsupported(
+            f"container {container.name} has no layers: it stands on a directory of its own",
+            hint=f"`wherry export {container.name}` has all of its files",
+        )
+    return container
 
 
 # ---- the files ----
@@ -146,11 +157,6 @@ def _mount_points(container: Container) -> frozenset[str]:
 
 def _undisturbed(engine: Engine, container: Container, look: Callable[[], Any]) -> Any:
     """`look()` at a container's files, while it is neither started nor removed."""
-    if (container.body.get("Wherry") or {}).get("Rootfs"):
-        raise Unsupported(
-            f"container {container.name} has no layers: it stands on a directory of its own",
-            hint=f"`wherry export {container.name}` has all of its files",
-        )
     if container.reload()["Status"] not in _LIVE:
         with container.lock():
             if container.reload()["Status"] not in _LIVE:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from wherry.image.difference import Change
     from wherry.oci.image_spec import Descriptor
 
-_FILE = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+_HANDLE = getattr(os, "O_PATH", 0) | getattr(os, "O_NOFOLLOW", 0)
 _PIECE = 1 << 20
 _WHITEOUT = ".wh."
 _OPAQUE = ".wh..wh..opq"
@@ -260,11 +260,11 @@ class _Packer:
             member.linkname = first
             self._archive.add(member)
             return
-        descriptor = os.open(change.name, _FILE, dir_fd=change.parent)
+        descriptor = _open_file(change)
+        if descriptor < 0:
+            return
         try:
             found = os.fstat(descriptor)
-            if not stat.S_ISREG(found.st_mode):
-                return  # it is something else by now
             member = _describe(change.path, tar.FILE, found)
             member.size = found.st_size
             member.xattrs = _attributes(descriptor)
@@ -298,6 +298,20 @@ def _describe(path: str, kind: str, found: os.stat_result) -> Member:
         gid=found.st_gid,
         mtime_ns=found.st_mtime_ns,
     )
+
+
+def _open_file(change: Change) -> int:
+    """A descriptor of a file's content; -1 if it is no file any more.
+
+    Opening a device could do something to it: what it is is looked at before.
+    """
+    handle = os.open(change.name, _HANDLE, dir_fd=change.parent)
+    try:
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            return -1
+        return os.open(f"/proc/self/fd/{handle}", os.O_RDONLY)
+    finally:
+        os.close(handle)
 
 
 def _content(descriptor: int, size: int) -> Iterator[bytes]:

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 MODIFIED, ADDED, DELETED = 0, 1, 2
 
 _DIRECTORY = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0)
-_FILE = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 _OPAQUE = "user.overlay.opaque"
 _CAPABILITY = "security.capability"
 # Two descriptors are open for each level.
@@ -139,7 +138,7 @@ class _Walk:
             before is None
             or (hides and self._as_layer)
             or _differ(found, before)
-            or _capability(name, upper) != _capability(name, lower)
+            or _capability(name, upper, found) != _capability(name, lower, before)
         ):
             yield from self._tell(Change(kind, path, found, upper, name))
 
@@ -221,22 +220,18 @@ def _device(found: os.stat_result) -> int:
     return found.st_rdev
 
 
-def _capability(name: str, directory: int) -> bytes:
-    try:
-        descriptor = os.open(name, _FILE, dir_fd=directory)
-    except OSError:
-        return b""  # a link, or a device that nobody drives
-    try:
-        return _attribute(descriptor, _CAPABILITY)
-    finally:
-        os.close(descriptor)
+def _capability(name: str, directory: int, found: os.stat_result) -> bytes:
+    """A file's capabilities. It is not opened: it might have become a device."""
+    if not stat.S_ISREG(found.st_mode):
+        return b""
+    return _attribute(f"/proc/self/fd/{directory}/{name}", _CAPABILITY)
 
 
-def _attribute(descriptor: int, name: str) -> bytes:
+def _attribute(file: int | str, name: str) -> bytes:
     if sys.platform != "linux":
         raise Unsupported("overlayfs is on Linux only")
     try:
-        return os.getxattr(descriptor, name)
+        return os.getxattr(file, name, follow_symlinks=isinstance(file, int))
     except OSError:
         return b""
 
