@@ -134,9 +134,11 @@ class Images:
         """Write images as one archive, those given by name with that name."""
         from wherry.image.save import save
 
-        found = [(self.store.find(name, platform or None), name) for name in names]
-        chosen = [(image, _named(image, name) or "") for image, name in found]
-        save(self.store, chosen, write, platform=platform or None)
+        # What is found must not go before it is written.
+        with self.store.held():
+            found = [(self.store.find(name, platform or None), name) for name in names]
+            chosen = [(image, _named(image, name) or "") for image, name in found]
+            save(self.store, chosen, write, platform=platform or None)
 
     def import_tree(
         self,

@@ -36,13 +36,13 @@ def save(
 ) -> None:
     """Write images, each with the name it is to have ("" for none), as one archive.
 
-    With `platform` no other of an index is written, and no index.
+    With `platform` no other of an index is written, and no index. The caller holds
+    `store.held()`.
     """
-    with store.held():
-        contents = _Contents(store)
-        for image, reference in images:
-            contents.add(image, reference, whole=not platform)
-        contents.write(TarWriter(write))
+    contents = _Contents(store)
+    for image, reference in images:
+        contents.add(image, reference, whole=not platform)
+    contents.write(TarWriter(write))
 
 
 class _Contents:
