@@ -32,8 +32,8 @@ class Plan:
         self.kinds: set[str] = set()
         self.flags = 0
         self.joined: dict[str, int] = {}
-        # Whether others may be in what the container shares.
-        self.has_company = "pid" not in {namespace["type"] for namespace in namespaces}
+        # Whether the processes of another container may be in what this one gets.
+        self.has_company = False
         for namespace in namespaces:
             kind = namespace["type"]
             if kind not in KINDS:

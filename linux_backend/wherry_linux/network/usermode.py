@@ -119,10 +119,19 @@ def _pasta(program: str, container: Container, pid: int, ports: Ports) -> int:
         record,
         *(["--runas", "0:0"] if os.geteuid() == 0 else []),
         *_pasta_ports(ports),
-        str(pid),
     ]
     # pasta goes into the background once everything is set up.
-    helper = _spawn(arguments, container)
+    if _shares_users(pid):
+        # In our own user namespace pasta gives up what opening /proc/PID/ns/net takes.
+        namespace = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY)
+        os.set_inheritable(namespace, True)
+        try:
+            arguments += ["--netns-only", "--netns", f"/proc/self/fd/{namespace}"]
+            helper = _spawn(arguments, container)
+        finally:
+            os.close(namespace)
+    else:
+        helper = _spawn([*arguments, str(pid)], container)
     if os.waitstatus_to_exitcode(os.waitpid(helper, 0)[1]) != 0:
         raise WherryError(
             f"cannot connect the container to a network: pasta: {_last_words(container)}",
@@ -132,6 +141,11 @@ def _pasta(program: str, container: Container, pid: int, ports: Ports) -> int:
         daemon = int(file.read())
     remove_file(record)
     return daemon
+
+
+def _shares_users(pid: int) -> bool:
+    """Whether a process is in our own user namespace."""
+    return os.readlink(f"/proc/{pid}/ns/user") == os.readlink("/proc/self/ns/user")
 
 
 def _pasta_ports(ports: Ports) -> list[str]:
