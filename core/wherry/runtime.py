@@ -61,6 +61,11 @@ if TYPE_CHECKING:
         def cgroup_path(self, container_id: str, parent: str) -> str | None:
             """The control group for a new container; None where none can be made."""
 
+        def missing_controllers(
+            self, resources: LinuxResources, group: str | None
+        ) -> Sequence[str]:
+            """The controllers that limits of a control group need and the host has not got."""
+
         def capabilities(self) -> Sequence[str] | None:
             """What we may give to a container without a user namespace; None for all."""
 

@@ -112,6 +112,15 @@ class LinuxRuntime:
 
         return place_for(container_id, parent)
 
+    def missing_controllers(self, resources: LinuxResources, group: str | None) -> list[str]:
+        from wherry_linux.cgroups import controllers_for
+        from wherry_linux.limits import files_of
+
+        wanted = {name.partition(".")[0] for name in files_of(resources)} - {"cgroup"}
+        if resources.get("blockIO"):
+            wanted.add("io")
+        return sorted(wanted - controllers_for(group)) if wanted else []
+
     def capabilities(self) -> Sequence[str] | None:
         from wherry_linux.capabilities import names_of, permitted
 

@@ -102,6 +102,19 @@ def available_controllers() -> set[str]:
     return set(_read(f"{mount_point()}/cgroup.controllers").split())
 
 
+def controllers_for(path: str | None) -> set[str]:
+    """The controllers that a group that is to be made at `path` can have."""
+    if path is None:
+        return set()
+    directory = f"{mount_point()}"
+    if os.geteuid() != 0:
+        # What was delegated is the part of the path that is there.
+        directory += path
+        while not os.path.isdir(directory):
+            directory = os.path.dirname(directory)
+    return set(_read(f"{directory}/cgroup.controllers").split())
+
+
 class Cgroup:
     """A container's control group."""
 

@@ -88,6 +88,8 @@ class Monitor:
         self.stopping = False
         self.keep = False
         self.wants_numbers = False
+        # Descriptors 3, 4, … of the command that the container's first run gets.
+        self.preserve = 0
         self.numbers: dict[str, str] = {}
         self.restart_once = False
         self.stop_waiters: list[Client] = []
@@ -132,12 +134,14 @@ class Monitor:
         the streams that `attach` names; `lock` the descriptor of the container's lock,
         given up once the start is recorded.
         """
-        self._detach({first.fileno(), lock, self.poll.fileno()})
+        preserve = attach.get("preserve", 0)
+        self._detach({first.fileno(), lock, self.poll.fileno(), *range(3, 3 + preserve)})
         self.prepare()
         client = Client(self, first)
         client.attach(attach)
         client.is_first = bool(client.wants)
         self.wants_numbers = bool(attach.get("explain"))
+        self.preserve = preserve
         self.clients.append(client)
         try:
             self._listen()
@@ -226,7 +230,7 @@ class Monitor:
                 self.container.directory,
                 spec=spec,
                 stdio=stdio,
-                preserve=0,
+                preserve=self.preserve,
                 supervise=True,
             )
         except BaseException:
@@ -252,6 +256,9 @@ class Monitor:
             os.waitpid(created.pid, 0)
             self.runtime.delete(self.container.id, force=True)
             raise
+        for descriptor in range(3, 3 + self.preserve):
+            os.close(descriptor)
+        self.preserve = 0
         self._adopt(created, ours)
 
     def _adopt(self, created: Created, ours: tuple[int, int, int] | None) -> None:
@@ -291,6 +298,8 @@ class Monitor:
     def resume(self) -> None:
         """Watch the container and its streams."""
         self.watch(self.pidfd, select.EPOLLIN, self._exited)
+        if timeout := (self.container.body.get("Wherry") or {}).get("Timeout"):
+            self.after(self.started_at + timeout - time.monotonic(), self._kill_hard)
         self.resume_outputs()
         if self.stdin_queue:
             self._wait_for_stdin()

@@ -51,6 +51,13 @@ def resolve(values: Values) -> Values:
     for name in _PATHS:
         if values[name]:
             resolved[name] = absolute_source(values[name])
+    for descriptor in range(3, 3 + values["preserve_fds"]):
+        try:
+            os.fstat(descriptor)
+        except OSError as error:
+            raise UsageError(
+                f"--preserve-fds={values['preserve_fds']}: file descriptor {descriptor} is not open"
+            ) from error
     if values["rootfs"]:
         resolved["image"] = absolute_source(values["image"])
     if "detach_keys" in values:

@@ -158,7 +158,7 @@ def _print_info(document: Mapping[str, Any]) -> None:
     ]
     print("".join(f" {line}\n" for line in lines), end="")
     for warning in document["Warnings"] or ():
-        print(f"WARNING: {warning}", file=sys.stderr)
+        print(warning, file=sys.stderr)
 
 
 def _security(text: str) -> list[str]:

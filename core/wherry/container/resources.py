@@ -21,6 +21,13 @@ if TYPE_CHECKING:
 
 _CPU_PERIOD = 100_000
 
+LIMITS = (
+    "Memory", "MemoryReservation", "MemorySwap", "NanoCpus", "CpuShares", "CpuPeriod", "CpuQuota",
+    "CpusetCpus", "CpusetMems", "PidsLimit", "BlkioWeight", "BlkioWeightDevice",
+    "BlkioDeviceReadBps", "BlkioDeviceWriteBps", "BlkioDeviceReadIOps", "BlkioDeviceWriteIOps",
+)  # fmt: skip
+"""The keys of HostConfig that a control group enforces."""
+
 
 def resources(body: Mapping[str, Any], facts: ContainerFacts) -> LinuxResources:
     """The limits of a container. Raises UsageError."""
@@ -46,6 +53,25 @@ def limits(host: Mapping[str, Any], block_devices: Mapping[str, tuple[int, int]]
     if block := _block_io(host, block_devices):
         result["blockIO"] = block
     return result
+
+
+def drop_limits(resources: LinuxResources, controllers: Sequence[str]) -> None:
+    """Take out of `resources` what needs `controllers`, which this host has not got."""
+    for controller in controllers:
+        if controller == "memory":
+            resources.pop("memory", None)
+        elif controller == "pids":
+            resources.pop("pids", None)
+        elif controller == "io":
+            resources.pop("blockIO", None)
+        elif controller in ("cpu", "cpuset"):
+            cpu = resources.get("cpu") or {}
+            for key in list(cpu):
+                if (key in ("cpus", "mems")) == (controller == "cpuset"):
+                    del cpu[key]  # type: ignore[misc]
+        unified = resources.get("unified") or {}
+        for name in [name for name in unified if name.partition(".")[0] == controller]:
+            del unified[name]
 
 
 def _device_rules(

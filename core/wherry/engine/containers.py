@@ -136,7 +136,9 @@ class Containers:
         self, container: Container, options: dict[str, Any], form: str
     ) -> Connection:
         """Start, and say what has been made if `form` ("text", "json") asks for it."""
-        connection = self._start(container, {**options, "explain": bool(form)})
+        preserve = (container.body.get("Wherry") or {}).get("PreserveFds", 0)
+        options = {**options, "explain": bool(form), "preserve": preserve}
+        connection = self._start(container, options)
         if form:
             from wherry.engine.explain import show
 

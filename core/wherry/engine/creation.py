@@ -6,12 +6,16 @@ last; until then the container is not there, and what it has made is taken back.
 
 from __future__ import annotations
 
+import sys
+
 from wherry import names
 from wherry.container.bundle import merge_image_config
 from wherry.container.namespaces import mode
+from wherry.container.resources import LIMITS, limits
 from wherry.container.signals import read_signal
 from wherry.container.store import Container
 from wherry.engine import mounts, removal
+from wherry.engine.launch import block_devices
 from wherry.errors import Conflict, NotFound, UsageError
 from wherry.files import Lock, make_dir, write_atomic
 from wherry.image.layers import missing_layers
@@ -20,7 +24,7 @@ from wherry.volume.store import VolumeStore
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from typing import Any
 
     from wherry.container.request import PullOptions, RunRequest
@@ -28,6 +32,7 @@ if TYPE_CHECKING:
     from wherry.container.store import ContainerStore
     from wherry.engine import Engine
     from wherry.image.store import Image
+    from wherry.oci.runtime_spec import LinuxResources
 
 
 _NETWORKS = ("", "default", "bridge", "host", "none")
@@ -67,7 +72,43 @@ def _create(engine: Engine, body: CreateBody, request: RunRequest, name: str) ->
             removal.discard_directory(directory, engine.runtime)
             raise
     container.event("create")
+    _warn_of_limits(container, engine)
     return container
+
+
+def _warn_of_limits(container: Container, engine: Engine) -> None:
+    """Say which limits this host cannot enforce: like docker, we run without them."""
+    host = container.body["HostConfig"]
+    resources: LinuxResources = {}
+    if any(host.get(key) for key in LIMITS):
+        resources = limits(host, block_devices(host))
+    if unified := (container.body.get("Wherry") or {}).get("CgroupConf"):
+        resources["unified"] = unified
+    if not resources:
+        return
+    group = engine.runtime.cgroup_path(container.id, host.get("CgroupParent") or "")
+    for name in engine.runtime.missing_controllers(resources, group):
+        print(
+            f"wherry: WARNING: the {name} limits are discarded: no {name} controller of cgroup v2"
+            " is available to this user; `wherry doctor` tells why",
+            file=sys.stderr,
+        )
+
+
+def _check_device_requests(requests: Sequence[Mapping[str, Any]]) -> None:
+    """There are no drivers for devices yet, beside the nodes that `--device` gives."""
+    for request in requests:
+        hint = "give the nodes in /dev one by one: --device /dev/dri"
+        if request.get("Driver") == "cdi":
+            names = ", ".join(request.get("DeviceIDs") or ())
+            raise NotFound(
+                f"CDI device injection failed: unresolvable CDI devices {names}", hint=hint
+            )
+        driver, kinds = request.get("Driver") or "", request.get("Capabilities") or [["gpu"]]
+        shown = " ".join(f"[{' '.join(each)}]" for each in kinds)
+        raise NotFound(
+            f'could not select device driver "{driver}" with capabilities: [{shown}]', hint=hint
+        )
 
 
 def _record(
@@ -146,6 +187,11 @@ def _check(body: Mapping[str, Any]) -> None:
         )
     if body.get("StopSignal"):
         read_signal(body["StopSignal"])
+    _check_device_requests(body["HostConfig"].get("DeviceRequests") or ())
+    if zone := (body.get("Wherry") or {}).get("Timezone"):
+        from wherry.engine.launch import time_zone_file
+
+        time_zone_file(zone)
     network = mode(body, "network")
     if network not in _NETWORKS and not network.startswith("container:"):
         raise NotFound(
@@ -154,6 +200,6 @@ def _check(body: Mapping[str, Any]) -> None:
         )
     options = (body["HostConfig"].get("LogConfig") or {}).get("Config")
     if options:
-        from wherry.container.logs import limits
+        from wherry.container.logs import limits as log_limits
 
-        limits(options)
+        log_limits(options)

@@ -8,9 +8,10 @@ from wherry import paths
 from wherry.container.bundle import ContainerFacts, runtime_spec
 from wherry.container.namespaces import mode
 from wherry.container.overlay import overlay_mount
+from wherry.container.resources import drop_limits
 from wherry.engine import mounts, removal
-from wherry.errors import Conflict, NotFound
-from wherry.files import make_dir, write_json
+from wherry.errors import Conflict, NotFound, UsageError
+from wherry.files import make_dir, write_atomic, write_json
 from wherry.volume.store import VolumeStore
 
 TYPE_CHECKING = False
@@ -78,14 +79,14 @@ class ContainerKeeper:
             rootless=runtime.is_rootless(),
             uid_maps=None if maps is None else maps[0],
             gid_maps=None if maps is None else maps[1],
-            mounts=resolved,
+            mounts=[*resolved, *_time_zone(own)],
             namespace_paths=joined,
             namespaces=runtime.namespaces(),
             cgroup_path=runtime.cgroup_path(container.id, host.get("CgroupParent") or ""),
             shm_namespace=self._shared_memory(body),
             capabilities=runtime.capabilities() if maps is None and "user" not in joined else None,
             devices=self._devices(host),
-            block_devices=_block_devices(host),
+            block_devices=block_devices(host),
             cpus=os.cpu_count() or 1,
             seccomp=runtime.resolve_seccomp,
         )
@@ -94,6 +95,10 @@ class ContainerKeeper:
 
             body = {**body, "Env": [*body["Env"], *secret_env(container.id, body, runtime)]}
         spec = runtime_spec(body, None, facts)
+        drop_limits(
+            spec["linux"]["resources"],
+            runtime.missing_controllers(spec["linux"]["resources"], facts.cgroup_path),
+        )
         if not own.get("Rootfs"):
             spec["mounts"] = [root_overlay(container), *spec["mounts"]]
         write_json(container.path("config.json"), spec)
@@ -153,8 +158,10 @@ class ContainerKeeper:
         return devices
 
     def connect(self, container: Container, pid: int) -> None:
-        """Give the created container its network."""
+        """Give the created container its network, and say which process it is."""
         body = container.body
+        if path := (body.get("Wherry") or {}).get("PidFile"):
+            write_atomic(path, str(pid).encode(), mode=0o644)
         if mode(body, "network") in ("none", "host") or "container:" in mode(body, "network"):
             return
         ports = self._runtime.connect_network(container, pid)
@@ -171,9 +178,16 @@ class ContainerKeeper:
     def remove(self, container: Container) -> None:
         """Remove the container and its anonymous volumes."""
         removal.remove(container, self._store, self._runtime, volumes=True)
+        if (container.body.get("Wherry") or {}).get("RemoveImage"):
+            from wherry.engine import Engine
+
+            try:
+                Engine(self._runtime).images.remove(container.record["ImageName"])
+            except (Conflict, NotFound):
+                pass  # somebody else uses it, or has removed it
 
 
-def _block_devices(host: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
+def block_devices(host: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
     """The numbers of the devices whose traffic is limited."""
     paths_of = {entry["Path"] for key in _DEVICE_LIMITS for entry in host.get(key) or ()}
     found = {}
@@ -205,6 +219,34 @@ def why_no_user_namespace(body: Mapping[str, Any]) -> str:
         if bare in _HOST_CAPABILITIES:
             return f"--cap-add {bare}"
     return ""
+
+
+def _time_zone(own: Mapping[str, Any]) -> list[Mount]:
+    """The host's description of the time zone that `--tz` names, as /etc/localtime."""
+    name = own.get("Timezone") or ""
+    if not name:
+        return []
+    return [
+        {
+            "destination": "/etc/localtime",
+            "type": "bind",
+            "source": time_zone_file(name),
+            "options": ["bind", "ro"],
+        }
+    ]
+
+
+def time_zone_file(name: str) -> str:
+    """The file of an IANA name, or of "local". Raises UsageError."""
+    directory = os.path.realpath("/usr/share/zoneinfo")
+    path = "/etc/localtime" if name == "local" else os.path.join(directory, name)
+    path = os.path.realpath(path)
+    if not path.startswith(f"{directory}/") or not os.path.isfile(path):
+        raise UsageError(
+            f"unknown time zone {name}",
+            hint=f"the names are those of the files below {directory}",
+        )
+    return path
 
 
 def root_overlay(container: Container) -> Mount:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from wherry.engine import Engine
     from wherry.filters import Filters
+    from wherry.oci.runtime_spec import LinuxResources
 
 API_VERSION = "1.47"
 """The version of docker's Engine API whose documents ours follow."""
@@ -69,6 +70,7 @@ class System:
         rootless = self._engine.runtime.is_rootless()
         security = ["name=seccomp,profile=builtin", "name=cgroupns"]
         cgroup = self._engine.runtime.cgroup_path("info", "")
+        missing = self._engine.runtime.missing_controllers(_EVERY_LIMIT, cgroup)
         return {
             "ID": _machine_id(),
             "Containers": len(states),
@@ -88,13 +90,13 @@ class System:
                 "Authorization": None,
                 "Log": ["json-file", "local", "none"],
             },
-            "MemoryLimit": cgroup is not None,
-            "SwapLimit": cgroup is not None,
-            "CpuCfsPeriod": cgroup is not None,
-            "CpuCfsQuota": cgroup is not None,
-            "CPUShares": cgroup is not None,
-            "CPUSet": cgroup is not None,
-            "PidsLimit": cgroup is not None,
+            "MemoryLimit": "memory" not in missing,
+            "SwapLimit": "memory" not in missing,
+            "CpuCfsPeriod": "cpu" not in missing,
+            "CpuCfsQuota": "cpu" not in missing,
+            "CPUShares": "cpu" not in missing,
+            "CPUSet": "cpuset" not in missing,
+            "PidsLimit": "pids" not in missing,
             "IPv4Forwarding": True,
             "OomKillDisable": False,
             "Debug": bool(os.environ.get("WHERRY_DEBUG")),
@@ -133,7 +135,7 @@ class System:
             "Isolation": "",
             "InitBinary": "wherry",
             "SecurityOptions": [*security, "name=rootless"] if rootless else security,
-            "Warnings": _warnings(cgroup),
+            "Warnings": [f"WARNING: No {name} limit support" for name in missing] or None,
         }
 
     # ---- events ----
@@ -260,10 +262,13 @@ def _file_system(path: str) -> str:
     return kind
 
 
-def _warnings(cgroup: str | None) -> list[str] | None:
-    if cgroup is None:
-        return ["No control group can be made here: limits are not applied"]
-    return None
+# Something of what each controller does.
+_EVERY_LIMIT: LinuxResources = {
+    "memory": {"limit": 1},
+    "cpu": {"shares": 2, "cpus": "0"},
+    "pids": {"limit": 1},
+    "blockIO": {"weight": 10},
+}
 
 
 # ---- event filters ----
