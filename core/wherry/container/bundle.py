@@ -311,7 +311,12 @@ def _rootfs_propagation(given: Sequence[Mount]) -> str:
 
 
 def _annotations(body: Mapping[str, Any], host: Mapping[str, Any]) -> dict[str, str]:
-    annotations = {**(host.get("Annotations") or {}), USER_ANNOTATION: str(body.get("User") or "")}
+    annotations = {
+        key: text
+        for key, text in (host.get("Annotations") or {}).items()
+        if not key.startswith("org.wherry.")
+    }
+    annotations[USER_ANNOTATION] = str(body.get("User") or "")
     groups = [str(group) for group in host.get("GroupAdd") or ()]
     names = [group for group in groups if not group.isdecimal() and group != "keep-groups"]
     if names:
