@@ -72,8 +72,6 @@ try:
             end = -1
         except RecursionError:
             raise ValueError("it is nested too deeply") from None
-        except RecursionError:
-            raise ValueError("it is nested too deeply") from None
         if end < 0 or text[end:].strip(" \t\n\r"):
             # The scanner finds its exception in `json.decoder`, which is not loaded.
             import json

@@ -51,7 +51,7 @@ INIT_ANNOTATION = "org.wherry.init"
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from typing import Any
 
     from wherry.oci.runtime_spec import LinuxTimeOffsets, Spec
@@ -313,7 +313,7 @@ def _open_console(root: int, spec: Spec, launch: Launch, channel: Channel) -> in
     finally:
         os.close(found)
     number = console.open_pair(master)
-    size = spec["process"].get("consoleSize") or {}
+    size: Mapping[str, int] = spec["process"].get("consoleSize") or {}  # type: ignore[assignment]
     console.set_size(master, size.get("height", 0), size.get("width", 0))
     slave = console.open_slave(master)
     target = open_in_root(root, "/dev/console", create="file")

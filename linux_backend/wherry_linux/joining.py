@@ -39,7 +39,7 @@ from wherry_linux.syscalls import close_range, libc, prctl, setns
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from typing import Any
 
     from wherry.oci.runtime_spec import Process, Spec
@@ -144,7 +144,7 @@ def _open_namespaces(pid: int, spec: Spec) -> list[tuple[str, int]]:
     """The container's namespaces other than ours, the user namespace first."""
     kinds = {namespace["type"] for namespace in spec["linux"].get("namespaces") or []}
     kinds.add("mount")
-    opened = []
+    opened: list[tuple[str, int]] = []
     for kind, (_, name) in KINDS.items():
         if kind not in kinds:
             continue
@@ -264,7 +264,7 @@ def _open_terminal(process: Process, channel: Channel, console_socket: Any) -> i
     os.set_blocking(master, True)
     os.close(found)
     number = console.open_pair(master)
-    size = process.get("consoleSize") or {}
+    size: Mapping[str, int] = process.get("consoleSize") or {}  # type: ignore[assignment]
     console.set_size(master, size.get("height", 0), size.get("width", 0))
     slave = console.open_slave(master)
     if console_socket is None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from wherry.oci.runtime_spec import Resources
+    from wherry.oci.runtime_spec import LinuxResources
 
 
-def files_of(resources: Resources) -> dict[str, str]:
+def files_of(resources: LinuxResources) -> dict[str, str]:
     """What to write to which file of the group; empty where nothing is limited."""
     files: dict[str, str] = {}
     memory = resources.get("memory") or {}

@@ -10,7 +10,7 @@ from wherry_linux.syscalls import setns
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from wherry.oci.runtime_spec import Namespace
+    from wherry.oci.runtime_spec import LinuxNamespace
 
 # runtime-spec type: (clone flag, file in /proc/PID/ns)
 KINDS = {
@@ -28,7 +28,7 @@ KINDS = {
 class Plan:
     """What a container's namespaces ask for: flags for unshare(2), descriptors for setns(2)."""
 
-    def __init__(self, namespaces: list[Namespace]) -> None:
+    def __init__(self, namespaces: list[LinuxNamespace]) -> None:
         self.kinds: set[str] = set()
         self.flags = 0
         self.joined: dict[str, int] = {}

@@ -25,7 +25,7 @@ from wherry_linux.syscalls import mount, openat2, pivot_root, umount2
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from wherry.oci.runtime_spec import Device, Mount, Spec
+    from wherry.oci.runtime_spec import LinuxDevice, Mount, Spec
 
 _PROPAGATION = {
     "": c.MS_REC | c.MS_SLAVE,
@@ -96,7 +96,7 @@ def make_devices(spec: Spec, root: int, *, bind: bool) -> None:
     mounts = spec.get("mounts") or []
     if not any(posixpath.normpath(entry["destination"]) == "/dev" for entry in mounts):
         return
-    wanted: dict[str, Device] = {
+    wanted: dict[str, LinuxDevice] = {
         f"/dev/{name}": {"path": f"/dev/{name}"} for name in _DEFAULT_DEVICES
     }
     for device in spec["linux"].get("devices") or []:
@@ -123,7 +123,7 @@ def _link(directory: int, name: str, target: str) -> None:
         pass
 
 
-def _bind_device(root: int, path: str, device: Device) -> None:
+def _bind_device(root: int, path: str, device: LinuxDevice) -> None:
     source = path
     if "type" in device and not _is_node(path, device):
         source = _find_node(device)
@@ -142,7 +142,7 @@ def _bind_device(root: int, path: str, device: Device) -> None:
         os.close(mounted)
 
 
-def _is_node(path: str, device: Device) -> bool:
+def _is_node(path: str, device: LinuxDevice) -> bool:
     try:
         found = os.stat(path)
     except OSError:
@@ -153,7 +153,7 @@ def _is_node(path: str, device: Device) -> bool:
     ) == (device["major"], device["minor"])
 
 
-def _find_node(device: Device) -> str:
+def _find_node(device: LinuxDevice) -> str:
     """The host's node of a device that the container calls otherwise (sysfs(5), dev/)."""
     numbers = f"{device['major']}:{device['minor']}"
     kind = "block" if device["type"] == "b" else "char"
@@ -170,7 +170,7 @@ def _find_node(device: Device) -> str:
 _KINDS = {"c": stat.S_IFCHR, "u": stat.S_IFCHR, "b": stat.S_IFBLK, "p": stat.S_IFIFO}
 
 
-def _make_node(root: int, path: str, device: Device) -> None:
+def _make_node(root: int, path: str, device: LinuxDevice) -> None:
     parent = open_in_root(root, posixpath.dirname(path), create="directory")
     name = posixpath.basename(path)
     try:

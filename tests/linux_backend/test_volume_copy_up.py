@@ -37,6 +37,12 @@ def _database(layer: str) -> None:
     os.chmod(f"{layer}/var/lib/db", 0o1750)
 
 
+def _write_two(layer: str) -> None:
+    for name in ("a", "b"):
+        _write(f"{layer}/data/{name}", name)
+
+
+
 def test_a_named_volume_gets_the_files_with_owners_modes_attributes_and_links(
     machine: Machine,
 ) -> None:
@@ -75,7 +81,7 @@ def test_a_named_volume_gets_the_files_with_owners_modes_attributes_and_links(
 
 
 def test_layers_are_seen_as_one_and_what_a_layer_removed_is_not_copied(machine: Machine) -> None:
-    machine.layer(lambda layer: [_write(f"{layer}/data/{n}") for n in ("a", "b")] and None)
+    machine.layer(_write_two)
 
     def upper(layer: str) -> None:
         _write(f"{layer}/data/c")
@@ -135,7 +141,7 @@ def test_a_link_in_the_image_leads_nowhere_but_into_the_image(machine: Machine) 
 def test_a_copy_that_was_killed_halfway_is_finished_by_the_next_container(
     machine: Machine,
 ) -> None:
-    machine.layer(lambda layer: [_write(f"{layer}/data/{n}", n) for n in ("a", "b")] and None)
+    machine.layer(_write_two)
     machine.create({"HostConfig": {"Binds": ["vol:/elsewhere"]}}, "c1")
     volume = f"{machine.volumes_root}/vol"
 
@@ -155,7 +161,7 @@ def test_a_copy_that_was_killed_halfway_is_finished_by_the_next_container(
 
 
 def test_a_copy_that_was_killed_while_it_was_moved_in_takes_nothing_away(machine: Machine) -> None:
-    machine.layer(lambda layer: [_write(f"{layer}/data/{n}", n) for n in ("a", "b")] and None)
+    machine.layer(_write_two)
     machine.create({"HostConfig": {"Binds": ["vol:/elsewhere"]}}, "c1")
     volume = f"{machine.volumes_root}/vol"
 

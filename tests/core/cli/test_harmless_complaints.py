@@ -24,7 +24,7 @@ def test_text_of_every_language_stays_as_it_is() -> None:
 
 
 def test_error_of_another_process_is_never_more_than_an_error() -> None:
-    fields = {"class": "from_json", "message": "x", "hint": None, "errno": 0}
+    fields: dict[str, object] = {"class": "from_json", "message": "x", "hint": None, "errno": 0}
 
     assert type(from_json(fields)) is WherryError
     assert type(from_json({**fields, "class": "NotFound"})) is NotFound

@@ -10,7 +10,7 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from conftest import Oci
+    from support.oci import Oci
 
 pytestmark = pytest.mark.linux
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from conftest import Oci
+    from support.oci import Oci
 
 pytestmark = pytest.mark.linux
 

@@ -17,7 +17,7 @@ from support.requirements import need_tool
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from conftest import Oci
+    from support.oci import Oci
 
     Podman = Callable[..., subprocess.CompletedProcess[str]]
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from conftest import Oci
+    from support.oci import Oci
 
 pytestmark = pytest.mark.linux
 
