@@ -131,8 +131,14 @@ if TYPE_CHECKING:
         def connect_network(self, container: Container, pid: int) -> dict[str, Any]:
             """Connect the network namespace of process `pid`; docker's NetworkSettings.Ports."""
 
+        def addresses(self, pid: int) -> Sequence[str]:
+            """The addresses of the network namespace of a process, beside those of loopback."""
+
         def disconnect_network(self, run_directory: str) -> None:
             """Take back what `connect_network` made, as it is noted in a run directory."""
+
+        def catches(self, pid: int, number: int) -> bool:
+            """Whether a process does something about a signal, and is not just ended by it."""
 
         def is_supervised(self, container: Container) -> bool:
             """Whether the monitor that the container's state names is alive."""

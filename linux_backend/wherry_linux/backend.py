@@ -99,8 +99,6 @@ class LinuxRuntime:
                 idmap.keep_id(uid_maps, uid, inside_uid),
                 idmap.keep_id(gid_maps, gid, inside_gid),
             )
-        if mode == "nomap":
-            return idmap.without(uid_maps, uid), idmap.without(gid_maps, gid)
         return uid_maps, gid_maps
 
     def kept_user(self, mode: str) -> str:
@@ -246,10 +244,20 @@ class LinuxRuntime:
 
         return dict(connect(container, pid))
 
+    def addresses(self, pid: int) -> Sequence[str]:
+        from wherry_linux.network.addresses import addresses
+
+        return addresses(pid)
+
     def disconnect_network(self, run_directory: str) -> None:
         from wherry_linux.network.usermode import disconnect
 
         disconnect(run_directory)
+
+    def catches(self, pid: int, number: int) -> bool:
+        from wherry_linux.processes import catches
+
+        return catches(pid, number)
 
     def is_supervised(self, container: Container) -> bool:
         state = container.state

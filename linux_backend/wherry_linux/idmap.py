@@ -78,20 +78,6 @@ def keep_id(maps: list[IDMapping], own: int, inside: int) -> list[IDMapping]:
     return kept
 
 
-def without(maps: list[IDMapping], own: int) -> list[IDMapping]:
-    """`maps` with host id `own` not mapped (podman's --userns nomap). Raises WherryError."""
-    ranges = [
-        (entry["hostID"], entry["size"])
-        for entry in maps
-        if not (entry["hostID"] == own and entry["size"] == 1)
-    ]
-    if not ranges:
-        raise WherryError(
-            "--userns nomap needs subordinate ids", hint="`wherry doctor` shows how to get them"
-        )
-    return _stack(ranges[0][0], [(ranges[0][0] + 1, ranges[0][1] - 1), *ranges[1:]])
-
-
 def mapped_size(maps: list[IDMapping]) -> int:
     """The first id above all that `maps` holds."""
     return max(entry["containerID"] + entry["size"] for entry in maps)

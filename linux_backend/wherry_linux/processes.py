@@ -89,3 +89,14 @@ def in_same_pid_namespace(pid: int) -> list[int]:
             except OSError:
                 pass
     return found
+
+
+def catches(pid: int, number: int) -> bool:
+    """Whether process `pid` has a handler for a signal, or waits for it (proc(5), SigCgt)."""
+    try:
+        with open(f"/proc/{pid}/status") as lines:
+            masks = dict(line.split(":", 1) for line in lines)
+    except OSError:
+        return True
+    caught = int(masks["SigCgt"], 16) | int(masks["SigBlk"], 16)
+    return bool(caught >> (number - 1) & 1)

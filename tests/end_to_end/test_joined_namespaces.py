@@ -39,6 +39,14 @@ def test_namespaces_of_another_container_are_joined(
     assert shared("--network", f"container:{donor}") == [True, False, True, False, False]
 
 
+def test_who_shares_a_network_shares_the_name(wherry: Cli, busybox_image: str) -> None:
+    wherry("run", OFFLINE, "-d", "--init", "--name", "named", "-h", "lighter", busybox_image,
+           "sleep", "1000")  # fmt: skip
+    argv = ("run", "--rm", "--network", "container:named", busybox_image, "hostname")
+
+    assert wherry(*argv).stdout == "lighter\n"
+
+
 def test_shared_memory_is_that_of_the_other(wherry: Cli, busybox_image: str, donor: str) -> None:
     script = "cat /dev/shm/file; echo back >/dev/shm/file"
     argv = ("run", OFFLINE, "--rm", "--ipc", f"container:{donor}", busybox_image, "sh", "-c")

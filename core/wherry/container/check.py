@@ -117,13 +117,18 @@ def _check_userns(mode: str) -> None:
     kind, colon, rest = mode.partition(":")
     if kind == "container":
         known = bool(rest)
-    elif kind in ("keep-id", "auto"):
+    elif kind in ("auto", "nomap"):
+        raise UsageError(
+            f"--userns {kind} is not supported",
+            hint="private (the default), host, keep-id and container:NAME are",
+        )
+    elif kind == "keep-id":
         known = not colon or all(
-            name in ("uid", "gid", "size", "uidmapping", "gidmapping") and content
+            name in ("uid", "gid") and content
             for name, _, content in (field.partition("=") for field in rest.split(","))
         )
     else:
-        known = mode in ("", "host", "private", "nomap", "ns") or (kind == "ns" and bool(rest))
+        known = mode in ("", "host", "private", "ns") or (kind == "ns" and bool(rest))
     if not known:
         raise UsageError("--userns: invalid USER mode", hint=f"{mode!r} is none that wherry knows")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 
 from wherry import names
 from wherry.container.signals import read_signal
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from wherry.filters import Filters
 
 DEFAULT_STOP_TIMEOUT = 10
+_SHELLS = ("sh", "ash", "bash", "dash", "zsh")
 _LIVELY = ("running", "paused", "restarting")
 SIGKILL = 9
 
@@ -110,6 +112,7 @@ class Containers:
                 self._clean_up_failed(container)
                 raise
             print(container.id)
+            _hint_of_shell(container)
             return 0
         from wherry.engine.session import Session
 
@@ -298,8 +301,27 @@ class Containers:
     def stop(self, name: str, timeout: int | None = None, signal: str = "") -> None:
         """Ask a container to end, and make it end after `timeout` seconds (-1: never)."""
         container = self.find(name)
-        if container.state["Status"] in _LIVELY:
-            self._stop(container, timeout, signal)
+        if container.state["Status"] not in _LIVELY:
+            return
+        wanted = signal or container.body.get("StopSignal") or "SIGTERM"
+        pid = container.state["Pid"]
+        number = read_signal(wanted)
+        is_deaf = (
+            pid and timeout != 0 and number != SIGKILL and not self.runtime.catches(pid, number)
+        )
+        self._stop(container, timeout, signal)
+        if is_deaf and self._was_killed(container):
+            print(
+                f"wherry: {container.name} was killed: as process 1 its program hears no {wanted},"
+                " which it has no handler for; `wherry run --init` gives it an init",
+                file=sys.stderr,
+            )
+
+    def _was_killed(self, container: Container) -> bool:
+        try:
+            return bool(container.reload()["ExitCode"] == 128 + SIGKILL)
+        except NotFound:
+            return False  # --rm
 
     def restart(self, name: str, timeout: int | None = None, signal: str = "") -> None:
         """Stop and start again. A `--rm` container stays."""
@@ -538,3 +560,18 @@ class Containers:
             (one.id, one.record["Image"], one.state["Status"] in ("running", "paused"))
             for one in self.all()
         ]
+
+
+def _hint_of_shell(container: Container) -> None:
+    """Say why a container that is but an image's shell ends at once."""
+    body = container.body
+    command = body.get("Cmd") or []
+    if (
+        len(command) == 1
+        and os.path.basename(command[0]) in _SHELLS
+        and not (body.get("Entrypoint") or body.get("Tty") or body.get("OpenStdin"))
+    ):
+        print(
+            f"wherry: {command[0]} without input ends at once: add -it, or say a command",
+            file=sys.stderr,
+        )

@@ -12,6 +12,7 @@ from wherry.container.resources import drop_limits
 from wherry.engine import mounts, removal
 from wherry.errors import Conflict, NotFound, UsageError
 from wherry.files import make_dir, write_atomic, write_json
+from wherry.network.files import Attachment, write_files
 from wherry.volume.store import VolumeStore
 
 TYPE_CHECKING = False
@@ -68,6 +69,10 @@ class ContainerKeeper:
             maps = None  # nobody in a user namespace of its own may join the host's
         else:
             maps = self._id_maps(body if owner is None else owner.body)
+        network = mode(body, "network")
+        if network.startswith("container:"):
+            other = self._running(network.removeprefix("container:"))
+            body = {**body, "Hostname": other.body.get("Hostname") or other.id[:12]}
         own = body.get("Wherry") or {}
         resolved = mounts.start_mounts(
             container, runtime, VolumeStore(unshared=runtime.unshared), self._store
@@ -75,7 +80,7 @@ class ContainerKeeper:
         facts = ContainerFacts(
             id=container.id,
             rootfs=own.get("Rootfs") or container.path("root"),
-            machine_hostname=os.uname().nodename,
+            machine_hostname=posix.uname().nodename,
             rootless=runtime.is_rootless(),
             uid_maps=None if maps is None else maps[0],
             gid_maps=None if maps is None else maps[1],
@@ -99,6 +104,9 @@ class ContainerKeeper:
             spec["linux"]["resources"],
             runtime.missing_controllers(spec["linux"]["resources"], facts.cgroup_path),
         )
+        if not os.path.exists("/dev/mqueue"):
+            # `--ipc host` without root: message queues work without their file system.
+            spec["mounts"] = [one for one in spec["mounts"] if one.get("source") != "/dev/mqueue"]
         if not own.get("Rootfs"):
             spec["mounts"] = [root_overlay(container), *spec["mounts"]]
         write_json(container.path("config.json"), spec)
@@ -165,6 +173,7 @@ class ContainerKeeper:
         if mode(body, "network") in ("none", "host") or "container:" in mode(body, "network"):
             return
         ports = self._runtime.connect_network(container, pid)
+        write_files(container, Attachment(addresses=self._runtime.addresses(pid)))
         container.write_state(Network={"Ports": ports})
 
     def disconnect(self, container: Container) -> None:
@@ -193,10 +202,10 @@ def block_devices(host: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
     found = {}
     for path in paths_of:
         try:
-            number = os.stat(path).st_rdev
+            number = posix.stat(path).st_rdev
         except OSError as error:
             raise NotFound(f"no such device: {path}") from error
-        found[path] = (os.major(number), os.minor(number))
+        found[path] = (posix.major(number), posix.minor(number))
     return found
 
 

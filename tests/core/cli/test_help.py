@@ -134,9 +134,15 @@ def test_names_of_containers_and_images_are_completed(
     for number, name in enumerate(("web", "worker", "db")):
         container_id = str(number) * 64
         store.make(container_id)
-        Container(
-            container_id, {"Name": name, "Created": "2024-01-01T00:00:00Z", "Body": {}}
-        ).write_record()
+        record = {
+            "Id": container_id,
+            "Name": name,
+            "Created": "2024-01-01T00:00:00Z",
+            "Image": "",
+            "Body": {},
+            "Mounts": [],
+        }
+        Container(container_id, record).write_record()
 
     assert complete("wherry stop w") == {"web", "worker"}
     assert complete("wherry stop web w") == {"worker"}
