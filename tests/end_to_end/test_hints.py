@@ -26,7 +26,10 @@ def test_program_that_hears_no_signal_should_have_an_init(wherry: Cli, busybox_i
     wherry("run", OFFLINE, "-d", "--name", "deaf", busybox_image, "sleep", "1000")
     script = "trap 'exit 0' TERM; echo ready; while :; do sleep 0.1; done"
     wherry("run", OFFLINE, "-d", "--name", "polite", busybox_image, "sh", "-c", script)
-    wait_until(lambda: wherry("logs", "polite").stdout == "ready\n", Deadline(20))
+    wait_until(
+        lambda: wherry("logs", "polite").stdout == "ready\n",
+        Deadline(20, "the program to be ready"),
+    )
 
     assert "`wherry run --init`" in wherry("stop", "-t", "1", "deaf").stderr
     assert wherry("stop", "polite").stderr == ""
