@@ -51,7 +51,7 @@ def record(kind: str, action: str, actor: str, attributes: Mapping[str, str]) ->
 
 
 def _append(path: str, line: bytes) -> None:
-    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
     try:
         descriptor = os.open(path, flags, 0o600)
     except FileNotFoundError:

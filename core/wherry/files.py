@@ -139,11 +139,11 @@ class Lock:
 
     def __enter__(self) -> Lock:
         try:
-            self._descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+            self._descriptor = os.open(self._path, os.O_RDONLY)
         except FileNotFoundError:
             if not self._create:
                 raise
-            self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
         try:
             _lock(self._descriptor, self._shared, self._wait)
         except BlockingIOError:

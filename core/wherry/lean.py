@@ -9,13 +9,28 @@ the public module serves.
 
 from __future__ import annotations
 
+import sys  # noqa: TC003
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import signal as signals
-    import socket as sockets
     from hashlib import sha256
     from typing import Any
+
+    if sys.platform == "linux":
+        import os as posix
+        import select
+        import signal as signals
+        import socket as sockets
+    else:
+        # Modules of core that run on Linux alone are read by the type checker on all systems.
+        posix: Any
+        select: Any
+        signals: Any
+        sockets: Any
 else:
+    import os as posix
+    import select
+
     try:
         import _signal as signals
         import _socket as sockets
@@ -31,7 +46,16 @@ else:
         except ImportError:
             from hashlib import sha256
 
-__all__ = ["dump_json", "load_json", "quote_json", "sha256", "signals", "sockets"]
+__all__ = [
+    "dump_json",
+    "load_json",
+    "posix",
+    "quote_json",
+    "select",
+    "sha256",
+    "signals",
+    "sockets",
+]
 
 
 def _not_serializable(value: object) -> Any:

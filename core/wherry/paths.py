@@ -56,6 +56,8 @@ def _runtime_dir() -> str:
     Nobody else may write to the directory that ours is in, or ours could be replaced; /tmp
     is sticky.
     """
+    if sys.platform == "win32":
+        raise NotImplementedError
     uid = os.getuid()
     for candidate in (os.environ.get("XDG_RUNTIME_DIR", ""), f"/run/user/{uid}"):
         try:

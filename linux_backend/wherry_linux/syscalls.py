@@ -122,9 +122,7 @@ def openat2(directory: int, path: str, flags: int, *, mode: int = 0, resolve: in
 
 def open_tree(directory: int, path: str, flags: int) -> int:
     """open_tree(2): a descriptor that the caller owns."""
-    return syscall(
-        SYS_open_tree, directory, os.fsencode(path), flags, action=f"open_tree {path}"
-    )
+    return syscall(SYS_open_tree, directory, os.fsencode(path), flags, action=f"open_tree {path}")
 
 
 def move_mount(from_fd: int, from_path: str, to_fd: int, to_path: str, flags: int) -> None:
@@ -179,9 +177,7 @@ def close_range(first: int, last: int, flags: int) -> None:
 
 def keyctl(operation: int, name: str | None) -> None:
     """keyctl(2), for KEYCTL_JOIN_SESSION_KEYRING."""
-    syscall(
-        SYS_keyctl, operation, None if name is None else name.encode(), action="join a keyring"
-    )
+    syscall(SYS_keyctl, operation, None if name is None else name.encode(), action="join a keyring")
 
 
 def fstatfs_type(descriptor: int) -> int:

@@ -71,9 +71,7 @@ def in_child(
     return unwrap(answer)
 
 
-def _enter(
-    flags: int, ready: int, mapped: int, function: Callable[[], Any]
-) -> Any:
+def _enter(flags: int, ready: int, mapped: int, function: Callable[[], Any]) -> Any:
     try:
         unshare(flags)
     except KernelError as error:

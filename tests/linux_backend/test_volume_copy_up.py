@@ -42,7 +42,6 @@ def _write_two(layer: str) -> None:
         _write(f"{layer}/data/{name}", name)
 
 
-
 def test_a_named_volume_gets_the_files_with_owners_modes_attributes_and_links(
     machine: Machine,
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 import os
 import tarfile
@@ -37,8 +38,9 @@ def entry(
     """A member of a layer, this user's where no owner is given."""
     member = tarfile.TarInfo(name)
     member.type, member.mode, member.linkname = kind, mode, linkname
-    member.uid = os.geteuid() if uid is None else uid
-    member.gid = os.getegid() if gid is None else gid
+    own_uid, own_gid = (getattr(os, name, lambda: 0)() for name in ("geteuid", "getegid"))
+    member.uid = own_uid if uid is None else uid
+    member.gid = own_gid if gid is None else gid
     member.mtime = mtime
     member.devmajor, member.devminor = device
     member.size = len(content)
@@ -63,9 +65,10 @@ def unpack(
     read: Callable[[int], bytes] | None = None,
 ) -> tuple[int, list[str]]:
     """Unpack a layer of `entries` (or `raw`, or what `read` gives) into `root`."""
-    from wherry.image.unpack import Unpacker
+    # By name: the module is there for Linux alone, this one is read on every system.
+    unpacking = importlib.import_module("wherry.image.unpack")
 
-    unpacker = Unpacker(str(root))
+    unpacker = unpacking.Unpacker(str(root))
     whole = layer(*entries, form=form) if raw is None else raw
     size = unpacker.unpack(read or io.BytesIO(whole).read)
     return size, unpacker.warnings

@@ -11,7 +11,7 @@ import os
 import time
 
 from wherry.errors import UsageError
-from wherry.lean import load_json, quote_json
+from wherry.lean import load_json, posix, quote_json
 from wherry.lines import TurnedLines
 from wherry.words import read_bytes
 
@@ -61,10 +61,10 @@ class LogWriter:
         self._open()
 
     def _open(self) -> None:
-        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT
         self._descriptor = os.open(self._path, flags, 0o600)
         self._written = os.fstat(self._descriptor).st_size
-        if self._written and os.pread(self._descriptor, 1, self._written - 1) != b"\n":
+        if self._written and posix.pread(self._descriptor, 1, self._written - 1) != b"\n":
             # A crash cut the last record off; the next one must not suffer for it.
             self._write(b"\n")
 

@@ -20,7 +20,7 @@ import os
 from wherry import paths
 from wherry.errors import Conflict, CorruptState, NotFound, UsageError
 from wherry.files import Lock, make_dir, read_json, remove_file, write_json
-from wherry.lean import dump_json
+from wherry.lean import dump_json, posix
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -80,15 +80,13 @@ class Container:
     def overwrite_state(self) -> None:
         """Put the state where the old one is, for want of room on the disk for another."""
         try:
-            descriptor = os.open(
-                os.path.join(self.directory, "state.json"), os.O_RDWR | os.O_CLOEXEC
-            )
+            descriptor = os.open(os.path.join(self.directory, "state.json"), os.O_RDWR)
         except OSError:
             return
         try:
             content = dump_json(self.state).encode()
             # Blanks at the end of JSON mean nothing.
-            os.pwrite(descriptor, content.ljust(os.fstat(descriptor).st_size), 0)
+            posix.pwrite(descriptor, content.ljust(os.fstat(descriptor).st_size), 0)
         except OSError:
             pass
         finally:

@@ -13,7 +13,7 @@ import os
 
 from wherry import paths
 from wherry.errors import Conflict, WherryError, from_json
-from wherry.lean import dump_json, load_json, sockets
+from wherry.lean import dump_json, load_json, posix, sockets
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -72,9 +72,7 @@ class Connection:
         socket = sockets.socket(sockets.AF_UNIX, sockets.SOCK_STREAM | sockets.SOCK_CLOEXEC)
         try:
             # A socket's path may have 107 bytes, which a WHERRY_ROOT can exceed.
-            directory = os.open(
-                paths.run_container(container_id), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
-            )
+            directory = os.open(paths.run_container(container_id), posix.O_PATH | posix.O_DIRECTORY)
             try:
                 socket.connect(f"/proc/self/fd/{directory}/{SOCKET}")
             finally:

@@ -12,6 +12,7 @@ from wherry.container.resources import drop_limits
 from wherry.engine import mounts, removal
 from wherry.errors import Conflict, NotFound, UsageError
 from wherry.files import make_dir, write_atomic, write_json
+from wherry.lean import posix
 from wherry.network.files import Attachment, write_files
 from wherry.volume.store import VolumeStore
 

@@ -7,11 +7,10 @@ monitor comes about.
 from __future__ import annotations
 
 import os
-import select
 
 from wherry.container.wire import CONTROL, STDERR, STDIN, STDOUT, Connection, control, frame
 from wherry.errors import Conflict, WherryError, from_json
-from wherry.lean import load_json, signals
+from wherry.lean import load_json, posix, select, signals
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -110,7 +109,7 @@ class Session:
             poll.register(self._wakeup, select.POLLIN)
         if self._stdin_open:
             poll.register(self.stdin, select.POLLIN)
-        os.set_blocking(self.connection.fileno(), True)
+        posix.set_blocking(self.connection.fileno(), True)
         try:
             # What came together with the greeting does not wake a poll.
             if self.connection.pending():
@@ -250,7 +249,7 @@ class _Signals:
         self._old: dict[int, Any] = {}
 
     def __enter__(self) -> int:
-        read, write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        read, write = posix.pipe2(posix.O_CLOEXEC | posix.O_NONBLOCK)
         self._pipe = (read, write)
         self._old_wakeup = signals.set_wakeup_fd(write, warn_on_full_buffer=False)
         left_alone = {getattr(signals, name, None) for name in _NOT_PROXIED}
@@ -267,7 +266,7 @@ class _Signals:
                 self._old[number] = signals.signal(number, _ignore)
             except (OSError, ValueError):
                 continue
-        return read
+        return int(read)
 
     def __exit__(self, *_: object) -> None:
         signals.set_wakeup_fd(self._old_wakeup)

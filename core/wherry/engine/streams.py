@@ -8,8 +8,9 @@ anew to read it, through /proc/self/fd; a directory leads to the whole host.
 from __future__ import annotations
 
 import os
-import select
 import stat
+
+from wherry.lean import posix, select
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,12 +29,12 @@ class Streams:
         self._outputs: dict[int, int] = {}
         self._pending = b""
         if stdin and not _is_pipe(stdio[0]):
-            self.theirs[0], self._input = os.pipe2(os.O_CLOEXEC)
-            os.set_blocking(self._input, False)
+            self.theirs[0], self._input = posix.pipe2(posix.O_CLOEXEC)
+            posix.set_blocking(self._input, False)
         for number in (1, 2):
             if not _is_pipe(stdio[number]):
-                reader, self.theirs[number] = os.pipe2(os.O_CLOEXEC)
-                os.set_blocking(reader, False)
+                reader, self.theirs[number] = posix.pipe2(posix.O_CLOEXEC)
+                posix.set_blocking(reader, False)
                 self._outputs[reader] = stdio[number]
         self._ours = set(self.theirs) - set(stdio)
 
@@ -54,7 +55,7 @@ class Streams:
         if self._input < 0 and not self._outputs:
             return
         try:
-            process = os.pidfd_open(pid)
+            process = posix.pidfd_open(pid)
         except ProcessLookupError:
             process = -1  # it has ended already
         try:

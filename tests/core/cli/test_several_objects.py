@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+if sys.platform != "linux":
+    pytest.skip("forks", allow_module_level=True)
+
 from wherry.cli.each import for_each
 from wherry.errors import Conflict, NotFound
 

@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import os
+import sys
 import tarfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -96,7 +97,8 @@ def _layer(name: str) -> bytes:
         content = name.encode() * 100
         member = tarfile.TarInfo(name)
         member.size = len(content)
-        member.uid, member.gid = os.getuid(), os.getgid()
+        if sys.platform != "win32":
+            member.uid, member.gid = os.getuid(), os.getgid()
         archive.addfile(member, io.BytesIO(content))
     return buffer.getvalue()
 

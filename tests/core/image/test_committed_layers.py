@@ -7,11 +7,15 @@ import io
 import os
 import socket
 import stat
+import sys
 import tarfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+
+if sys.platform != "linux":
+    pytest.skip("layers are committed on Linux", allow_module_level=True)
 
 from wherry.image.commit import PackedLayer, make_layer
 from wherry.image.difference import ADDED, DELETED, MODIFIED, changes

@@ -15,6 +15,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+if sys.platform != "linux":
+    pytest.skip("kills processes", allow_module_level=True)
+
 from support.layers import entry, layer
 from wherry import paths
 from wherry.errors import CorruptState

@@ -11,9 +11,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-KEYWORDS = frozenset(
-    "block break continue define else end if nil range template with".split()
-)
+KEYWORDS = frozenset("block break continue define else end if nil range template with".split())
 
 _WORDS = re.compile(
     r"""
