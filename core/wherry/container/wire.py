@@ -19,6 +19,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from wherry.oci.runtime_spec import Spec
+
 STDIN, STDOUT, STDERR, CONTROL = range(4)
 
 SOCKET = "attach.sock"
@@ -63,8 +65,9 @@ class Connection:
         self._socket = socket
         self._parser = Parser()
         self._frames: list[tuple[int, bytes]] = []
-        # What the monitor said when it had started the container.
+        # Of the connection of a start: what the monitor said, and the spec it was given.
         self.greeting: dict[str, Any] = {}
+        self.spec: Spec | None = None
 
     @classmethod
     def open(cls, container_id: str) -> Connection:

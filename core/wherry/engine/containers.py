@@ -145,7 +145,7 @@ class Containers:
         if form:
             from wherry.engine.explain import show
 
-            show(container, self.runtime, connection.greeting["namespaces"], form)
+            show(container, self.runtime, connection, form)
         return connection
 
     def _clean_up_failed(self, container: Container) -> None:
@@ -294,7 +294,9 @@ class Containers:
             if not os.path.exists(container.path("container.json")):
                 raise NotFound(f"No such container: {container.name}")
             spec = self.keeper.prepare(container)
-            return self.runtime.launch(container, spec, self.keeper, lock, attach)
+            connection = self.runtime.launch(container, spec, self.keeper, lock, attach)
+            connection.spec = spec
+            return connection
 
     # ---- ending ----
 

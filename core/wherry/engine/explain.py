@@ -6,24 +6,24 @@ import sys
 
 from wherry.container.explain import explain, explain_text
 from wherry.engine.launch import why_no_user_namespace
-from wherry.files import read_json
 from wherry.lean import dump_json
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from wherry.container.store import Container
+    from wherry.container.wire import Connection
     from wherry.runtime import Runtime
 
 
-def show(container: Container, runtime: Runtime, numbers: Mapping[str, str], form: str) -> None:
-    """Print the explanation on stderr, as "text" or "json".
+def show(container: Container, runtime: Runtime, connection: Connection, form: str) -> None:
+    """Print the explanation of a start on stderr, as "text" or "json".
 
-    `numbers` are the inode numbers of the container's namespaces, taken before its
-    program ran.
+    The container itself may have ended, and with `--rm` be gone: what is told is what
+    the start was given, and the numbers that the monitor took before the program ran.
     """
-    spec = read_json(container.path("config.json"))
+    spec = connection.spec
+    assert spec is not None
+    numbers: dict[str, str] = connection.greeting["namespaces"]
     section = spec["linux"].get("seccomp")
     explanation = explain(
         spec,
