@@ -93,7 +93,8 @@ def test_monitor_holds_nothing_of_its_caller(
     with open(path) as lock:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     held = [os.readlink(f"/proc/{monitor}/fd/{name}") for name in os.listdir(f"/proc/{monitor}/fd")]
-    allowed = ("/dev/null", "anon_inode:", "pipe:", "socket:")
+    # The memory file is what it hands over to itself; a moment later that is closed.
+    allowed = ("/dev/null", "anon_inode:", "pipe:", "socket:", "/memfd:wherry-monitor")
     assert [
         one for one in held if not one.startswith(allowed) and not one.endswith("/container.log")
     ] == []
@@ -113,7 +114,10 @@ def test_container_gets_three_descriptors(wherry: Cli, busybox_image: str) -> No
 def test_container_ignores_no_signal(wherry: Cli, busybox_image: str) -> None:
     argv = ("--network", "none", "busybox", "grep", "SigIgn", "/proc/self/status")
 
-    assert wherry("run", "--rm", *argv).stdout.split() == ["SigIgn:", "0" * 16]
+    _, ignored = wherry("run", "--rm", *argv).stdout.split()
+
+    # 32 and 33 are the C library's own: nobody can change what they were when we began.
+    assert int(ignored, 16) & ~(0b11 << 31) == 0
 
 
 @as_root
