@@ -10,6 +10,7 @@ import time
 
 from wherry.errors import UsageError
 from wherry.human import SECOND, human_duration
+from wherry.timestamps import rfc3339
 from wherry.words import read_duration
 
 # What docker's documents say of a thing that has not happened.
@@ -24,12 +25,8 @@ def format_time(moment: int, *, fixed: bool = False) -> str:
 
     `fixed` keeps all nine digits, so that lines of a log stay aligned.
     """
-    seconds, nanoseconds = divmod(moment, SECOND)
-    fraction = f".{nanoseconds:09d}"
-    if not fixed:
-        fraction = fraction.rstrip("0").rstrip(".")
-    year, month, day, hour, minute, second = time.gmtime(seconds)[:6]
-    return f"{year:04d}-{month:02d}-{day:02d}T{hour:02d}:{minute:02d}:{second:02d}{fraction}Z"
+    text = rfc3339(moment)
+    return text if fixed else text[:-1].rstrip("0").rstrip(".") + "Z"
 
 
 def format_local_time(moment: int) -> str:

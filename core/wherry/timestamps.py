@@ -7,8 +7,9 @@ import time
 
 def rfc3339(nanoseconds: int) -> str:
     """A time since the epoch as UTC with nanoseconds, in RFC 3339."""
-    second, fraction = divmod(nanoseconds, 1_000_000_000)
-    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(second))}.{fraction:09d}Z"
+    seconds, fraction = divmod(nanoseconds, 1_000_000_000)
+    year, month, day, hour, minute, second = time.gmtime(seconds)[:6]
+    return f"{year:04d}-{month:02d}-{day:02d}T{hour:02d}:{minute:02d}:{second:02d}.{fraction:09d}Z"
 
 
 def now() -> str:
