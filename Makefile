@@ -63,7 +63,7 @@ wheel: venv ## Build dist/wherry-*.whl
 
 .PHONY: clean
 clean: ## Remove what make has made here
-	@rm -rf .venv .venv-* dist build .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	@rm -rf .venv .venv-* .packages-unknown dist build .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .PHONY: venv

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import json
 import subprocess
@@ -23,7 +24,10 @@ if TYPE_CHECKING:
 
 pytestmark = as_root
 
-ARCHIVE = busybox_archive("busybox:1", files={"second": b"layer"})
+
+@functools.cache
+def archive() -> bytes:
+    return busybox_archive("busybox:1", files={"second": b"layer"})
 
 
 def skopeo(*argv: str) -> str:
@@ -35,7 +39,7 @@ def skopeo(*argv: str) -> str:
 @pytest.fixture
 def directory(host_dir: str) -> Path:
     """A directory with busybox.tar, an archive in docker's format."""
-    Path(host_dir, "busybox.tar").write_bytes(ARCHIVE)
+    Path(host_dir, "busybox.tar").write_bytes(archive())
     return Path(host_dir)
 
 
@@ -157,7 +161,7 @@ def test_an_archive_may_be_compressed_and_come_through_a_pipe(
     wherry: Cli, directory: Path, compress: str
 ) -> None:
     need_tool(compress)
-    content = subprocess.run([compress], input=ARCHIVE, capture_output=True, check=True).stdout
+    content = subprocess.run([compress], input=archive(), capture_output=True, check=True).stdout
 
     assert wherry("load", input=content).lines == ["Loaded image: busybox:1"]
     assert runs(wherry, "busybox:1")

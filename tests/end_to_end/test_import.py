@@ -15,7 +15,7 @@ from support.busybox import busybox_layer
 from support.settings import OFFLINE, as_root
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from support.cli import Cli
 
@@ -91,19 +91,19 @@ def test_what_a_web_server_has_not_got_whole_makes_no_image(
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("spoil", "told"),
     [
-        (b"no tar at all" * 100, "not a tar stream"),
-        (gzip.compress(busybox_layer())[:-2000], "ends in the middle"),
-        (busybox_layer()[:100_000], "ends in the middle"),
+        (lambda layer: b"no tar at all" * 100, "not a tar stream"),
+        (lambda layer: gzip.compress(layer)[:-2000], "ends in the middle"),
+        (lambda layer: layer[:100_000], "ends in the middle"),
     ],
     ids=["junk", "cut gzip", "cut tar"],
 )
 @as_root
 def test_a_bad_tar_makes_no_image_and_leaves_nothing(
-    wherry: Cli, wherry_root: str, content: bytes, told: str
+    wherry: Cli, wherry_root: str, spoil: Callable[[bytes], bytes], told: str
 ) -> None:
-    result = wherry("import", "-", "made", input=content, check=False)
+    result = wherry("import", "-", "made", input=spoil(busybox_layer()), check=False)
 
     assert result.returncode == 1
     assert told in result.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 from pathlib import Path
@@ -14,11 +15,16 @@ from support.settings import OFFLINE, as_root
 from support.waiting import Deadline, wait_until
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from support.cli import Cli
 
 pytestmark = as_root
 
-ARCHIVE = busybox_archive("busybox:1", files={"second": os.urandom(1 << 20)})
+
+@functools.cache
+def archive() -> bytes:
+    return busybox_archive("busybox:1", files={"second": os.urandom(1 << 20)})
 
 
 def files_below(directory: str) -> int:
@@ -43,13 +49,18 @@ def is_in_order(wherry: Cli, root: str) -> bool:
 
 @pytest.mark.parametrize("part", [0.001, 0.3, 0.6, 0.9, 0.999])
 @pytest.mark.parametrize(
-    ("argv", "content"),
-    [(("load",), ARCHIVE), (("import", "-", "busybox:1"), busybox_layer())],
+    ("argv", "make_content"),
+    [(("load",), archive), (("import", "-", "busybox:1"), busybox_layer)],
     ids=["load", "import"],
 )
 def test_what_has_read_a_part_leaves_nothing(
-    wherry: Cli, wherry_root: str, argv: tuple[str, ...], content: bytes, part: float
+    wherry: Cli,
+    wherry_root: str,
+    argv: tuple[str, ...],
+    make_content: Callable[[], bytes],
+    part: float,
 ) -> None:
+    content = make_content()
     process = wherry.start(*argv)
     assert process.stdin is not None
     # A pipe holds 64 KiB: all but so much has been read when this returns.
@@ -71,7 +82,7 @@ def test_a_load_killed_while_it_stores_is_whole_or_not_there(
     """At each of these moments another file or directory has just been made."""
     process = wherry.start("load")
     assert process.stdin is not None
-    process.stdin.write(ARCHIVE)
+    process.stdin.write(archive())
     process.stdin.close()
     data = f"{wherry_root}/data"
     wait_until(
@@ -85,7 +96,7 @@ def test_a_load_killed_while_it_stores_is_whole_or_not_there(
         stream.close()
 
     assert is_in_order(wherry, wherry_root)
-    wherry("load", input=ARCHIVE)
+    wherry("load", input=archive())
     assert wherry("run", "--rm", OFFLINE, "busybox:1", "echo", "ok").lines == ["ok"]
 
 

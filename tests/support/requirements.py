@@ -30,10 +30,13 @@ def required_marks() -> set[str]:
 
 
 def need_tool(name: str) -> str:
-    """The path of a program, or skip this test."""
+    """The path of a program, or skip this test; where tests are required, fail it."""
     path = shutil.which(name, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
     if path is None:
-        pytest.skip(f"needs {name}, which is not installed (see packages.txt)")
+        reason = f"needs {name}, which is not installed (see packages.txt)"
+        if required_marks():
+            pytest.fail(f"{reason} (and WHERRY_TEST_REQUIRE is set)", pytrace=False)
+        pytest.skip(reason)
     return path
 
 
