@@ -12,7 +12,6 @@ import os
 import posixpath
 
 from wherry.errors import KernelError, Unsupported, UsageError
-from wherry_linux.syscalls import fork_into_cgroup
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -138,6 +137,9 @@ class Cgroup:
 
     def fork(self) -> int:
         """os.fork, the child in this group."""
+        # Here, since it brings ctypes, which a monitor that only freezes has no use for.
+        from wherry_linux.syscalls import fork_into_cgroup
+
         directory = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             return fork_into_cgroup(directory)

@@ -15,7 +15,6 @@ import sys
 import wherry
 import wherry_linux
 from wherry.lean import dump_json, load_json, signals, sockets
-from wherry_linux.syscalls import libc
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -77,8 +76,14 @@ def go_on(file: int) -> None:
 
 
 def _give_back_memory() -> None:
-    """What loading and compiling modules has used and needs no longer."""
+    """What loading modules has used and needs no longer."""
     gc.collect()
+    kept = wherry_linux.__spec__ and wherry_linux.__spec__.cached
+    if kept and os.path.exists(kept):
+        return
+    # Compiling, where no bytecode is kept, has left far more behind than ctypes takes.
+    from wherry_linux.syscalls import libc
+
     trim = getattr(libc, "malloc_trim", None)
     if trim is not None:
         trim(0)

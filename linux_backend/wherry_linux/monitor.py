@@ -42,7 +42,6 @@ from wherry_linux.cgroups import Cgroup
 from wherry_linux.clients import Client
 from wherry_linux.processes import boot_id, start_time
 from wherry_linux.restarts import Restarts
-from wherry_linux.syscalls import set_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -188,7 +187,7 @@ class Monitor:
         read, write = self._wakeup = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         signals.set_wakeup_fd(write, warn_on_full_buffer=False)
         self.watch(read, select.EPOLLIN, self._reap)
-        set_name("wherry-monitor")
+        _name_process("wherry-monitor")
 
     def _listen(self) -> None:
         make_dir(self.container.run_directory)
@@ -773,6 +772,12 @@ def trace() -> None:
 
         with open(f"{paths.run()}/monitor.log", "a") as file:
             traceback.print_exc(file=file)
+
+
+def _name_process(name: str) -> None:
+    """What ps(1) calls this process: at most 15 bytes."""
+    with open("/proc/self/comm", "wb", buffering=0) as file:
+        file.write(name.encode())
 
 
 def _do_nothing(number: int, where: object) -> None:

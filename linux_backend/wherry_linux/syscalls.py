@@ -12,7 +12,6 @@ from ctypes import c_char_p, c_int, c_long, c_uint64, c_ulong
 from wherry.errors import KernelError
 from wherry_linux.constants import (
     CLONE_INTO_CGROUP,
-    PR_SET_NAME,
     SYS_clone3,
     SYS_close_range,
     SYS_getcwd,
@@ -90,12 +89,6 @@ def setns(descriptor: int, nstype: int = 0) -> None:
 def prctl(option: int, argument: int = 0, argument3: int = 0) -> int:
     """prctl(2)."""
     return check(libc.prctl(option, argument, argument3, 0, 0), f"prctl {option}")
-
-
-def set_name(name: str) -> None:
-    """prctl(2), PR_SET_NAME: what ps(1) calls this process."""
-    buffer = ctypes.create_string_buffer(name.encode()[:15])
-    prctl(PR_SET_NAME, ctypes.addressof(buffer))
 
 
 def personality(persona: int) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from bench import engines
 from bench.measure import CannotMeasure, Comparison, compare, must, timed
+from support.memory import keepers, pss
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -138,12 +139,12 @@ def memory(stage: Stage) -> Comparison:
     for engine in stage.root:
         try:
             with _idle_of(engine, 20):
+                engine.settle()
                 daemons = engine.daemons()
-                keepers = engines.keepers(engine.directory, IDLE[0])
-                kept = [pid for pid in keepers if pid not in daemons]
-                samples[engine.name] = [engines.pss(kept)]
+                kept = [pid for pid in keepers(engine.directory, IDLE[0]) if pid not in daemons]
+                samples[engine.name] = [pss(kept)]
                 if daemons:
-                    samples[f"{engine.name}'s daemons"] = [engines.pss(daemons)]
+                    samples[f"{engine.name}'s daemons"] = [pss(daemons)]
         except CannotMeasure as error:
             absent[engine.name] = str(error)
     return Comparison(title="memory, 20 idle containers", unit="MB", samples=samples, absent=absent)

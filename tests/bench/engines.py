@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from bench import cgroups
 from bench.measure import CannotMeasure, must
+from support.memory import keepers, wait_settled
 from support.waiting import Deadline, wait_readable
 
 if TYPE_CHECKING:
@@ -80,6 +81,9 @@ class Engine:
         """The processes that are there without any container."""
         return []
 
+    def settle(self) -> None:
+        """Wait until what keeps the containers has come to rest."""
+
 
 class Wherry(Engine):
     name = "wherry"
@@ -91,6 +95,9 @@ class Wherry(Engine):
     def running(self) -> Iterator[None]:
         self.environment |= {"WHERRY_ROOT": f"{self.directory}/r", **self.account.environment}
         yield
+
+    def settle(self) -> None:
+        wait_settled(f"{self.directory}/r", Deadline(30, "the monitors to settle"))
 
 
 def _limits() -> tuple[str, ...]:
@@ -187,33 +194,6 @@ def crun_bundle(directory: str, rootfs: str, *, network: bool) -> str:
 def bubblewrap(rootfs: str, *, network: bool) -> list[str]:
     argv = ["bwrap", "--unshare-all", *(["--share-net"] if network else [])]
     return [*argv, "--bind", rootfs, "/", "--proc", "/proc", "--dev", "/dev", "true"]
-
-
-def pss(pids: list[int]) -> float:
-    """Their proportional share of memory, in MB."""
-    total = 0
-    for pid in pids:
-        with contextlib.suppress(OSError):
-            for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-                if line.startswith("Pss:"):
-                    total += int(line.split()[1])
-    return total / 1024
-
-
-def keepers(directory: str, payload: str) -> list[int]:
-    """The processes that have to do with `directory`, but are not a container's own."""
-    found = []
-    for entry in os.scandir("/proc"):
-        if not entry.name.isdigit() or int(entry.name) == os.getpid():
-            continue
-        with contextlib.suppress(OSError):
-            process = Path(entry.path)
-            command = process.joinpath("cmdline").read_bytes()
-            if command.startswith(payload.encode() + b"\0"):
-                continue
-            if directory.encode() in command + process.joinpath("environ").read_bytes():
-                found.append(int(entry.name))
-    return found
 
 
 def clean_up(directory: str) -> None:

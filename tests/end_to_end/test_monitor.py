@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from support.memory import has_settled, keepers, pss, wait_settled
 from support.settings import as_root
 from support.waiting import Deadline, wait_readable
 
@@ -52,12 +53,6 @@ def _wait_until(what: str, is_so: Callable[[], bool], seconds: float = 20) -> No
         time.sleep(min(0.05, deadline.left()))
 
 
-def _has_settled(pid: int) -> bool:
-    """Whether the monitor goes on in its own interpreter."""
-    with open(f"/proc/{pid}/cmdline", "rb") as file:
-        return b"handover" in file.read()
-
-
 def _state(wherry: Cli, text: str, name: str = "box") -> str:
     return wherry("inspect", "-f", text, name).stdout.strip()
 
@@ -88,7 +83,7 @@ def test_monitor_holds_nothing_of_its_caller(
         assert process.wait(20) == 0
     monitor = _monitor(wherry, world)
     if settled:
-        _wait_until("the monitor to settle", lambda: _has_settled(monitor))
+        _wait_until("the monitor to settle", lambda: has_settled(monitor))
 
     with open(path) as lock:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -124,25 +119,20 @@ def test_container_ignores_no_signal(wherry: Cli, busybox_image: str) -> None:
 def test_twenty_idle_containers_cost_less_than_100_megabytes(
     wherry: Cli, world: World, busybox_image: str
 ) -> None:
-    for number in range(20):
-        _box(wherry, name=f"box{number}")
-    monitors = [_monitor(wherry, world, f"box{number}") for number in range(20)]
-    _wait_until("the monitors to settle", lambda: all(map(_has_settled, monitors)))
-    time.sleep(1)  # each loads what it needs
+    for _ in range(20):
+        wherry("run", "-d", "--network", "none", "busybox", "sleep", "1000000")
+    wait_settled(world.root, Deadline(30, "the monitors to settle"))
 
-    kilobytes = 0
-    for pid in world.processes():
-        with open(f"/proc/{pid}/smaps_rollup") as file:
-            kilobytes += sum(int(line.split()[1]) for line in file if line.startswith("Pss:"))
+    kept = keepers(world.base, "sleep")
 
-    assert kilobytes < 100_000
+    assert len(kept) == 20
+    assert pss(kept) < 100
 
 
 def test_idle_monitor_sleeps(wherry: Cli, world: World, busybox_image: str) -> None:
     _box(wherry)
     monitor = _monitor(wherry, world)
-    _wait_until("the monitor to settle", lambda: _has_settled(monitor))
-    time.sleep(1)
+    wait_settled(world.root, Deadline(20, "the monitor to settle"))
 
     def switches() -> str:
         with open(f"/proc/{monitor}/status") as file:
@@ -169,7 +159,7 @@ def test_everything_goes_on_in_the_new_interpreter(
     assert process.stdin is not None and process.stdout is not None
     wait_readable(process.stdout.fileno(), Deadline(20, "the first word"))
     monitor = _monitor(wherry, world)
-    _wait_until("the monitor to settle", lambda: _has_settled(monitor))
+    _wait_until("the monitor to settle", lambda: has_settled(monitor))
 
     process.stdin.write(b"line\nmore\n")
     process.stdin.close()
@@ -188,7 +178,7 @@ def test_terminal_goes_on_in_the_new_interpreter(
     box = terminal("run", "-it", "--network", "none", "--name", "box", "busybox", "sh")
     box.expect("# ")
     monitor = _monitor(wherry, world)
-    _wait_until("the monitor to settle", lambda: _has_settled(monitor))
+    _wait_until("the monitor to settle", lambda: has_settled(monitor))
 
     box.send("echo $((6 * 7))\r")
     box.expect("42")
