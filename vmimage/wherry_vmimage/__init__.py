@@ -8,6 +8,7 @@
     resolver     which packages are needed for those that were asked for
     deb          a .deb, read without any tool
     tree         a root file system as a list of entries, whatever it is written to
+    erofs        a tree as a read-only file system
     debian       the tree of a Debian or Ubuntu base system, unpacked
     configure    the second stage: maintainer scripts, in a container of our own
     busybox      the tree of a busybox system: one package
