@@ -6,7 +6,7 @@ SHELL := bash
 
 # The interpreter: `make test PYTHON=python3.12`. Each version keeps an environment of its own.
 PYTHON ?=
-VERSION := $(if $(PYTHON),$(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])'))
+VERSION := $(if $(PYTHON),$(shell "$(PYTHON)" -c 'import sys; print("%d.%d" % sys.version_info[:2])'))
 VENV := .venv$(if $(VERSION),-$(VERSION))
 BIN := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 
@@ -22,7 +22,7 @@ help: ## Say what there is
 		printf 'make %-10s %s\n' "$$name" "$$text"; done
 
 .PHONY: demo
-demo: packages-run venv ## Run a container, and show its eight namespaces beside the host's
+demo: packages-run venv-run ## Run a container, and show its eight namespaces beside the host's
 	@scripts/demo $(BIN)/wherry
 
 .PHONY: test
@@ -68,7 +68,11 @@ clean: ## Remove what make has made here
 
 .PHONY: venv
 venv:
-	@scripts/make-venv $(VENV) $(PYTHON)
+	@scripts/make-venv $(VENV) "$(PYTHON)"
+
+.PHONY: venv-run
+venv-run:
+	@scripts/make-venv --run $(VENV) "$(PYTHON)"
 
 packages-%:
 	@scripts/install-packages $*

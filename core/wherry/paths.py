@@ -16,14 +16,24 @@ import sys
 
 _APP = "wherry"
 
+# DATA and RUN of a process that has become another user since (see `keep`).
+_kept: dict[str, str] = {}
+
 
 def is_root() -> bool:
     """Whether this process is root (never on Windows)."""
     return sys.platform != "win32" and os.geteuid() == 0
 
 
+def keep() -> None:
+    """Stay with today's places when this process becomes root of a user namespace."""
+    _kept.update(data=data(), run=run())
+
+
 def data() -> str:
     """Images, containers and volumes."""
+    if kept := _kept.get("data"):
+        return kept
     if root := os.environ.get("WHERRY_ROOT"):
         return os.path.join(os.path.abspath(root), "data")
     if sys.platform == "linux":
@@ -39,6 +49,8 @@ def data() -> str:
 
 def run() -> str:
     """Sockets and process state."""
+    if kept := _kept.get("run"):
+        return kept
     if root := os.environ.get("WHERRY_ROOT"):
         return os.path.join(os.path.abspath(root), "run")
     if sys.platform == "linux":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from wherry import paths
 from wherry.errors import Conflict
 from wherry_linux.constants import CLONE_NEWUSER
 from wherry_linux.syscalls import libc, setns
@@ -53,6 +54,7 @@ def _in_namespace(namespace: int, function: Callable[[], Any]) -> Any:
 
 
 def _enter(namespace: int, function: Callable[[], Any]) -> Any:
+    paths.keep()
     setns(namespace, CLONE_NEWUSER)
     # Denied where a single id is mapped; there is no group to give up then.
     libc.setgroups(0, None)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 
+from wherry import paths
 from wherry.errors import KernelError, WherryError, from_json, to_json
 from wherry.lean import dump_json, load_json
 from wherry_linux.constants import CLONE_NEWNS, CLONE_NEWUSER, MS_PRIVATE, MS_REC
@@ -72,6 +73,7 @@ def in_child(
 
 
 def _enter(flags: int, ready: int, mapped: int, function: Callable[[], Any]) -> Any:
+    paths.keep()
     try:
         unshare(flags)
     except KernelError as error:
