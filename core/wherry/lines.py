@@ -3,6 +3,9 @@
 A file that is turned over gets the next number and is not written to any more; so a
 reader that has a file open loses nothing, and one that opens them from the newest to the
 oldest misses none, though it may meet the same file twice.
+
+One that is turned over may be compressed as well: PATH.1.gz. A reader that still has it
+open knows it again by what it was, which the header of the compressed file has for a name.
 """
 
 from __future__ import annotations
@@ -15,6 +18,85 @@ if TYPE_CHECKING:
     from typing import BinaryIO
 
 _BLOCK = 1 << 16
+COMPRESSED = ".gz"
+
+
+def compress(path: str) -> None:
+    """Put `path`.gz in the place of `path`; nothing happens where that cannot be."""
+    import shutil
+    from gzip import GzipFile
+
+    draft = f"{path}.tmp"
+    try:
+        with open(path, "rb") as source, open(draft, "wb", opener=_private) as target:
+            name = "-".join(map(str, _identity(source)))
+            # The fastest level: whoever writes the log waits.
+            with GzipFile(name, "wb", 1, target) as packed:
+                shutil.copyfileobj(source, packed, _BLOCK)
+        os.replace(draft, f"{path}{COMPRESSED}")
+        os.unlink(path)
+    except OSError:
+        try:
+            os.unlink(draft)
+        except OSError:
+            pass  # the next one takes its place
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
+def _identity(file: BinaryIO) -> tuple[int, ...]:
+    """What a file is as long as somebody has it open and nobody writes to it."""
+    found = os.fstat(file.fileno())
+    return found.st_ino, found.st_mtime_ns, found.st_size
+
+
+class _File:
+    """One of the files, held open; what is compressed is unpacked when it is read."""
+
+    def __init__(self, path: str) -> None:
+        """Raises FileNotFoundError."""
+        self._file: BinaryIO = open(path, "rb")  # noqa: SIM115 - closed by `close`
+        self._packed: tuple[int, ...] | None = None
+        self._is_unpacked = True
+        if path.endswith(COMPRESSED):
+            self._is_unpacked = False
+            # RFC 1952: ten bytes, then the name, which ends with a zero.
+            name = self._file.read(128)[10:].partition(b"\0")[0]
+            self._packed = tuple(int(one) for one in name.split(b"-") if one.isdigit())
+            self._file.seek(0)
+
+    def inode(self) -> int:
+        """Its inode; none of those that may be written to for what is compressed."""
+        return os.fstat(self._file.fileno()).st_ino if self._packed is None else -1
+
+    def is_same(self, other: _File) -> bool:
+        """Whether both are one file, which may have been compressed meanwhile."""
+        if self._packed is None and other._packed is None:
+            return self.inode() == other.inode()
+        return self._known() == other._known()
+
+    def _known(self) -> tuple[int, ...]:
+        return _identity(self._file) if self._packed is None else self._packed
+
+    def content(self) -> BinaryIO:
+        if not self._is_unpacked:
+            from gzip import GzipFile
+            from io import BytesIO
+            from zlib import error
+
+            self._is_unpacked = True
+            packed = self._file
+            try:
+                self._file = BytesIO(GzipFile(fileobj=packed).read())
+            except (OSError, EOFError, error):
+                self._file = BytesIO()  # damaged: the others are still worth something
+            packed.close()
+        return self._file
+
+    def close(self) -> None:
+        self._file.close()
 
 
 class TurnedLines:
@@ -22,15 +104,15 @@ class TurnedLines:
 
     def __init__(self, path: str) -> None:
         self._path = path
-        self._file: BinaryIO | None = None
+        self._file: _File | None = None
         self._rest = b""
 
     def history(self) -> Iterator[bytes]:
         """Every line that is there now, the oldest first; `more` goes on from the end."""
         files = self._files()
         for file in files[:0:-1]:
-            with file:
-                yield from file
+            yield from file.content()
+            file.close()
         self._take(files[0] if files else None)
         yield from self.more()
 
@@ -40,8 +122,9 @@ class TurnedLines:
         self._take(files[0] if files else None)
         kept: list[bytes] = []
         for file in files:
-            lines, rest = _last_lines(file, count - len(kept))
-            kept = lines + kept
+            if file is self._file or len(kept) < count:
+                lines, rest = _last_lines(file.content(), count - len(kept))
+                kept = lines + kept
             if file is self._file:
                 self._rest = rest
             else:
@@ -67,11 +150,11 @@ class TurnedLines:
 
     def _read(self) -> Iterator[bytes]:
         assert self._file is not None
-        while chunk := self._file.read(_BLOCK):
+        while chunk := self._file.content().read(_BLOCK):
             *lines, self._rest = (self._rest + chunk).split(b"\n")
             yield from lines
 
-    def _take(self, file: BinaryIO | None) -> None:
+    def _take(self, file: _File | None) -> None:
         if self._file is not None:
             self._file.close()
         self._file = file
@@ -80,18 +163,17 @@ class TurnedLines:
     def _was_turned_over(self) -> bool:
         assert self._file is not None
         try:
-            return os.stat(self._path).st_ino != os.fstat(self._file.fileno()).st_ino
+            return os.stat(self._path).st_ino != self._file.inode()
         except FileNotFoundError:
             return False  # it is being done
 
-    def _next(self) -> BinaryIO | None:
+    def _next(self) -> _File | None:
         """The file that follows the one at hand: the oldest of those that are newer."""
         assert self._file is not None
-        here = os.fstat(self._file.fileno()).st_ino
-        following: BinaryIO | None = None
+        following: _File | None = None
         is_newer = True
         for file in self._files():
-            is_newer = is_newer and os.fstat(file.fileno()).st_ino != here
+            is_newer = is_newer and not file.is_same(self._file)
             if not is_newer:
                 file.close()
                 continue
@@ -100,27 +182,31 @@ class TurnedLines:
             following = file
         return following
 
-    def _files(self) -> list[BinaryIO]:
+    def _files(self) -> list[_File]:
         """All files, opened, the newest first."""
-        found: list[BinaryIO] = []
-        seen = set()
+        found: list[_File] = []
         number = missing = 0
         # While they are turned over one number is free.
         while missing < 2:
-            try:
-                file = open(f"{self._path}.{number}" if number else self._path, "rb")  # noqa: SIM115
-            except FileNotFoundError:
+            file = self._open(number)
+            if file is None:
                 missing += 1
             else:
                 missing = 0
-                inode = os.fstat(file.fileno()).st_ino
-                if inode in seen:
+                if any(file.is_same(known) for known in found):
                     file.close()
                 else:
-                    seen.add(inode)
                     found.append(file)
             number += 1
         return found
+
+    def _open(self, number: int) -> _File | None:
+        for ending in ("", COMPRESSED) if number else ("",):
+            try:
+                return _File(f"{self._path}.{number}{ending}" if number else self._path)
+            except FileNotFoundError:
+                continue
+        return None
 
 
 def _last_lines(file: BinaryIO, count: int) -> tuple[list[bytes], bytes]:

@@ -94,6 +94,7 @@ def _descriptors(saved: dict[str, Any]) -> list[int]:
     found = {saved["pidfd"], saved["stdin"], saved["terminal"], saved["listener"]}
     found |= {int(descriptor) for descriptor in saved["outputs"]}
     found |= {client["socket"] for client in saved["clients"]}
+    found |= set(saved["passed"])
     return [descriptor for descriptor in found if descriptor >= 0]
 
 
@@ -111,6 +112,8 @@ def _save(monitor: Monitor) -> dict[str, Any]:
         "stdin_queue": monitor.stdin_queue.decode("latin-1"),
         "stdin_ended": monitor.stdin_ended,
         "log": {} if monitor.log is None else monitor.log.unfinished(),
+        "service": {} if monitor.service is None else monitor.service.unfinished(),
+        "passed": monitor.passed,
         "restarts": [monitor.restarts.count, monitor.restarts.delay],
         "started_at": monitor.started_at,
         "health": None if monitor.health is None else monitor.health.saved(),
@@ -119,17 +122,25 @@ def _save(monitor: Monitor) -> dict[str, Any]:
 
 
 def _restore(monitor: Monitor, saved: dict[str, Any]) -> None:
+    from wherry.errors import WherryError
     from wherry_linux.clients import Client
+    from wherry_linux.monitor import trace
     from wherry_linux.restarts import Restarts
 
-    for name in ("pid", "pidfd", "cgroup", "stdin", "terminal", "stdin_ended", "started_at"):
+    plain = "pid pidfd cgroup stdin terminal stdin_ended started_at passed"
+    for name in plain.split():
         setattr(monitor, name, saved[name])
     monitor.outputs = {int(descriptor): kind for descriptor, kind in saved["outputs"].items()}
     monitor.stdin_queue += saved["stdin_queue"].encode("latin-1")
     monitor.restarts = Restarts(*saved["restarts"])
-    monitor.open_log()
+    try:
+        monitor.open_log()
+    except WherryError:
+        trace()  # journald or syslog has gone meanwhile
     if monitor.log is not None:
         monitor.log.go_on(saved["log"])
+    if monitor.service is not None:
+        monitor.service.go_on(saved["service"])
     monitor.listen(sockets.socket(fileno=saved["listener"]))
     for one in saved["clients"]:
         monitor.clients.append(Client.restored(monitor, one))

@@ -30,7 +30,7 @@ import select
 import time
 
 from wherry import paths
-from wherry.container.logs import LogWriter, limits
+from wherry.container.logs import LogWriter
 from wherry.container.signals import read_signal
 from wherry.container.wire import SOCKET, STDERR, STDOUT, control, frame
 from wherry.errors import Conflict, NotFound, WherryError, to_json
@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from wherry.container.store import Container
     from wherry.oci.runtime_spec import Spec
     from wherry.runtime import Keeper
+    from wherry_linux.log_services import LogService
     from wherry_linux.runtime import Created, Runtime
 
 # What clients have typed and the container has not read may be this much before they wait.
@@ -76,6 +77,10 @@ class Monitor:
         self.clients: list[Client] = []
         self.listener: Any = None
         self.log: LogWriter | None = None
+        # journald or syslog, where the log goes there too.
+        self.service: LogService | None = None
+        # The streams of the command that started the container, which it uses itself.
+        self.passed: list[int] = []
         self.pid = 0
         self.pidfd = -1
         self.cgroup = ""
@@ -134,7 +139,9 @@ class Monitor:
         given up once the start is recorded.
         """
         preserve = attach.get("preserve", 0)
-        self._detach({first.fileno(), lock, self.poll.fileno(), *range(3, 3 + preserve)})
+        self._pass_streams(preserve)
+        kept = {first.fileno(), lock, self.poll.fileno(), *range(3, 3 + preserve), *self.passed}
+        self._detach(kept)
         self.prepare()
         client = Client(self, first)
         client.attach(attach)
@@ -156,6 +163,14 @@ class Monitor:
             os.close(lock)
         client.send(control(greeting))
         self.loop()
+
+    def _pass_streams(self, preserve: int) -> None:
+        """`--log-driver passthrough`: keep the streams of the command for the container."""
+        if self.container.passes_streams():
+            import fcntl
+
+            command = fcntl.F_DUPFD_CLOEXEC
+            self.passed = [fcntl.fcntl(each, command, 3 + preserve) for each in range(3)]
 
     def _detach(self, kept: set[int]) -> None:
         """Leave the command's session, directory and descriptors but those to be kept."""
@@ -211,17 +226,34 @@ class Monitor:
     def open_log(self) -> None:
         """Make the container's log ready, unless it has none."""
         config = self.container.body["HostConfig"].get("LogConfig") or {}
-        if config.get("Type") == "none":
+        path = self.container.path("container.log")
+        if config.get("Type") in (None, "", "json-file") and not config.get("Config"):
+            self.log = LogWriter(path)
             return
-        size, files = limits(config.get("Config") or {})
-        self.log = LogWriter(self.container.path("container.log"), size, files)
+        from wherry.container import log_drivers
+
+        driver, options = log_drivers.driver_of(self.container.body["HostConfig"])
+        if log_drivers.is_kept(driver, options):
+            self.log = LogWriter(
+                path,
+                *log_drivers.limits(options),
+                compressed=log_drivers.is_compressed(options),
+                attributes=log_drivers.attributes(self.container),
+            )
+        if driver in ("journald", "syslog"):
+            from wherry_linux.log_services import open_service
+
+            self.service = open_service(driver, self.container)
 
     def _start(self, spec: Spec) -> None:
         """Create the container, connect it, and let it run."""
         body = self.container.body
         stdio: tuple[int, int, int] | None = None
         ours: tuple[int, int, int] | None = None
-        if not body.get("Tty"):
+        if self.passed:
+            stdin, stdout, stderr = map(os.dup, self.passed)
+            ours, stdio = (-1, -1, -1), (stdin, stdout, stderr)
+        elif not body.get("Tty"):
             ours, stdio = _streams(bool(body.get("OpenStdin")))
         try:
             created = self.runtime.create(
@@ -268,7 +300,8 @@ class Monitor:
             self.outputs = {created.terminal: "stdout"}
         else:
             self.stdin = ours[0]
-            self.outputs = {ours[1]: "stdout", ours[2]: "stderr"}
+            named = {ours[1]: "stdout", ours[2]: "stderr"}
+            self.outputs = {each: name for each, name in named.items() if each >= 0}
         for descriptor in (*self.outputs, self.stdin):
             if descriptor >= 0:
                 os.set_blocking(descriptor, False)
@@ -421,6 +454,8 @@ class Monitor:
             return False
         if self.log is not None:
             self.log.write(stream, data)
+        if self.service is not None:
+            self.service.write(stream, data)
         kind = STDOUT if stream == "stdout" else STDERR
         packet = frame(kind, data)
         for client in list(self.clients):
@@ -621,8 +656,9 @@ class Monitor:
             self.health.end()
             self.health = None
         self._drain()
-        if self.log is not None:
-            self.log.finish()
+        for log in (self.log, self.service):
+            if log is not None:
+                log.finish()
         ended = {
             "Pid": 0,
             "ExitCode": code,

@@ -11,7 +11,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from wherry.container.spec import CreateBody, HostConfig, RestartPolicy
 
-_LOG_DRIVERS = ("", "json-file", "local", "none")
 _POLICIES = ("no", "always", "on-failure", "unless-stopped")
 _MILLISECOND = 1_000_000
 _LEAST_MEMORY = 6 << 20
@@ -66,12 +65,7 @@ def check_lifetime(body: CreateBody, host: HostConfig) -> None:
         raise UsageError("--rmi needs --rm")
     if (own.get("Timeout") or 0) < 0:
         raise UsageError(f"invalid timeout {own['Timeout']}: it is a number of seconds")
-    driver = (host.get("LogConfig") or {}).get("Type") or ""
-    if driver not in _LOG_DRIVERS:
-        raise UsageError(
-            f"logger: no log driver named '{driver}' is registered",
-            hint=f"there are {', '.join(filter(None, _LOG_DRIVERS))}",
-        )
+    _check_log(body, host)
     if (host.get("Isolation") or "default") != "default":
         raise UsageError(f"invalid isolation '{host['Isolation']}' on linux")
     if (host.get("VolumeDriver") or "local") != "local":
@@ -218,6 +212,15 @@ def _check_security(host: HostConfig) -> None:
             known = bool(content) and key in ("seccomp", "apparmor", "label", "systempaths")
         if not known:
             raise UsageError(f'Invalid --security-opt: "{option}"')
+
+
+def _check_log(body: CreateBody, host: HostConfig) -> None:
+    config = host.get("LogConfig") or {}
+    # Most commands say nothing of a log, and need not know what one could say.
+    if config.get("Config") or config.get("Type") not in (None, "", "json-file"):
+        from wherry.container.log_drivers import check_log
+
+        check_log(host, has_terminal=bool(body.get("Tty")))
 
 
 def check_restart_policy(policy: RestartPolicy) -> None:

@@ -207,11 +207,7 @@ def _tmpfs(texts: Iterable[str]) -> dict[str, str]:
 
 
 def _log_config(values: Values) -> LogConfig:
-    driver, options = values["log_driver"], values["log_opt"]
-    if driver == "none" and options:
-        raise UsageError("invalid logging opts for driver none")
-    config: LogConfig = {"Type": driver or "json-file", "Config": _pairs(options)}
-    return config
+    return {"Type": values["log_driver"] or "json-file", "Config": _pairs(values["log_opt"])}
 
 
 def read_restart_policy(text: str) -> RestartPolicy:

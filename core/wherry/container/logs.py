@@ -10,10 +10,8 @@ from __future__ import annotations
 import os
 import time
 
-from wherry.errors import UsageError
-from wherry.lean import load_json, posix, quote_json
-from wherry.lines import TurnedLines
-from wherry.words import read_bytes
+from wherry.lean import dump_json, load_json, posix, quote_json
+from wherry.lines import COMPRESSED, TurnedLines, compress
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,32 +25,24 @@ DEFAULT_SIZE = 20 << 20
 DEFAULT_FILES = 5
 
 
-def limits(config: Mapping[str, str]) -> tuple[int, int]:
-    """(size, files) of docker's `--log-opt max-size`, `max-file`. Raises UsageError."""
-    size, files = config.get("max-size"), config.get("max-file")
-    limit, count = DEFAULT_SIZE, DEFAULT_FILES
-    if size:
-        try:
-            limit = 0 if size == "-1" else read_bytes(size)
-        except ValueError as error:
-            raise UsageError(f"invalid value {size!r} for log opt 'max-size'") from error
-    if files:
-        if not files.isdecimal() or int(files) < 1:
-            raise UsageError(
-                f"invalid value {files!r} for log opt 'max-file'", hint="it is 1 or more"
-            )
-        count = int(files)
-    return limit, count
-
-
 class LogWriter:
     """Appends to a log, turning it over at `size` bytes and keeping `files` files."""
 
-    def __init__(self, path: str, size: int = DEFAULT_SIZE, files: int = DEFAULT_FILES) -> None:
-        """A `size` of 0 never turns over."""
+    def __init__(
+        self,
+        path: str,
+        size: int = DEFAULT_SIZE,
+        files: int = DEFAULT_FILES,
+        *,
+        compressed: bool = False,
+        attributes: Mapping[str, str] | None = None,
+    ) -> None:
+        """A `size` of 0 never turns over. Every record says the `attributes`."""
         self._path = path
         self._size = size
         self._files = files
+        self._compressed = compressed
+        self._attributes = f',"attrs":{dump_json(attributes)}' if attributes else ""
         self._partial = {"stdout": b"", "stderr": b""}
         self._descriptor = -1
         self._written = 0
@@ -78,11 +68,11 @@ class LogWriter:
             else:
                 pieces: list[bytes] = []
                 for line in lines:
-                    *cut, last = _cut(line)
-                    pieces += [*cut, last + b"\n"]
+                    *begun, last = cut(line)
+                    pieces += [*begun, last + b"\n"]
                 self._append(self._of_pieces(stream, pieces))
         if len(rest) > LONGEST:
-            *pieces, rest = _cut(rest)
+            *pieces, rest = cut(rest)
             self._append(self._of_pieces(stream, pieces))
         self._partial[stream] = rest
 
@@ -124,7 +114,7 @@ class LogWriter:
         ).encode()
 
     def _end(self, stream: str) -> str:
-        return f',"stream":"{stream}","time":"{self._now()}"}}\n'
+        return f',"stream":"{stream}"{self._attributes},"time":"{self._now()}"}}\n'
 
     def _now(self) -> str:
         nanoseconds = time.time_ns()
@@ -158,18 +148,27 @@ class LogWriter:
 
     def _rotate(self) -> None:
         os.close(self._descriptor)
-        for number in range(self._files - 1, 0, -1):
-            older = self._path if number == 1 else f"{self._path}.{number - 1}"
-            try:
-                os.replace(older, f"{self._path}.{number}")
-            except FileNotFoundError:
-                pass
+        for number in range(self._files - 1, 1, -1):
+            for ending in ("", COMPRESSED):
+                older = f"{self._path}.{number - 1}{ending}"
+                self._replace(older, f"{self._path}.{number}{ending}")
         if self._files == 1:
             os.unlink(self._path)
+        else:
+            self._replace(self._path, f"{self._path}.1")
+        if self._compressed:
+            compress(f"{self._path}.1")
         self._open()
 
+    @staticmethod
+    def _replace(older: str, newer: str) -> None:
+        try:
+            os.replace(older, newer)
+        except FileNotFoundError:
+            pass
 
-def _cut(line: bytes) -> list[bytes]:
+
+def cut(line: bytes) -> list[bytes]:
     """A line in pieces that fit into a record each, no character in two of them."""
     pieces = []
     start = 0

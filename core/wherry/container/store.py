@@ -107,6 +107,11 @@ class Container:
         """A path in the container's directory."""
         return os.path.join(self.directory, *parts)
 
+    def passes_streams(self) -> bool:
+        """Whether the program has the streams of the command that starts it, by themselves."""
+        config = self.body["HostConfig"].get("LogConfig") or {}
+        return config.get("Type") == "passthrough"
+
     def event(self, action: str, **attributes: str) -> None:
         """Record an event of this container, with docker's attributes."""
         from wherry import events

@@ -198,8 +198,3 @@ def _check(body: Mapping[str, Any]) -> None:
             f"network {network} not found",
             hint="there are bridge (the default), host, none and container:NAME",
         )
-    options = (body["HostConfig"].get("LogConfig") or {}).get("Config")
-    if options:
-        from wherry.container.logs import limits as log_limits
-
-        log_limits(options)

@@ -51,6 +51,8 @@ class Session:
         self.stdin, self.stdout, self.stderr = stdio
         self.signals_too = signals_too
         self.has_terminal = bool(container.body.get("Tty"))
+        if container.passes_streams():
+            stdin = stdout = stderr = False
         self.streams = {
             "stdin": stdin,
             "stdout": stdout,

@@ -65,6 +65,8 @@ class System:
 
     def info(self) -> dict[str, Any]:
         """/info."""
+        from wherry.container.log_drivers import DRIVERS
+
         containers = self._engine.containers.all()
         states = [container.state["Status"] for container in containers]
         rootless = self._engine.runtime.is_rootless()
@@ -88,7 +90,7 @@ class System:
                 "Volume": ["local"],
                 "Network": ["bridge", "host", "null"],
                 "Authorization": None,
-                "Log": ["json-file", "local", "none"],
+                "Log": list(DRIVERS),
             },
             "MemoryLimit": "memory" not in missing,
             "SwapLimit": "memory" not in missing,

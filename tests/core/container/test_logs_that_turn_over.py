@@ -10,8 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wherry.container.logs import LONGEST, LogReader, LogWriter, limits
-from wherry.errors import UsageError
+from wherry.container.logs import LONGEST, LogReader, LogWriter
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -104,13 +103,16 @@ def test_files_stay_below_their_size(tmp_path: Path) -> None:
     assert len(texts) > 20
 
 
+@pytest.mark.parametrize("compressed", [False, True])
 @pytest.mark.parametrize("files", [1, 2, 5])
 @pytest.mark.parametrize("burst", [1, 7, 12])
-def test_follower_gets_every_line_once(tmp_path: Path, files: int, burst: int) -> None:
+def test_follower_gets_every_line_once(
+    tmp_path: Path, files: int, burst: int, compressed: bool
+) -> None:
     """It looks once for each turn of the files at least."""
-    if burst > 1 and files < 5:
+    if (burst > 1 and files < 5) or (files == 1 and compressed):
         pytest.skip("lines are gone before anybody can look")
-    writer = LogWriter(f"{tmp_path}/log", 400, files)
+    writer = LogWriter(f"{tmp_path}/log", 400, files, compressed=compressed)
     reader = LogReader(f"{tmp_path}/log")
     read: list[str] = []
 
@@ -123,8 +125,9 @@ def test_follower_gets_every_line_once(tmp_path: Path, files: int, burst: int) -
     assert len(read) >= 300
 
 
-def test_history_and_what_follows_make_a_whole(tmp_path: Path) -> None:
-    writer = LogWriter(f"{tmp_path}/log", 400, 5)
+@pytest.mark.parametrize("compressed", [False, True])
+def test_history_and_what_follows_make_a_whole(tmp_path: Path, compressed: bool) -> None:
+    writer = LogWriter(f"{tmp_path}/log", 400, 5, compressed=compressed)
     reader = LogReader(f"{tmp_path}/log")
     for number in range(15):
         writer.write("stdout", f"{number}\n".encode())
@@ -141,9 +144,12 @@ def test_history_and_what_follows_make_a_whole(tmp_path: Path) -> None:
     assert read == [f"{number}\n" for number in range(20)]
 
 
+@pytest.mark.parametrize("compressed", [False, True])
 @pytest.mark.parametrize("count", [0, 1, 4, 9, 100])
-def test_tail_reaches_across_files_and_goes_on(tmp_path: Path, count: int) -> None:
-    writer = LogWriter(f"{tmp_path}/log", 400, 20)
+def test_tail_reaches_across_files_and_goes_on(
+    tmp_path: Path, count: int, compressed: bool
+) -> None:
+    writer = LogWriter(f"{tmp_path}/log", 400, 20, compressed=compressed)
     for number in range(20):
         writer.write("stdout", f"{number}\n".encode())
     reader = LogReader(f"{tmp_path}/log")
@@ -173,15 +179,37 @@ def test_log_that_is_not_there_is_empty(tmp_path: Path) -> None:
     assert _texts(reader.more()) == ["first\n"]
 
 
-@pytest.mark.parametrize(
-    "options", [{"max-size": "big"}, {"max-size": "1q"}, {"max-file": "0"}, {"max-file": "x"}]
-)
-def test_bad_options_are_refused(options: dict[str, str]) -> None:
-    with pytest.raises(UsageError, match="log opt"):
-        limits(options)
+def test_files_that_are_turned_over_are_compressed(tmp_path: Path) -> None:
+    writer = LogWriter(f"{tmp_path}/log", 4000, 3, compressed=True)
+
+    for number in range(500):
+        writer.write("stdout", f"{number}\n".encode())
+
+    assert sorted(os.listdir(tmp_path)) == ["log", "log.1.gz", "log.2.gz"]
+    assert (tmp_path / "log.1.gz").stat().st_size < 1000
+    texts = _texts(LogReader(f"{tmp_path}/log").history())
+    assert texts == [f"{number}\n" for number in range(500 - len(texts), 500)]
+    assert len(texts) > 80
 
 
-def test_options_are_read_as_docker_reads_them() -> None:
-    assert limits({}) == (20 << 20, 5)
-    assert limits({"max-size": "10m", "max-file": "3"}) == (10 << 20, 3)
-    assert limits({"max-size": "-1"}) == (0, 5)
+def test_damaged_compressed_file_costs_no_other(tmp_path: Path) -> None:
+    writer = LogWriter(f"{tmp_path}/log", 400, 3, compressed=True)
+    for number in range(20):
+        writer.write("stdout", f"{number}\n".encode())
+    packed = (tmp_path / "log.2.gz").read_bytes()
+    (tmp_path / "log.2.gz").write_bytes(packed[: len(packed) // 2])
+
+    texts = _texts(LogReader(f"{tmp_path}/log").history())
+
+    assert texts == [f"{number}\n" for number in range(20 - len(texts), 20)]
+    assert texts
+
+
+def test_records_say_what_was_asked_of_the_container(tmp_path: Path) -> None:
+    writer = LogWriter(f"{tmp_path}/log", attributes={"tier": "web\x7f"})
+
+    writer.write("stdout", b"one\ntwo\n")
+
+    records = list(LogReader(f"{tmp_path}/log").history())
+    assert [record["attrs"] for record in records] == [{"tier": "web\x7f"}] * 2
+    assert _texts(records) == ["one\n", "two\n"]
