@@ -80,6 +80,10 @@ def resolve_identity(process: Process, annotations: dict[str, str]) -> Identity:
     for extra in filter(None, annotations.get(GROUPS_ANNOTATION, "").split(",")):
         found = _find(group_entries, extra)
         groups.append(int(found[2]) if found else _number(extra, "group"))
+    # A file that its group alone may not read is closed to who is in the group by its
+    # primary one too: without it in the list, setgid(2) would get out of the group.
+    if gid not in groups:
+        groups.insert(0, gid)
     return Identity(uid, gid, groups, entry[5] if entry else _home(users, uid))
 
 
@@ -333,7 +337,10 @@ def enter_directory(cwd: str) -> None:
     try:
         os.chdir(cwd)
     except OSError as error:
-        raise WherryError(f"cannot change to directory {cwd!r}: {error.strerror}") from error
+        reason = f"cannot change to directory {cwd!r}: {(error.strerror or '').lower()}"
+        if error.errno == errno.ENOENT:
+            raise CommandNotFound(reason) from error
+        raise CommandNotExecutable(reason) from error
     # A path may lead out by a descriptor that is still open (CVE-2024-21626).
     if not is_below_root():
         raise WherryError(f"cannot change to directory {cwd!r}: it is not in the container")

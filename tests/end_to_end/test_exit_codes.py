@@ -92,6 +92,18 @@ def test_exec_ends_with_the_code_of_its_command(wherry: Cli, busybox_image: str)
     assert wherry("exec", "box", "/etc/passwd", check=False).returncode == 126
 
 
+def test_exec_that_cannot_begin_has_dockers_code(wherry: Cli, busybox_image: str) -> None:
+    wherry("run", OFFLINE, "-d", "--name", "box", busybox_image, "sleep", "1000")
+
+    nobody = wherry("exec", "--user", "nosuch", "box", "true", check=False)
+    nowhere = wherry("exec", "--workdir", "/nosuch", "box", "true", check=False)
+    no_directory = wherry("exec", "--workdir", "/etc/passwd", "box", "true", check=False)
+
+    assert (nobody.returncode, nowhere.returncode, no_directory.returncode) == (126, 127, 126)
+    assert "unable to find user nosuch" in nobody.stderr
+    assert "no such file or directory" in nowhere.stderr
+
+
 def test_exec_in_a_container_that_does_not_run_is_1(wherry: Cli, busybox_image: str) -> None:
     wherry("create", OFFLINE, "--name", "box", busybox_image, "true")
 

@@ -7,7 +7,7 @@ from wherry.cli import common
 from wherry.cli.each import complain
 from wherry.cli.grammar import argument, command, option
 from wherry.container.mount import is_name
-from wherry.errors import NotFound, WherryError
+from wherry.errors import NotFound, UsageError, WherryError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
     Find = Callable[[str], dict[str, Any]]
 
+_TYPES = ("container", "image", "volume")
 _SIZE = option("-s", "--size", type=bool, help="Display total file sizes if the type is container")
 
 
 @command(
     common.DOCUMENT_FORMAT,
     _SIZE,
-    option("--type", choices=("container", "image", "volume"),
-           help="Only inspect objects of the given type"),
+    option("--type", metavar="string", help="Only inspect objects of the given type"),
     argument("name", nargs=-1, metavar="NAME|ID"),
 )  # fmt: skip
 def inspect(
@@ -35,6 +35,8 @@ def inspect(
     type: str,  # noqa: A002
 ) -> int:
     """Return low-level information on objects"""
+    if type and type not in _TYPES:
+        raise UsageError(f'unknown type: "{type}": must be one of {", ".join(_TYPES)}')
 
     def action(engine: Engine) -> int:
         kinds: dict[str, Find] = {

@@ -69,7 +69,11 @@ def ps(
 
     def action(engine: Engine) -> int:
         summaries = engine.containers.summaries(
-            all=all or limit > 0, filters=filters, limit=limit, size=size
+            all=all or limit > 0,
+            filters=filters,
+            limit=limit,
+            # It takes a walk through the container's files.
+            size=size or ".Size" in template,
         )
         table = (
             CONTAINERS

@@ -98,8 +98,9 @@ def _watch(
 
 def _samples(engine: Engine, names: Sequence[str], everything: bool) -> dict[str, Sample]:
     chosen = names or [each["Id"] for each in engine.containers.summaries(all=everything)]
-    samples = (engine.containers.stats(name) for name in chosen)
-    return {sample["id"]: sample for sample in samples}
+    samples = [(name, engine.containers.stats(name)) for name in chosen]
+    # docker shows a container by the name that it was asked for.
+    return {sample["id"]: {**sample, "asked": name} for name, sample in samples}
 
 
 def row_of(sample: Sample, earlier: Sample | None, *, full: bool = False) -> dict[str, Any]:
@@ -114,8 +115,9 @@ def row_of(sample: Sample, earlier: Sample | None, *, full: bool = False) -> dic
     received, sent = _network(sample)
     read, written = _block(sample)
     running = bool(sample.get("pids_stats"))
+    asked = sample.get("asked", sample["id"])
     return {
-        "Container": short_id(sample["id"], full=full),
+        "Container": short_id(asked, full=full) if asked == sample["id"] else asked,
         "ID": short_id(sample["id"], full=full),
         "Name": sample["name"].removeprefix("/"),
         "CPUPerc": f"{cpu_share(sample, earlier):.2f}%" if running else "--",

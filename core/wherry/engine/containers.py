@@ -239,16 +239,22 @@ class Containers:
         def execute(
             stdio: tuple[int, int, int] | None, on_started: Callable[[int], None] | None
         ) -> int:
-            return self.runtime.execute(
-                container,
-                process,
-                user=config.get("User") or container.body.get("User") or "",
-                detach=detach,
-                stdin=stdin,
-                on_terminal=relay,
-                on_started=on_started,
-                stdio=stdio,
-            )
+            try:
+                return self.runtime.execute(
+                    container,
+                    process,
+                    user=config.get("User") or container.body.get("User") or "",
+                    detach=detach,
+                    stdin=stdin,
+                    on_terminal=relay,
+                    on_started=on_started,
+                    stdio=stdio,
+                )
+            except WherryError as error:
+                # docker's code for what keeps a command from running in a container that does.
+                if error.exit_code is None and not isinstance(error, Conflict):
+                    error.exit_code = 126
+                raise
 
         if detach or process["terminal"]:
             code = execute(stdio, None)
@@ -293,6 +299,8 @@ class Containers:
                 raise Conflict(f"container {container.name} is running already")
             if not os.path.exists(container.path("container.json")):
                 raise NotFound(f"No such container: {container.name}")
+            if container.passes_streams():
+                _refuse_terminals()
             spec = self.keeper.prepare(container)
             connection = self.runtime.launch(container, spec, self.keeper, lock, attach)
             connection.spec = spec
@@ -562,6 +570,15 @@ class Containers:
             (one.id, one.record["Image"], one.state["Status"] in ("running", "paused"))
             for one in self.all()
         ]
+
+
+def _refuse_terminals() -> None:
+    """A program could type into a terminal that it was given: the host's is not for it."""
+    if any(map(os.isatty, range(3))):
+        raise UsageError(
+            "the log driver passthrough is not for terminals",
+            hint="redirect the command's input and output, or leave --log-driver out",
+        )
 
 
 def _hint_of_shell(container: Container) -> None:

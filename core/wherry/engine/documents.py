@@ -147,7 +147,7 @@ def summary(container: Container, now: int | None = None) -> dict[str, Any]:
         "Names": [f"/{container.name}"],
         "Image": record["ImageName"] or record["Image"],
         "ImageID": record["Image"],
-        "Command": " ".join(_command(body)),
+        "Command": _command_line(_command(body)),
         "Created": parse_time(record["Created"]) // SECOND,
         "Ports": _port_list(networks["Ports"]),
         "Labels": body.get("Labels") or {},
@@ -223,9 +223,17 @@ def _command(body: dict[str, Any]) -> list[str]:
     return [*(body.get("Entrypoint") or ()), *(body.get("Cmd") or ())]
 
 
+def _command_line(command: list[str]) -> str:
+    """The command as lists show it: docker quotes the arguments that have spaces."""
+    arguments = [f"'{each}'" if " " in each else each for each in command[1:]]
+    return " ".join([*command[:1], *arguments])
+
+
 def _log_path(container: Container) -> str:
-    driver = (container.body["HostConfig"].get("LogConfig") or {}).get("Type") or "json-file"
-    return "" if driver == "none" else container.path("container.log")
+    from wherry.container.log_drivers import driver_of, is_kept
+
+    kept = is_kept(*driver_of(container.body["HostConfig"]))
+    return container.path("container.log") if kept else ""
 
 
 def _graph_driver(container: Container) -> dict[str, Any]:

@@ -202,7 +202,8 @@ def top(
             "there is no ps on this system", hint="Debian's package procps has it"
         ) from None
     if result.returncode:
-        raise UsageError(f"ps: {result.stderr.strip()}")
+        reason = result.stderr.strip().partition("\n")[0] or f"it ended with {result.returncode}"
+        raise UsageError(f"ps: {reason.removeprefix('ps: ')}")
     titles, *lines = result.stdout.splitlines() or [""]
     heads = titles.split()
     if "PID" not in heads:
@@ -255,11 +256,12 @@ def logs(
     tail: int = -1,
 ) -> Iterator[dict[str, Any]]:
     """The records of a container's log; with `follow`, also those to come, until it ends."""
+    from wherry.container.log_drivers import driver_of, is_kept
     from wherry.container.logs import LogReader
     from wherry.times import parse_time
 
     container = containers.find(name)
-    if (container.body["HostConfig"].get("LogConfig") or {}).get("Type") == "none":
+    if not is_kept(*driver_of(container.body["HostConfig"])):
         raise UsageError("configured logging driver does not support reading")
     path = container.path("container.log")
     reader = LogReader(path)

@@ -115,7 +115,7 @@ def test_a_row_has_dockers_fields(container: Container) -> None:
 
     assert row["ID"] == ID[:12]
     assert row["Names"] == "web"
-    assert row["Command"] == '"/entry a b \\"c\\""'
+    assert row["Command"] == '"/entry a \'b \\"c\\"\'"'
     assert row["Ports"] == "0.0.0.0:8080->80/tcp"
     assert row["Mounts"] == "data"
     assert row["LocalVolumes"] == "1"
