@@ -68,9 +68,22 @@ def write_atomic(path: str, content: bytes, *, mode: int = 0o600, sync: bool = F
         finally:
             os.close(descriptor)
         os.replace(temporary, path)
+        if sync:
+            _sync_directory(os.path.dirname(path))
     except OSError as error:
         remove_file(temporary)
         raise storage_error(error, f"write {path}") from error
+
+
+def _sync_directory(path: str) -> None:
+    """Have the names in a directory on the disk."""
+    if sys.platform == "win32":
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _create(path: str, mode: int) -> int:

@@ -4,9 +4,10 @@
     DATA/layers/sha256/<hex>/layer.json  {"size": bytes of its files}
 
 A layer is unpacked beside its place and renamed into it once its diff id has been
-verified: what is there is whole. Nobody unpacks a layer twice: who does it holds a lock
-beside it. Call what makes layers within `ImageStore.held()`, else a collection of garbage
-may take them before anything leads to them.
+verified and the disk has all of it: what is there is whole, even after a power failure.
+Nobody unpacks a layer twice: who does it holds a lock beside it. Call what makes layers
+within `ImageStore.held()`, else a collection of garbage may take them before anything
+leads to them.
 
 Whiteouts become character devices 0:0, opaque directories get `user.overlay.opaque`
 (Documentation/filesystems/overlayfs.rst), so that layers serve root and others alike.
@@ -19,7 +20,7 @@ import sys
 
 from wherry import paths
 from wherry.errors import CorruptState, Unsupported
-from wherry.files import Lock, make_dir, read_json, remove_file, write_json
+from wherry.files import Lock, make_dir, read_json, remove_file, storage_error, write_json
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -48,6 +49,10 @@ if TYPE_CHECKING:
 
 
 _HEX = frozenset("0123456789abcdef")
+# ioctl_iflags(2)
+_FS_IOC_GETFLAGS = 0x80086601
+_FS_IOC_SETFLAGS = 0x40086602
+_FS_TOPDIR_FL = 0x00020000
 
 
 def layer_directory(diff_id: str) -> str:
@@ -112,7 +117,7 @@ def unpack(layers: Sequence[Layer], unshared: Unshared) -> list[str]:
     Raises CorruptState for a layer that is damaged or reaches out of its root; nothing
     of it is left then.
     """
-    make_dir(f"{paths.layers()}/sha256", 0o711)
+    _spread(make_dir(f"{paths.layers()}/sha256", 0o711))
     if all(os.path.isdir(layer_path(layer.diff_id)) for layer in layers):
         return []
     warnings: list[str] = unshared(lambda: [line for layer in layers for line in _unpack(layer)])
@@ -128,9 +133,9 @@ def _unpack(layer: Layer) -> list[str]:
             return []
         from wherry.container.copy import remove_tree
 
-        draft = f"{directory}.tmp"
-        remove_tree(draft)  # of a process that was killed
-        make_dir(draft, 0o711)
+        _remove_drafts(directory)
+        # A name of its own: ext4 puts a directory where the hash of its name says.
+        draft = make_dir(f"{directory}.{os.getpid()}.tmp", 0o711)
         os.mkdir(f"{draft}/diff", 0o755)
         try:
             size, warnings = _unpack_into(f"{draft}/diff", layer)
@@ -139,6 +144,39 @@ def _unpack(layer: Layer) -> list[str]:
             remove_tree(draft)
             raise
         return warnings
+
+
+def _remove_drafts(directory: str) -> None:
+    """Remove what killed processes have unpacked of a layer; its lock is held."""
+    from wherry.container.copy import remove_tree
+
+    parent, _, name = directory.rpartition("/")
+    for found in os.listdir(parent):
+        if found.startswith(f"{name}.") and found.endswith(".tmp"):
+            remove_tree(f"{parent}/{found}")
+
+
+def _spread(directory: str) -> None:
+    """Tell ext4 that the directories in `directory` have nothing to do with each other.
+
+    It gives each a region of the disk of its own then (chattr(1), `T`). In one that has seen
+    many files go, a new file costs it up to a millisecond where there is no journal.
+    """
+    if sys.platform != "linux":
+        return
+    import fcntl
+
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        answer = fcntl.ioctl(descriptor, _FS_IOC_GETFLAGS, bytes(8))
+        flags = int.from_bytes(answer[:4], sys.byteorder)
+        if not flags & _FS_TOPDIR_FL:
+            wanted = (flags | _FS_TOPDIR_FL).to_bytes(4, sys.byteorder)
+            fcntl.ioctl(descriptor, _FS_IOC_SETFLAGS, wanted + bytes(4))
+    except OSError:
+        pass  # another file system, which knows no such hint
+    finally:
+        os.close(descriptor)
 
 
 def _unpack_into(target: str, layer: Layer) -> tuple[int, list[str]]:
@@ -178,7 +216,25 @@ def publish(draft: str, diff_id: str, size: int) -> None:
 
 def _put(draft: str, directory: str, size: int) -> None:
     write_json(f"{draft}/layer.json", {"size": size}, mode=0o644)
+    _write_out(draft)
     os.rename(draft, directory)
+
+
+def _write_out(draft: str) -> None:
+    """Have all of `draft` on the disk: else a power failure makes its files empty.
+
+    syncfs(2) takes a tenth of the time that unpacking does; a call for each file takes longer.
+    """
+    import ctypes
+
+    libc = ctypes.CDLL(None, use_errno=True)
+    descriptor = os.open(draft, os.O_RDONLY)
+    try:
+        if libc.syncfs(descriptor):
+            code = ctypes.get_errno()
+            raise storage_error(OSError(code, os.strerror(code)), "write a layer to the disk")
+    finally:
+        os.close(descriptor)
 
 
 class _LayerLock(Lock):

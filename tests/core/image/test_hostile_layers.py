@@ -304,9 +304,10 @@ def test_layer_that_is_cut_short_is_refused_and_gone(store: ImageStore) -> None:
     assert left_over() == []
 
 
-def test_what_a_killed_process_left_is_replaced(store: ImageStore) -> None:
+@pytest.mark.parametrize("draft_of", ["", ".4711"])
+def test_what_a_killed_process_left_is_replaced(store: ImageStore, draft_of: str) -> None:
     one = stored(store, layer(entry("a", b"1")))
-    draft = f"{layer_directory(one.diff_id)}.tmp"
+    draft = f"{layer_directory(one.diff_id)}{draft_of}.tmp"
     os.makedirs(f"{draft}/diff/half")
     with open(f"{layer_directory(one.diff_id)}.lock", "w"):
         pass
