@@ -132,9 +132,15 @@ def _bind_device(root: int, path: str, device: LinuxDevice) -> None:
         mount(source, fd_path(target), "", c.MS_BIND)
     finally:
         os.close(target)
-    # It is the host's own node, whose mode and owner must stay as they are: where ids are
-    # mapped to themselves the container's root is its owner. Devices can be written to
-    # through a read-only mount.
+    _protect_node(root, path)
+
+
+def _protect_node(root: int, path: str) -> None:
+    """Make the mount of one of the host's own nodes read-only: its mode and owner must stay.
+
+    Where ids are mapped to themselves the container's root is its owner. Devices can be
+    written to all the same.
+    """
     mounted = open_in_root(root, path)
     try:
         remount_bind(fd_path(mounted), c.MS_RDONLY | c.MS_NOSUID)
@@ -291,10 +297,11 @@ def mask(root: int, paths: list[str]) -> None:
         try:
             if stat.S_ISDIR(os.fstat(target).st_mode):
                 mount("tmpfs", fd_path(target), "tmpfs", c.MS_RDONLY, "nr_blocks=1,nr_inodes=1")
-            else:
-                mount("/dev/null", fd_path(target), "", c.MS_BIND)
+                continue
+            mount("/dev/null", fd_path(target), "", c.MS_BIND)
         finally:
             os.close(target)
+        _protect_node(root, path)
 
 
 def _open_if_there(root: int, path: str) -> int:

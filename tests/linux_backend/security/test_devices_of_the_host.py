@@ -34,7 +34,7 @@ def _nodes() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("change", ["chmod 600", "chown 7", "chgrp 7"])
-@pytest.mark.parametrize("path", ["/dev/full", "/dev/null", "/proc/self/fd/0"])
+@pytest.mark.parametrize("path", ["/dev/full", "/dev/null", "/proc/self/fd/0", "/proc/keys"])
 def test_root_of_a_container_cannot_change_a_node_of_the_host(
     wherry: Cli, busybox_image: str, change: str, path: str
 ) -> None:
