@@ -11,7 +11,7 @@ import errno
 import os
 import posixpath
 
-from wherry.errors import KernelError, Unsupported, UsageError
+from wherry.errors import Conflict, KernelError, Unsupported, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -121,6 +121,14 @@ class Cgroup:
         """`path` is below the mount point, as in `linux.cgroupsPath`."""
         self.path = path
         self.directory = (mount_point() or "/sys/fs/cgroup") + path
+
+    def require_empty(self) -> None:
+        """Raise Conflict where processes are in the group: they would be killed with ours."""
+        if processes := _read(f"{self.directory}/cgroup.procs").split():
+            raise Conflict(
+                f"control group {self.path} is in use: it has {len(processes)} processes",
+                hint="another container has the same id, or linux.cgroupsPath names the same group",
+            )
 
     def make(self) -> None:
         """Make the group and what is missing above it."""

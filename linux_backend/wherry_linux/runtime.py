@@ -6,7 +6,9 @@ ROOT/<id>/exec.fifo      there until `start` writes to it
 
 from __future__ import annotations
 
+import errno
 import os
+import select
 
 from wherry import paths
 from wherry.errors import Conflict, CorruptState, KernelError, NotFound, UsageError, WherryError
@@ -103,10 +105,11 @@ class Runtime:
             "bundle": bundle,
             "annotations": spec.get("annotations") or {},
         }
-        cgroup = Cgroup(spec["linux"]["cgroupsPath"]) if spec["linux"].get("cgroupsPath") else None
+        cgroup: Cgroup | None = None
         pid = 0
         ours: Channel | None = None
         try:
+            cgroup = _own_group(spec)
             # Before anything is made, so that what a kill leaves can be found.
             self._write_state(directory, state, spec, cgroup, freeze)
             if freeze:
@@ -227,12 +230,19 @@ class Runtime:
         if self.status(record) != "created":
             raise Conflict(f"cannot start container {container_id}: it is {self.status(record)}")
         fifo = os.path.join(self.root, container_id, "exec.fifo")
-        descriptor = os.open(fifo, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            descriptor = os.open(fifo, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.ENXIO):
+                raise
+            raise Conflict(f"cannot start container {container_id}: it has ended") from error
         try:
             os.write(descriptor, b"1")
+            os.unlink(fifo)
+            # Who joins the container from now on must not meet an interpreter in it.
+            _wait_for_program(descriptor)
         finally:
             os.close(descriptor)
-        os.unlink(fifo)
         hooks = record["hooks"].get("poststart")
         if hooks:
             from wherry_linux.hooks import run_hooks
@@ -358,6 +368,23 @@ class Runtime:
                 hint="this user's session has no delegated cgroup; `wherry doctor` shows the mend",
             )
         Cgroup(record["cgroup"]).freeze(frozen=frozen)
+
+
+def _own_group(spec: Spec) -> Cgroup | None:
+    """The control group that the spec asks for. Raises Conflict where it is somebody else's."""
+    path = spec["linux"].get("cgroupsPath")
+    if not path:
+        return None
+    cgroup = Cgroup(path)
+    cgroup.require_empty()
+    return cgroup
+
+
+def _wait_for_program(fifo: int) -> None:
+    """Return once the reader of a fifo is gone: it closes when init executes, or ends."""
+    poll = select.poll()
+    poll.register(fifo, 0)
+    poll.poll()
 
 
 def _forget(directory: str) -> None:
