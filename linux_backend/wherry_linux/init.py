@@ -25,6 +25,7 @@ from wherry_linux.process import (
     execute,
     find_executable,
     forbid_imports,
+    hide,
     open_label,
     prepare_to_execute,
     replace_null,
@@ -115,6 +116,11 @@ def stage_one(launch: Launch, channel: Channel) -> None:
 
 def _enter_namespaces(launch: Launch, channel: Channel) -> None:
     plan, linux = launch.plan, launch.spec["linux"]
+    offsets = linux.get("timeOffsets")
+    if plan.has_company and not plan.makes("user") and not offsets:
+        # Otherwise nobody is there to look into us, and whoever writes our maps, or the
+        # network's helper, has to find us.
+        hide()
     if "user" in plan.joined:
         plan.join("user")
     elif plan.makes("user"):
@@ -135,9 +141,10 @@ def _enter_namespaces(launch: Launch, channel: Channel) -> None:
         plan.join(kind)
     # The control group that this process is in becomes the root of a new cgroup namespace.
     unshare(plan.flags & ~c.CLONE_NEWUSER)
-    offsets = linux.get("timeOffsets")
     if offsets:
         _set_clocks(offsets)
+    if plan.has_company:
+        hide()
 
 
 def _set_clocks(offsets: LinuxTimeOffsets) -> None:
@@ -176,10 +183,6 @@ def _init(launch: Launch, channel: Channel) -> None:
     userns = os.open("/proc/self/ns/user", os.O_RDONLY | os.O_CLOEXEC)
     set_scheduling(process)
     label = open_label(process, os.open("/proc", os.O_PATH | os.O_CLOEXEC))
-    if launch.plan.has_company:
-        # Who is in a namespace that we have joined must not look into us. Otherwise nobody
-        # is there to do so, and the network's helper has to find our namespaces.
-        prctl(c.PR_SET_DUMPABLE, 0)
 
     root = mount_root(spec)
     mount_all(spec, root, userns)
@@ -204,6 +207,8 @@ def _init(launch: Launch, channel: Channel) -> None:
     executable = find_executable(process["args"], variables, process["cwd"])
     channel.send({"created": True})
     _wait_for_start(start, channel if launch.die_with_parent else None)
+    # Everything outside has found us by now; from here on others may come in.
+    prctl(c.PR_SET_DUMPABLE, 0)
 
     _run_hooks(launch, "startContainer", "created")
     if process.get("terminal"):

@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 import posixpath
 
-from wherry.errors import Conflict, KernelError
+from wherry.errors import Conflict, KernelError, WherryError
 from wherry.lean import dump_json, signals
 from wherry_linux import console
-from wherry_linux import constants as c
 from wherry_linux.cgroups import Cgroup
 from wherry_linux.channel import Channel
 from wherry_linux.check import check_process, read_numbers
@@ -22,6 +21,7 @@ from wherry_linux.process import (
     exec_error,
     find_executable,
     forbid_imports,
+    hide,
     open_label,
     prepare_to_execute,
     replace_null,
@@ -35,7 +35,7 @@ from wherry_linux.process import (
     execute as execute_program,
 )
 from wherry_linux.runtime import frozen_spec
-from wherry_linux.syscalls import close_range, libc, prctl, setns
+from wherry_linux.syscalls import close_range, libc, setns
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -102,13 +102,10 @@ def execute(
         os.close(descriptor)
     terminal = -1
     try:
-        message, _ = ours.expect("pid")
-        pid = message["pid"]
-        if process.get("terminal") and console_socket is None:
-            _, terminal = ours.expect("console")
-        message, _ = ours.receive()  # the end of the file: the program runs
-        if "errno" in message:
-            raise exec_error(process["args"][0], message["errno"])
+        has_console = bool(process.get("terminal")) and console_socket is None
+        pid, terminal, number = _await_program(ours, has_console)
+        if number:
+            raise exec_error(process["args"][0], number)
         if on_started is not None:
             on_started(pid)
     except BaseException:
@@ -127,6 +124,26 @@ def execute(
         on_terminal(terminal)
         os.close(terminal)
     return exit_code(child)
+
+
+def _await_program(channel: Channel, has_console: bool) -> tuple[int, int, int]:
+    """The pid, the terminal, and the errno of execve(2), 0 where the program runs.
+
+    They come from two processes, in any order before the end.
+    """
+    pid, terminal = 0, -1
+    while True:
+        message, descriptor = channel.receive()
+        if "errno" in message:
+            return pid, terminal, message["errno"]
+        if "pid" in message:
+            pid = message["pid"]
+        elif "console" in message:
+            terminal = descriptor
+        elif not pid or (has_console and terminal < 0):
+            raise WherryError("the process in the container ended before it was ready")
+        else:
+            return pid, terminal, 0
 
 
 def exit_code(child: int) -> int:
@@ -171,9 +188,7 @@ def _join(
     _set_affinity(process)
     set_limits(process)
     set_scheduling(process)
-    # What runs in the container already must not look into us on our way in
-    # (ptrace(2), "Ptrace access mode checking").
-    prctl(c.PR_SET_DUMPABLE, 0)
+    hide()
     forbid_imports()
     for kind, descriptor in opened:
         setns(descriptor, KINDS[kind][0])

@@ -5,6 +5,7 @@ Both the first process of a container and one that joins it later come this way.
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 import posixpath
@@ -39,6 +40,20 @@ def forbid_imports() -> None:
     sys.path.clear()
     sys.meta_path.clear()
     sys.path_hooks.clear()
+
+
+def hide() -> None:
+    """Let nobody in a namespace that this process is about to enter look into it.
+
+    Without the first they could use its descriptors and its root directory, which is the
+    host's (CVE-2016-9962); without the second they read what its caller has typed.
+    """
+    # proc(5), /proc/PID/stat: fields 48 and 49.
+    with open("/proc/self/stat", "rb", buffering=0) as file:
+        fields = file.read(4096).rpartition(b") ")[2].split()
+    start, end = int(fields[45]), int(fields[46])
+    ctypes.memset(start, 0, end - start)
+    prctl(c.PR_SET_DUMPABLE, 0)
 
 
 class Identity:
@@ -91,7 +106,9 @@ def _entries(path: str, fields: int) -> list[list[str]]:
     """The lines of passwd(5) or group(5) whose ids are numbers."""
     try:
         # The image decides what this file is: never wait for a fifo's writer.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        # Nor let a terminal become ours: a session leader's first one would.
+        flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+        descriptor = os.open(path, flags)
     except OSError:
         return []
     with open(descriptor, "rb") as file:

@@ -6,8 +6,8 @@ import os
 
 from wherry import paths
 from wherry.errors import Conflict
-from wherry_linux.constants import CLONE_NEWUSER
-from wherry_linux.syscalls import libc, setns
+from wherry_linux.constants import CLONE_NEWUSER, PR_SET_DUMPABLE
+from wherry_linux.syscalls import libc, prctl, setns
 from wherry_linux.userns import read_all, report, unwrap
 
 TYPE_CHECKING = False
@@ -55,6 +55,8 @@ def _in_namespace(namespace: int, function: Callable[[], Any]) -> Any:
 
 def _enter(namespace: int, function: Callable[[], Any]) -> Any:
     paths.keep()
+    # The container's processes must not look into us, who have the host's root directory.
+    prctl(PR_SET_DUMPABLE, 0)
     setns(namespace, CLONE_NEWUSER)
     # Denied where a single id is mapped; there is no group to give up then.
     libc.setgroups(0, None)
