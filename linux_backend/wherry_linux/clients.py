@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import select
+import struct
 
 from wherry.container.wire import CONTROL, STDERR, STDIN, STDOUT, Parser
 from wherry.lean import load_json, sockets
@@ -123,11 +124,16 @@ class Client:
         if not data:
             self.give_up()
             return
-        for kind, payload in self.parser.feed(data):
-            if kind == STDIN:
-                self.monitor.write_stdin(payload)
-            elif kind == CONTROL:
-                self.monitor.handle(self, load_json(payload))
+        try:
+            for kind, payload in self.parser.feed(data):
+                if kind == STDIN:
+                    self.monitor.write_stdin(payload)
+                elif kind == CONTROL:
+                    self.monitor.handle(self, load_json(payload))
+        except (AttributeError, LookupError, TypeError, ValueError, struct.error):
+            # These are no words of ours: the container must not suffer from who says them.
+            self.give_up()
+            return
         if self in self.monitor.clients:
             self.watch()
 

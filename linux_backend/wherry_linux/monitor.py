@@ -606,6 +606,7 @@ class Monitor:
             self.write_state(Status="running")
 
     def _stop(self, client: Client, message: dict[str, Any]) -> None:
+        number, timeout = int(message["signal"]), float(message["timeout"])
         self.stopping = True
         self.stop_waiters.append(client)
         self.keep = self.keep or bool(message.get("keep"))
@@ -616,7 +617,6 @@ class Monitor:
             self.cancel(self._restart)
             self._over()
             return
-        number, timeout = message["signal"], message["timeout"]
         signals.pidfd_send_signal(self.pidfd, number)
         self._thaw()
         self.container.event("kill", signal=str(number))

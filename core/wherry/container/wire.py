@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 STDIN, STDOUT, STDERR, CONTROL = range(4)
 
+# Streams come in pieces of 64 KiB, and no message is longer.
+_LONGEST = 1 << 20
+
 SOCKET = "attach.sock"
 
 
@@ -43,13 +46,16 @@ class Parser:
         self.buffer = bytearray()
 
     def feed(self, data: bytes) -> list[tuple[int, bytes]]:
-        """The frames that are whole with `data`."""
+        """The frames that are whole with `data`. Raises ValueError for what is no frame."""
         buffer = self.buffer
         buffer += data
         frames = []
         start = 0
         while len(buffer) - start >= 5:
-            end = start + 5 + int.from_bytes(buffer[start + 1 : start + 5], "big")
+            length = int.from_bytes(buffer[start + 1 : start + 5], "big")
+            if length > _LONGEST:
+                raise ValueError(f"a frame of {length} bytes")
+            end = start + 5 + length
             if len(buffer) < end:
                 break
             frames.append((buffer[start], bytes(buffer[start + 5 : end])))
