@@ -8,7 +8,9 @@ import time
 
 from wherry.errors import WherryError
 from wherry.lean import dump_json
+from wherry_linux import constants as c
 from wherry_linux import trampoline
+from wherry_linux.syscalls import close_range
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -67,6 +69,8 @@ def _become(hook: Hook, given: int, said: int, failed: int) -> None:
     os.setsid()
     for target, source in ((0, given), (1, said), (2, said)):
         os.dup2(source, target)
+    # What its caller has left open is none of its business.
+    close_range(3, 0x7FFFFFFF, c.CLOSE_RANGE_CLOEXEC)
     step = trampoline.make(failed)
     os.set_inheritable(failed, True)
     variables = dict(entry.partition("=")[::2] for entry in hook.get("env") or [])

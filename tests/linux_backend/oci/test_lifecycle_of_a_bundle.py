@@ -76,6 +76,17 @@ def test_second_container_of_a_name_is_refused(oci: Oci) -> None:
     assert oci.status("c1") == "created"
 
 
+def test_group_of_another_container_is_not_shared(oci: Oci) -> None:
+    oci.spec["linux"]["cgroupsPath"] = f"/wherry/shared-{os.getpid()}"
+    oci.create("first", "sleep", "60")
+    oci("start", "first")
+
+    result = oci("create", "--bundle", str(oci.bundle), "second", check=False)
+
+    assert "is in use" in result.stderr
+    assert oci.status("first") == "running"
+
+
 def test_change_of_the_bundle_after_create_means_nothing(oci: Oci) -> None:
     oci.spec["process"]["env"].append("COLOR=red")
     oci.create("c1", "sleep", "60")
@@ -200,6 +211,24 @@ def test_hook_that_takes_too_long_is_ended(oci: Oci) -> None:
     oci.spec["hooks"] = {"createRuntime": [{"path": hook, "timeout": 1}]}
 
     assert "took longer than 1 s" in oci.run("true", check=False).stderr
+
+
+@pytest.mark.parametrize("kind", ["createRuntime", "createContainer", "startContainer"])
+def test_hook_has_no_descriptor_but_its_streams(oci: Oci, kind: str) -> None:
+    listing = oci.rootfs / "tmp/listing"
+    inside = kind == "startContainer"
+    path = "/tmp/listing" if inside else str(listing)
+    # The listing itself takes one.
+    script = f"exec 9> {path}; ls /proc/self/fd >&9"
+    oci.spec["hooks"] = {kind: [{"path": "/bin/sh", "args": ["sh", "-c", script]}]}
+    oci.spec["root"]["readonly"] = False
+    leaked = os.open("/", os.O_RDONLY | os.O_DIRECTORY)
+    os.set_inheritable(leaked, True)
+
+    oci.run("true", pass_fds=(leaked,))
+
+    os.close(leaked)
+    assert listing.read_text().split() == ["0", "1", "2", "3", "9"]
 
 
 def test_start_hook_runs_a_program_of_the_container(oci: Oci) -> None:
