@@ -12,6 +12,7 @@ import select
 import time
 
 from wherry.timestamps import now
+from wherry_linux.processes import kill_child
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -159,11 +160,8 @@ class HealthChecks:
     def _stop_child(self) -> None:
         # The process in the container is in a session of its own; its stand-in passes
         # nothing on of SIGKILL, so the whole group of both is meant.
-        for pid in _descendants(self.child):
-            try:
-                os.kill(pid, 9)
-            except ProcessLookupError:
-                pass
+        for pid, parent in _descendants(self.child):
+            kill_child(pid, parent)
 
     def _finished(self, mask: int) -> None:
         self._monitor.cancel(self._expire)
@@ -220,14 +218,16 @@ class HealthChecks:
         )
 
 
-def _descendants(pid: int) -> list[int]:
-    """A process and those it has forked, the youngest first."""
-    found = [pid]
-    try:
-        with open(f"/proc/{pid}/task/{pid}/children") as file:
-            children = [int(word) for word in file.read().split()]
-    except OSError:
-        children = []
-    for child in children:
-        found = [*_descendants(child), *found]
-    return found
+def _descendants(child: int) -> list[tuple[int, int]]:
+    """A child of ours and those it has forked, each with its parent, the youngest first.
+
+    The check decides how many there are, and how deep.
+    """
+    found = [(child, os.getpid())]
+    for pid, _ in found:
+        try:
+            with open(f"/proc/{pid}/task/{pid}/children") as file:
+                found += [(int(word), pid) for word in file.read().split()]
+        except OSError:
+            continue
+    return found[::-1]

@@ -54,6 +54,23 @@ def signal(pid: int, started: int, number: int) -> bool:
     return True
 
 
+def kill_child(pid: int, parent: int) -> None:
+    """Kill `pid` if it is a child of `parent`: by now the number may be somebody else's."""
+    try:
+        descriptor = os.pidfd_open(pid)
+    except OSError:
+        return
+    try:
+        with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
+            fields = file.read(1024).rpartition(b") ")[2].split()
+        if int(fields[1]) == parent:
+            signals.pidfd_send_signal(descriptor, signals.SIGKILL)
+    except OSError:
+        pass  # it has ended
+    finally:
+        os.close(descriptor)
+
+
 def _failure(action: str, pid: int, error: OSError) -> KernelError:
     return KernelError(f"cannot {action} process {pid}: {error.strerror}", error.errno or 0)
 

@@ -12,6 +12,7 @@ import os
 import stat
 import sys
 
+from wherry.container.copy import open_file
 from wherry.errors import CorruptState, Unsupported, UsageError, WherryError
 
 TYPE_CHECKING = False
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from typing import BinaryIO
 
 _DIRECTORY = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0)
-_FILE = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 _XATTR = "SCHILY.xattr."
 _CHUNK = 1 << 20
 
@@ -72,7 +72,7 @@ class _Packer:
             os.close(descriptor)
 
     def file(self, directory: int, name: str, path: str) -> None:
-        descriptor = os.open(name, _FILE, dir_fd=directory)
+        descriptor = open_file(name, directory)
         with open(descriptor, "rb", buffering=0) as reader:
             found = os.fstat(descriptor)
             if not stat.S_ISREG(found.st_mode):

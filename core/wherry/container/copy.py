@@ -84,7 +84,7 @@ class _Copy:
 
 
 def _copy_file(source: int, target: int, name: str) -> None:
-    reader = os.open(name, _FILE, dir_fd=source)
+    reader = open_file(name, source)
     try:
         writer = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=target)
         try:
@@ -95,6 +95,22 @@ def _copy_file(source: int, target: int, name: str) -> None:
             os.close(writer)
     finally:
         os.close(reader)
+
+
+def open_file(name: str, directory: int) -> int:
+    """A descriptor of a regular file, to read; OSError (ENXIO) if it is none any more.
+
+    To open a device could do something to it: what it is is looked at before.
+    """
+    if sys.platform != "linux":
+        return os.open(name, _FILE, dir_fd=directory)
+    handle = os.open(name, os.O_PATH | os.O_NOFOLLOW, dir_fd=directory)
+    try:
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            raise OSError(errno.ENXIO, os.strerror(errno.ENXIO), name)
+        return os.open(f"/proc/self/fd/{handle}", os.O_RDONLY)
+    finally:
+        os.close(handle)
 
 
 def copy_content(reader: int, writer: int, size: int) -> None:
