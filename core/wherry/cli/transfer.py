@@ -11,8 +11,9 @@ from wherry.errors import UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from wherry.engine import Engine
-    from wherry.engine.copy import ContainerFiles
 
 
 def split_argument(text: str) -> tuple[str, str]:
@@ -100,7 +101,7 @@ def export(container: str, output: str) -> int:
 
         files = copy.ContainerFiles(engine.containers.find(container), engine.runtime)
         if output:
-            _export_to(files, output)
+            write_beside(output, files.export)
         else:
             copy.export(files, _stdout())
         return 0
@@ -108,15 +109,15 @@ def export(container: str, output: str) -> int:
     return execute(Command(argv=export.argv(container=container, output=output), action=action))
 
 
-def _export_to(files: ContainerFiles, output: str) -> None:
-    """Write the archive beside its name first: half of one must not look like a whole one."""
+def write_beside(output: str, write: Callable[[int], None]) -> None:
+    """Write an archive beside its name first: half of one must not look like a whole one."""
     from wherry.files import remove_file, storage_error
 
     draft = f"{output}.{os.getpid()}.tmp"
     try:
         descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         try:
-            files.export(descriptor)
+            write(descriptor)
         finally:
             os.close(descriptor)
         os.replace(draft, output)
