@@ -55,6 +55,9 @@ if TYPE_CHECKING:
         def id_maps(self, mode: str) -> tuple[list[IDMapping], list[IDMapping]] | None:
             """The maps for `--userns MODE`; None for no user namespace."""
 
+        def id_ranges(self) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
+            """The (first, how many) user and group ids that `--userns auto` may lease."""
+
         def kept_user(self, mode: str) -> str:
             """`UID:GID`, within, of the user that `--userns keep-id…` keeps."""
 

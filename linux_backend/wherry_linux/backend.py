@@ -87,6 +87,7 @@ class LinuxRuntime:
         return namespaces.numbers("self" if pid is None else pid)
 
     def id_maps(self, mode: str) -> tuple[list[IDMapping], list[IDMapping]] | None:
+        from wherry.container.userns import read_kept
         from wherry_linux import idmap
 
         uid, gid = os.geteuid(), os.getegid()
@@ -94,15 +95,22 @@ class LinuxRuntime:
             return (idmap.IDENTITY, idmap.IDENTITY)
         uid_maps, gid_maps = idmap.rootless_maps(uid, gid)
         if mode.startswith("keep-id"):
-            inside_uid, inside_gid = _kept_ids(mode, uid, gid)
+            inside_uid, inside_gid = read_kept(mode, uid, gid)
             return (
                 idmap.keep_id(uid_maps, uid, inside_uid),
                 idmap.keep_id(gid_maps, gid, inside_gid),
             )
         return uid_maps, gid_maps
 
+    def id_ranges(self) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
+        from wherry_linux.idmap import leasable
+
+        return leasable("/etc/subuid"), leasable("/etc/subgid")
+
     def kept_user(self, mode: str) -> str:
-        uid, gid = _kept_ids(mode, os.geteuid(), os.getegid())
+        from wherry.container.userns import read_kept
+
+        uid, gid = read_kept(mode, os.geteuid(), os.getegid())
         return f"{uid}:{gid}"
 
     def cgroup_path(self, container_id: str, parent: str) -> str | None:
@@ -160,7 +168,8 @@ class LinuxRuntime:
 
     def mount_overlay(self, lower: Sequence[str], upper: str, work: str, target: str) -> None:
         from wherry.container.overlay import overlay_mount
-        from wherry_linux.mounts import Options, mount_overlay
+        from wherry_linux.mounts import Options
+        from wherry_linux.overlay import mount_overlay
 
         if not upper and len(lower) == 1:
             # overlayfs wants two directories at least.
@@ -169,9 +178,14 @@ class LinuxRuntime:
         mount_overlay(Options(entry["options"]), target)
 
     def mount_into(self, root: int, entry: Mount) -> None:
-        from wherry_linux.mounts import mount_into
+        from wherry_linux.mounts import is_idmapped, mount_into
 
-        mount_into(root, entry)
+        if not is_idmapped(entry):
+            mount_into(root, entry)
+            return
+        from wherry_linux.idmapped import mount_mapped
+
+        mount_mapped(root, entry)
 
     def open_in_root(
         self, root: int, path: str, *, create: str = "", flags: int = os.O_PATH
@@ -357,17 +371,3 @@ class LinuxRuntime:
         from wherry_linux.inotify import watch
 
         return watch(paths)
-
-
-def _kept_ids(mode: str, uid: int, gid: int) -> tuple[int, int]:
-    """The ids of `keep-id` or `keep-id:uid=N,gid=N`."""
-    _, _, options = mode.partition(":")
-    kept = {"uid": uid, "gid": gid}
-    for option in filter(None, options.split(",")):
-        name, _, number = option.partition("=")
-        if name not in kept or not number.isdigit():
-            raise WherryError(
-                f'invalid --userns "{mode}"', hint="write keep-id or keep-id:uid=1000,gid=1000"
-            )
-        kept[name] = int(number)
-    return kept["uid"], kept["gid"]

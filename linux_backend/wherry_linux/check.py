@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 
 from wherry.errors import Unsupported, UsageError
+from wherry_linux.mounts import is_idmapped
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from wherry.oci.runtime_spec import Linux, Process, Spec
+    from wherry.oci.runtime_spec import Linux, Mount, Process, Spec
 
 _PERSONALITIES = ("LINUX", "LINUX32")
 _IO_CLASSES = ("IOPRIO_CLASS_RT", "IOPRIO_CLASS_BE", "IOPRIO_CLASS_IDLE")
@@ -37,9 +38,26 @@ def check_spec(spec: Spec) -> None:
     new = {namespace["type"] for namespace in namespaces if not namespace.get("path")}
     if "user" in new and not (linux.get("uidMappings") and linux.get("gidMappings")):
         raise UsageError("a new user namespace needs linux.uidMappings and linux.gidMappings")
+    for entry in spec.get("mounts") or []:
+        if is_idmapped(entry):
+            _check_idmap(entry, has_users="user" in kinds)
     for name in linux.get("sysctl") or {}:
         _check_sysctl(name, set(map(str, kinds)))
     _check_linux(linux)
+
+
+def _check_idmap(entry: Mount, *, has_users: bool) -> None:
+    what = f"cannot idmap the mount on {entry['destination']}"
+    is_bind = not {"bind", "rbind"}.isdisjoint(entry.get("options") or ())
+    if not is_bind and entry.get("type") not in ("bind", "overlay"):
+        raise UsageError(f"{what}: only what is bound from the host can be")
+    uids, gids = entry.get("uidMappings"), entry.get("gidMappings")
+    if bool(uids) != bool(gids):
+        raise UsageError(f"{what}: it has mappings of {'user' if uids else 'group'} ids only")
+    if not uids and not has_users:
+        raise UsageError(
+            f"{what}: the container has no user namespace, and the mount no mappings of its own"
+        )
 
 
 def _check_version(version: str) -> None:

@@ -13,16 +13,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from wherry import paths
+from wherry.container.overlay import overlay_mount as overlay_entry
 from wherry.errors import KernelError, WherryError
 from wherry.files import make_dir
 from wherry_linux import cgroups, idmap, namespaces
 from wherry_linux import constants as c
-from wherry_linux.mounts import Options, mount_overlay
+from wherry_linux.idmapped import file_system, stage
+from wherry_linux.mounts import Options
+from wherry_linux.overlay import mount_overlay
 from wherry_linux.syscalls import mount_setattr, openat2
 from wherry_linux.userns import in_child, run_unshared
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from wherry.oci.runtime_spec import IDMapping, Spec
 
 _RANGES = "--add-subuids 100000-165535 --add-subgids 100000-165535"
 
@@ -49,6 +54,7 @@ def findings() -> list[Finding]:
         _user_namespaces,
         *([_subordinate_ids] if rootless else []),
         _overlay,
+        _idmapped_mounts,
         _data_directory,
         *([_runtime_directory] if rootless else []),
         _control_groups,
@@ -197,13 +203,13 @@ def _overlay() -> Iterator[Finding]:
         yield Finding(
             subject="overlayfs",
             verdict="missing",
-            text=f"cannot be mounted on {base} ({_filesystem(base)}): {error.message}",
+            text=f"cannot be mounted on {base} ({file_system(base)}): {error.message}",
             mend="export WHERRY_ROOT=/path/on/a/local/ext4-or-xfs-disk",
             who="you",
         )
     else:
         yield Finding(
-            subject="overlayfs", verdict="ok", text=f"works on {base} ({_filesystem(base)})"
+            subject="overlayfs", verdict="ok", text=f"works on {base} ({file_system(base)})"
         )
     finally:
         from wherry.container.copy import remove_tree
@@ -211,15 +217,51 @@ def _overlay() -> Iterator[Finding]:
         run_unshared(lambda: remove_tree(place))
 
 
-def _filesystem(path: str) -> str:
-    """The type of the file system that `path` is on (proc(5), mountinfo)."""
-    device = os.stat(path).st_dev
-    wanted = f"{os.major(device)}:{os.minor(device)}"
-    for line in _read("/proc/self/mountinfo").splitlines():
-        fields, _, rest = line.partition(" - ")
-        if fields.split()[2] == wanted:
-            return rest.split()[0]
-    return "unknown file system"
+def _idmapped_mounts() -> Iterator[Finding]:
+    base = make_dir(paths.data())
+    kind = file_system(base)
+    if os.geteuid() != 0:
+        yield Finding(
+            subject="idmapped mounts",
+            verdict="limited",
+            text=f"the kernel lets only root idmap {kind}: no -v …:idmap here; :U changes owners,"
+            " --userns keep-id keeps yours",
+        )
+        return
+    place = tempfile.mkdtemp(prefix="doctor-", dir=base)
+    for name in ("lower", "own", "own/upper", "own/work"):
+        os.mkdir(f"{place}/{name}")
+    overlay = overlay_entry(
+        "/", [f"{place}/lower"], upper=f"{place}/own/upper", work=f"{place}/own/work"
+    )
+    overlay["options"].append("idmap")
+    spec: Spec = {"root": {"path": place}, "mounts": [overlay]}
+    shifted: list[IDMapping] = [{"containerID": 0, "hostID": 100000, "size": 1}]
+    users = idmap.open_users(shifted, shifted)
+
+    def attempt() -> None:
+        stage(spec, place, users)
+        mount_overlay(Options(spec["mounts"][0]["options"]), spec["root"]["path"])
+
+    try:
+        run_unshared(attempt, mounts=True)
+    except WherryError as error:
+        yield Finding(
+            subject="idmapped mounts",
+            verdict="limited",
+            text=f"--userns auto does not work on {base} ({kind}): {error.message}",
+        )
+    else:
+        yield Finding(
+            subject="idmapped mounts",
+            verdict="ok",
+            text=f"work on {base} ({kind}), below overlayfs too",
+        )
+    finally:
+        os.close(users)
+        from wherry.container.copy import remove_tree
+
+        remove_tree(place)
 
 
 def _data_directory() -> Iterator[Finding]:

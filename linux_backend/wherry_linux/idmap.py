@@ -5,13 +5,45 @@ from __future__ import annotations
 import os
 
 from wherry.errors import AccessDenied, KernelError, WherryError
+from wherry_linux.constants import CLONE_NEWUSER
+from wherry_linux.syscalls import unshare
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from wherry.oci.runtime_spec import IDMapping
 
 # Every id there is: a map that changes no owner, in a namespace that has no power outside.
 IDENTITY: list[IDMapping] = [{"containerID": 0, "hostID": 0, "size": 4294967295}]
+
+
+# Who `--userns auto` takes ids of for root, as podman does; it need not be a user.
+_AUTO_OWNER = "containers"
+# Where no such grant is: above all that useradd(8) grants (SUB_UID_MAX), sssd(8) maps
+# users of a directory to and systemd-nspawn(1) picks, and below the last that is signed.
+_AUTO_RANGE = (0x78000000, 2046 << 16)
+
+
+def leasable(path: str) -> list[tuple[int, int]]:
+    """The ranges that containers may have for themselves, by `path` (subuid(5))."""
+    if os.geteuid() != 0:
+        return subordinate_ids(path, os.geteuid())
+    grants = list(_grants(path))
+    own = [(first, count) for owner, first, count in grants if owner == _AUTO_OWNER]
+    return own or _without(_AUTO_RANGE, [(first, count) for _, first, count in grants])
+
+
+def _without(whole: tuple[int, int], taken: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    here, end = whole[0], whole[0] + whole[1]
+    left = []
+    for first, count in sorted(taken):
+        if here < min(first, end):
+            left.append((here, min(first, end) - here))
+        here = max(here, first + count)
+    if here < end:
+        left.append((here, end - here))
+    return left
 
 
 def subordinate_ids(path: str, uid: int) -> list[tuple[int, int]]:
@@ -23,21 +55,24 @@ def subordinate_ids(path: str, uid: int) -> list[tuple[int, int]]:
         owners.add(pwd.getpwuid(uid).pw_name)
     except KeyError:
         pass
-    ranges = []
+    return [(first, count) for owner, first, count in _grants(path) if owner in owners]
+
+
+def _grants(path: str) -> Iterator[tuple[str, int, int]]:
     try:
         with open(path) as lines:
             for line in lines:
                 fields = line.strip().split(":")
-                if len(fields) == 3 and fields[0] in owners:
-                    try:
-                        first, count = int(fields[1]), int(fields[2])
-                    except ValueError:
-                        continue
-                    if count > 0:
-                        ranges.append((first, count))
+                if len(fields) != 3:
+                    continue
+                try:
+                    first, count = int(fields[1]), int(fields[2])
+                except ValueError:
+                    continue
+                if count > 0:
+                    yield fields[0], first, count
     except OSError:
         pass
-    return ranges
 
 
 def rootless_maps(uid: int, gid: int) -> tuple[list[IDMapping], list[IDMapping]]:
@@ -91,6 +126,16 @@ def to_host(maps: list[IDMapping], inside: int) -> int | None:
     return None
 
 
+def read_maps(path: str) -> list[IDMapping]:
+    """What a file as /proc/PID/uid_map says; nothing where it is not there."""
+    try:
+        with open(path) as lines:
+            rows = [list(map(int, line.split())) for line in lines]
+    except OSError:
+        return []
+    return [{"containerID": row[0], "hostID": row[1], "size": row[2]} for row in rows]
+
+
 def find_program(name: str) -> str | None:
     """The path of `name` in PATH or where administrators' programs are."""
     for directory in (*os.environ.get("PATH", "").split(":"), "/usr/bin", "/usr/sbin", "/sbin"):
@@ -124,6 +169,35 @@ def write_maps(pid: int, uid_maps: list[IDMapping], gid_maps: list[IDMapping]) -
     ]
     for name, helper in helpers:
         _expect_success(name, helper)
+
+
+def open_users(uid_maps: list[IDMapping], gid_maps: list[IDMapping]) -> int:
+    """A descriptor, the caller's, of a new user namespace that nobody is in."""
+    alive_read, alive_write = os.pipe2(os.O_CLOEXEC)
+    ready_read, ready_write = os.pipe2(os.O_CLOEXEC)
+    child = os.fork()
+    if child == 0:
+        try:
+            os.close(alive_write)
+            unshare(CLONE_NEWUSER)
+            os.write(ready_write, b"1")
+            os.read(alive_read, 1)
+        finally:
+            os._exit(0)
+    os.close(alive_read)
+    os.close(ready_write)
+    try:
+        if not os.read(ready_read, 1):
+            raise WherryError(
+                "cannot make a user namespace",
+                hint="`wherry doctor` tells what keeps this user from making them",
+            )
+        write_maps(child, uid_maps, gid_maps)
+        return os.open(f"/proc/{child}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
+    finally:
+        os.close(ready_read)
+        os.close(alive_write)
+        os.waitpid(child, 0)
 
 
 def _is_own(maps: list[IDMapping], own: int) -> bool:

@@ -17,6 +17,7 @@ from wherry.errors import KernelError, WherryError
 from wherry.lean import dump_json, sockets
 from wherry_linux import console, reaper
 from wherry_linux import constants as c
+from wherry_linux.idmap import read_maps, to_host
 from wherry_linux.mounts import fd_path, open_in_root
 from wherry_linux.process import (
     become,
@@ -55,7 +56,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Any
 
-    from wherry.oci.runtime_spec import LinuxTimeOffsets, Spec
+    from wherry.oci.runtime_spec import IDMapping, LinuxTimeOffsets, Spec
     from wherry_linux.channel import Channel
     from wherry_linux.namespaces import Plan
 
@@ -76,6 +77,7 @@ class Launch:
         new_keyring: bool = True,
         pivot: bool = True,
         die_with_parent: bool = False,
+        place: str = "",
     ) -> None:
         self.spec = spec
         self.state = state
@@ -87,6 +89,10 @@ class Launch:
         self.new_keyring = new_keyring
         self.pivot = pivot
         self.die_with_parent = die_with_parent
+        # A directory to stage idmapped mounts in; "" where there are none.
+        self.place = place
+        # What `start` writes to, opened while the way there is still open to us.
+        self.start = -1
         self.has_init = (spec.get("annotations") or {}).get(INIT_ANNOTATION) == "true"
         self.run_hooks: Callable[..., None] | None = None
         if spec.get("hooks"):
@@ -121,6 +127,12 @@ def _enter_namespaces(launch: Launch, channel: Channel) -> None:
         # Otherwise nobody is there to look into us, and whoever writes our maps, or the
         # network's helper, has to find us.
         hide()
+    launch.start = os.open(launch.fifo, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    _give_streams(launch)
+    if launch.place:
+        from wherry_linux.idmapped import stage
+
+        stage(launch.spec, launch.place, plan.joined.get("user", -1))
     if "user" in plan.joined:
         plan.join("user")
     elif plan.makes("user"):
@@ -137,6 +149,9 @@ def _enter_namespaces(launch: Launch, channel: Channel) -> None:
             pass  # denied in a single-id namespace
         os.setresgid(0, 0, 0)
         os.setresuid(0, 0, 0)
+        if not plan.has_company:
+            # A change of ids closes our own /proc to us. Nobody else is there to look.
+            prctl(c.PR_SET_DUMPABLE, 1)
     for kind in list(plan.joined):
         plan.join(kind)
     # The control group that this process is in becomes the root of a new cgroup namespace.
@@ -145,6 +160,27 @@ def _enter_namespaces(launch: Launch, channel: Channel) -> None:
         _set_clocks(offsets)
     if plan.has_company:
         hide()
+
+
+def _give_streams(launch: Launch) -> None:
+    """Make the container's root the owner of our pipes: from inside it could not."""
+    root = to_host(_uid_maps(launch.spec), 0)
+    if root is None or root == os.geteuid():
+        return
+    for descriptor in launch.stdio or (0, 1, 2):
+        try:
+            found = os.fstat(descriptor)
+            if stat.S_ISFIFO(found.st_mode) and found.st_uid == os.geteuid():
+                os.fchown(descriptor, root, -1)
+        except OSError:
+            pass  # closed; or we are not who may give files away
+
+
+def _uid_maps(spec: Spec) -> list[IDMapping]:
+    for namespace in spec["linux"]["namespaces"]:
+        if namespace["type"] == "user" and namespace.get("path", "").endswith("/ns/user"):
+            return read_maps(namespace["path"].removesuffix("ns/user") + "uid_map")
+    return spec["linux"].get("uidMappings") or []
 
 
 def _set_clocks(offsets: LinuxTimeOffsets) -> None:
@@ -179,14 +215,11 @@ def _init(launch: Launch, channel: Channel) -> None:
     _name_host(spec, launch.plan)
     if launch.plan.makes("network"):
         _raise_loopback()
-    start = os.open(launch.fifo, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    userns = os.open("/proc/self/ns/user", os.O_RDONLY | os.O_CLOEXEC)
     set_scheduling(process)
     label = open_label(process, os.open("/proc", os.O_PATH | os.O_CLOEXEC))
 
     root = mount_root(spec)
-    mount_all(spec, root, userns)
-    os.close(userns)
+    mount_all(spec, root)
     make_devices(spec, root, bind="user" in launch.plan.kinds)
     if process.get("terminal"):
         terminal = _open_console(root, spec, launch, channel)
@@ -206,7 +239,7 @@ def _init(launch: Launch, channel: Channel) -> None:
     variables = environment(process, identity.home)
     executable = find_executable(process["args"], variables, process["cwd"])
     channel.send({"created": True})
-    _wait_for_start(start, channel if launch.die_with_parent else None)
+    _wait_for_start(launch.start, channel if launch.die_with_parent else None)
     # Everything outside has found us by now; from here on others may come in.
     prctl(c.PR_SET_DUMPABLE, 0)
 

@@ -16,6 +16,7 @@ from wherry.errors import KernelError, WherryError
 from wherry_linux import constants as c
 from wherry_linux.channel import Channel
 from wherry_linux.namespaces import open_namespace
+from wherry_linux.overlay import mount_overlay
 from wherry_linux.syscalls import (
     fstatfs_type,
     mount,
@@ -129,6 +130,11 @@ _STATVFS = {
 SUBPATH = "x-wherry.subpath="
 # The mount namespace that a bind's source is a path of.
 NAMESPACE = "x-wherry.namespace="
+# Where a bind's source is, once it has been idmapped (wherry_linux.idmapped).
+STAGED = "x-wherry.staged="
+# As `idmap`, and what is mounted below it as well where the kernel can.
+IDMAP = "x-wherry.idmap"
+IDMAP_OPTIONS = frozenset(("idmap", "ridmap", IDMAP))
 
 
 class Options:
@@ -143,6 +149,7 @@ class Options:
         self.copy_up = False
         self.subpath = ""
         self.namespace = ""
+        self.staged = ""
         data = []
         for option in options:
             if option in _FLAGS:
@@ -154,7 +161,7 @@ class Options:
                 attributes, cleared = _RECURSIVE[option]
                 self.recursive_set = self.recursive_set & ~cleared | attributes
                 self.recursive_clear |= cleared
-            elif option in ("idmap", "ridmap"):
+            elif option in IDMAP_OPTIONS:
                 self.idmap = option
             elif option == "tmpcopyup":
                 self.copy_up = True
@@ -162,15 +169,26 @@ class Options:
                 self.subpath = option.removeprefix(SUBPATH)
             elif option.startswith(NAMESPACE):
                 self.namespace = option.removeprefix(NAMESPACE)
+            elif option.startswith(STAGED):
+                self.staged = option.removeprefix(STAGED)
             else:
                 data.append(option)
         self.data = ",".join(data)
 
 
-def mount_into(root: int, entry: Mount, *, userns: int = -1) -> None:
+def is_idmapped(entry: Mount) -> bool:
+    """Whether a mount of a spec has ids of its own."""
+    return bool(
+        entry.get("uidMappings")
+        or entry.get("gidMappings")
+        or not IDMAP_OPTIONS.isdisjoint(entry.get("options") or ())
+    )
+
+
+def mount_into(root: int, entry: Mount, *, tree: int = -1) -> None:
     """Make one of the spec's mounts below the directory that descriptor `root` holds.
 
-    `userns` is the namespace whose maps an idmapped mount takes.
+    `tree` is what is mounted in the place of its source; it is mounted nowhere yet.
     """
     options = Options(entry.get("options") or [])
     destination = posixpath.normpath("/" + entry["destination"].lstrip("/"))
@@ -179,13 +197,13 @@ def mount_into(root: int, entry: Mount, *, userns: int = -1) -> None:
     is_bind = bool(options.flags & c.MS_BIND) or fstype == "bind"
     try:
         if is_bind:
-            _bind(root, source, destination, options, userns)
+            _bind(root, options.staged or source, destination, options, tree)
         elif fstype == "overlay" and options.subpath:
             # Its source is a directory to mount it on for as long as it takes to find
             # the part that is asked for: the destination may be a file.
             mount_overlay(options, source)
             mounted = Options(["bind", SUBPATH + options.subpath])
-            _bind(root, source, destination, mounted, userns)
+            _bind(root, source, destination, mounted)
         elif fstype == "cgroup":
             _mount_cgroups(root, destination, options)
         else:
@@ -275,53 +293,10 @@ def _mount_cgroups(root: int, destination: str, options: Options) -> None:
             raise
         # Without a control group namespace of its own it has to be the host's mount.
         bound = Options(["rbind", "ro", "nosuid", "noexec", "nodev"])
-        _bind(root, "/sys/fs/cgroup", destination, bound, -1)
+        _bind(root, "/sys/fs/cgroup", destination, bound)
 
 
-def mount_overlay(options: Options, target: str) -> None:
-    """Mount an overlay whose options may be longer than the page that mount(2) takes."""
-    data = options.data
-    opened: list[int] = []
-    try:
-        if len(data) >= 4000:
-            data = _through_descriptors(data, opened)
-        mount("overlay", target, "overlay", options.flags, data)
-    finally:
-        for descriptor in opened:
-            os.close(descriptor)
-
-
-def _through_descriptors(data: str, opened: list[int]) -> str:
-    """`data` with each lower directory named by a short path to an open descriptor."""
-    shortened = []
-    for option in _split(data, ","):
-        name, _, value = option.partition("=")
-        if name == "lowerdir":
-            paths = []
-            for path in _split(value, ":"):
-                opened.append(os.open(_unescape(path), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
-                paths.append(fd_path(opened[-1]))
-            option = f"lowerdir={':'.join(paths)}"
-        shortened.append(option)
-    return ",".join(shortened)
-
-
-def _unescape(text: str) -> str:
-    return "\\".join(part.replace("\\", "") for part in text.split("\\\\"))
-
-
-def _split(text: str, separator: str) -> list[str]:
-    """`text` at the separators that no backslash precedes."""
-    parts: list[str] = []
-    for part in text.split(separator):
-        if parts and (len(parts[-1]) - len(parts[-1].rstrip("\\"))) % 2:
-            parts[-1] += separator + part
-        else:
-            parts.append(part)
-    return parts
-
-
-def _open_subpath(source: str, subpath: str) -> int:
+def open_subpath(source: str, subpath: str) -> int:
     """A descriptor of what lies at `subpath` in `source`, where no link leads out of it."""
     directory = os.open(source, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -344,15 +319,15 @@ def _open_subpath(source: str, subpath: str) -> int:
         os.close(directory)
 
 
-def _bind(root: int, source: str, destination: str, options: Options, userns: int) -> None:
+def _bind(root: int, source: str, destination: str, options: Options, tree: int = -1) -> None:
     if options.namespace:
         _bind_from_namespace(root, source, destination, options)
         return
     if options.subpath:
-        part = _open_subpath(source, options.subpath)
+        part = open_subpath(source, options.subpath)
         try:
             options.subpath = ""
-            _bind(root, fd_path(part), destination, options, userns)
+            _bind(root, fd_path(part), destination, options)
         finally:
             os.close(part)
         return
@@ -368,25 +343,8 @@ def _bind(root: int, source: str, destination: str, options: Options, userns: in
     recursive = options.flags & c.MS_REC
     try:
         _check_destination(root, target, destination, "bind", source)
-        if options.idmap:
-            tree = open_tree(
-                c.AT_FDCWD,
-                source,
-                c.OPEN_TREE_CLONE | c.OPEN_TREE_CLOEXEC | (c.AT_RECURSIVE if recursive else 0),
-            )
-            try:
-                mount_setattr(
-                    tree,
-                    "",
-                    c.AT_EMPTY_PATH | (c.AT_RECURSIVE if options.idmap == "ridmap" else 0),
-                    attr_set=c.MOUNT_ATTR_IDMAP,
-                    userns_fd=userns,
-                )
-                move_mount(
-                    tree, "", target, "", c.MOVE_MOUNT_F_EMPTY_PATH | c.MOVE_MOUNT_T_EMPTY_PATH
-                )
-            finally:
-                os.close(tree)
+        if tree >= 0:
+            move_mount(tree, "", target, "", c.MOVE_MOUNT_F_EMPTY_PATH | c.MOVE_MOUNT_T_EMPTY_PATH)
         else:
             mount(source, fd_path(target), "", c.MS_BIND | recursive)
     finally:

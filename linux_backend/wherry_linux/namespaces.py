@@ -6,11 +6,12 @@ import os
 
 from wherry.errors import KernelError, UsageError
 from wherry_linux import constants as c
+from wherry_linux.idmap import open_users
 from wherry_linux.syscalls import setns
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from wherry.oci.runtime_spec import LinuxNamespace
+    from wherry.oci.runtime_spec import IDMapping, LinuxNamespace
 
 # runtime-spec type: (clone flag, file in /proc/PID/ns)
 KINDS = {
@@ -53,6 +54,12 @@ class Plan:
     def makes(self, kind: str) -> bool:
         """Whether the container gets a new namespace of this kind."""
         return bool(self.flags & KINDS[kind][0])
+
+    def prepare_users(self, uid_maps: list[IDMapping], gid_maps: list[IDMapping]) -> None:
+        """Make the user namespace now, so that mounts can be idmapped for it."""
+        if self.makes("user"):
+            self.joined["user"] = open_users(uid_maps, gid_maps)
+            self.flags &= ~c.CLONE_NEWUSER
 
     def join(self, kind: str) -> None:
         """Enter the existing namespace of this kind, if the spec names one."""

@@ -17,10 +17,10 @@ from wherry_linux.mounts import (
     fd_path,
     is_procfs,
     mount_into,
-    mount_overlay,
     open_in_root,
     remount_bind,
 )
+from wherry_linux.overlay import mount_overlay
 from wherry_linux.syscalls import mount, openat2, pivot_root, umount2
 
 TYPE_CHECKING = False
@@ -69,7 +69,8 @@ def mount_root(spec: Spec) -> int:
         mount_overlay(Options(over.get("options") or []), root)
     else:
         options = Options(over.get("options") or [])
-        mount(over.get("source", ""), root, over["type"], options.flags, options.data)
+        source = options.staged or over.get("source", "")
+        mount(source, root, over["type"], options.flags, options.data)
     # pivot_root(2) refuses a shared parent, and nothing made from here may reach the host.
     mount("", root, "", c.MS_PRIVATE)
     return os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -81,11 +82,11 @@ def root_mount(spec: Spec) -> Mount | None:
     return mounts[0] if mounts and mounts[0]["destination"] == "/" else None
 
 
-def mount_all(spec: Spec, root: int, userns: int) -> None:
+def mount_all(spec: Spec, root: int) -> None:
     """Make the spec's mounts, in their order."""
     for entry in spec.get("mounts") or []:
         if entry["destination"] != "/":
-            mount_into(root, entry, userns=userns)
+            mount_into(root, entry)
 
 
 def make_devices(spec: Spec, root: int, *, bind: bool) -> None:

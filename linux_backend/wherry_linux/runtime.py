@@ -19,6 +19,7 @@ from wherry_linux.cgroups import Cgroup
 from wherry_linux.channel import Channel
 from wherry_linux.check import check_spec
 from wherry_linux.init import Launch, stage_one
+from wherry_linux.mounts import is_idmapped
 from wherry_linux.namespaces import Plan
 from wherry_linux.process import exec_error, set_limits
 from wherry_linux.processes import is_alive, signal, start_time, wait_gone
@@ -90,6 +91,7 @@ class Runtime:
             from wherry_linux import seccomp
 
             seccomp.prepare(spec["linux"]["seccomp"])
+        has_idmapped = any(map(is_idmapped, spec.get("mounts") or ()))
         directory = os.path.join(self.root, container_id)
         make_dir(self.root, 0o711)
         try:
@@ -121,6 +123,9 @@ class Runtime:
                 cgroup.limit(spec["linux"].get("resources") or {})
             restrict_devices(spec, cgroup)
             plan = Plan(spec["linux"].get("namespaces") or [])
+            if has_idmapped:
+                linux = spec["linux"]
+                plan.prepare_users(linux.get("uidMappings") or [], linux.get("gidMappings") or [])
             launch = Launch(
                 spec=spec,
                 state=state,
@@ -132,6 +137,7 @@ class Runtime:
                 new_keyring=new_keyring,
                 pivot=pivot,
                 die_with_parent=supervise,
+                place=directory if has_idmapped else "",
             )
             if supervise:
                 prctl(c.PR_SET_CHILD_SUBREAPER, 1)

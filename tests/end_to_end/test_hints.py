@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from support.settings import OFFLINE
+from support.settings import OFFLINE, as_rootless
 from support.waiting import Deadline, wait_until
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ def test_program_that_hears_no_signal_should_have_an_init(wherry: Cli, busybox_i
     assert wherry("stop", "-s", "KILL", "deaf").stderr == ""
 
 
+@as_rootless
 @pytest.mark.parametrize("mode", ["auto", "nomap"])
 def test_user_namespaces_of_other_kinds_are_refused(
     wherry: Cli, busybox_image: str, mode: str

@@ -5,6 +5,7 @@ from __future__ import annotations
 from wherry.container.mount import mounts_of
 from wherry.container.ports import port_key
 from wherry.container.signals import read_signal
+from wherry.container.userns import check_userns
 from wherry.errors import UsageError
 
 TYPE_CHECKING = False
@@ -91,7 +92,7 @@ def _check_modes(body: CreateBody, host: HostConfig) -> None:
         if mode and mode not in words and not (may_join and kind == "container" and target):
             shown = "container:" if kind == "container" and colon else mode
             raise UsageError(f"{wrong}: {shown!r}" if key == "IpcMode" else wrong)
-    _check_userns(host.get("UsernsMode") or "")
+    check_userns(host.get("UsernsMode") or "")
     network = host.get("NetworkMode") or ""
     if network.partition(":")[0] == "container":
         _check_joined_network(body, host, network)
@@ -105,26 +106,6 @@ def _check_modes(body: CreateBody, host: HostConfig) -> None:
     offsets = (body.get("Wherry") or {}).get("ClockOffsets")
     if offsets and (body.get("Wherry") or {}).get("TimeMode") == "host":
         raise UsageError("conflicting options: --clock-offset and the host's time namespace")
-
-
-def _check_userns(mode: str) -> None:
-    kind, colon, rest = mode.partition(":")
-    if kind == "container":
-        known = bool(rest)
-    elif kind in ("auto", "nomap"):
-        raise UsageError(
-            f"--userns {kind} is not supported",
-            hint="private (the default), host, keep-id and container:NAME are",
-        )
-    elif kind == "keep-id":
-        known = not colon or all(
-            name in ("uid", "gid") and content
-            for name, _, content in (field.partition("=") for field in rest.split(","))
-        )
-    else:
-        known = mode in ("", "host", "private", "ns") or (kind == "ns" and bool(rest))
-    if not known:
-        raise UsageError("--userns: invalid USER mode", hint=f"{mode!r} is none that wherry knows")
 
 
 def _check_joined_network(body: CreateBody, host: HostConfig, mode: str) -> None:

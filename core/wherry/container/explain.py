@@ -13,7 +13,7 @@ from wherry.container.namespaces import NAMESPACES
 from wherry.container.process import UNLIMITED
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from typing import Any
 
     from wherry.oci.runtime_spec import (
@@ -255,11 +255,22 @@ def _mount_lines(explanation: Explanation) -> list[str]:
             mount["destination"],
             mount.get("source", ""),
             mount.get("type", ""),
-            ",".join(mount.get("options") or ()),
+            ",".join([*map(_option, mount.get("options") or ()), *_mount_maps(mount)]),
         )
         for mount in explanation["mounts"]
     ]
     return _columns(rows)
+
+
+def _option(option: str) -> str:
+    return "idmap" if option == "x-wherry.idmap" else option
+
+
+def _mount_maps(mount: Mount) -> Iterator[str]:
+    """The mappings that a mount has of its own, from its files' ids to the host's."""
+    for kind, maps in (("uids", mount.get("uidMappings")), ("gids", mount.get("gidMappings"))):
+        for entry in maps or ():
+            yield f"{kind}={_range(entry['containerID'], entry)}->{_range(entry['hostID'], entry)}"
 
 
 def _capability_lines(explanation: Explanation) -> list[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import posixpath
 
+from wherry.container.userns import read_idmap
 from wherry.errors import UsageError
 from wherry.words import read_bool, read_bytes, split_csv
 
@@ -185,6 +186,7 @@ def _apply_mode(mount: Mount, own: WherryMount, mode: str) -> str:
         own["Overlay"] = True
     elif mode == "idmap" or mode.startswith("idmap="):
         own["IDMap"] = mode[6:]
+        read_idmap(own["IDMap"])
     elif mode in _FLAGS:
         own["Flags"] = [*own.get("Flags", ()), mode]
         return f"flag {mode.removeprefix('no')}"
@@ -244,6 +246,7 @@ def parse_mount(text: str) -> Mount:
         own["Chown"] = True
     if "idmap" in fields:
         own["IDMap"] = str(fields.pop("idmap"))
+        read_idmap(own["IDMap"])
     if relabel := fields.pop("relabel", ""):
         if relabel not in ("shared", "private"):
             raise UsageError(

@@ -16,6 +16,7 @@ import stat
 import sys
 
 from wherry.container.archive import open_below, pack, unpack
+from wherry.engine import idmaps
 from wherry.engine.mounts import lower_directories, oci_mounts
 from wherry.errors import (
     Conflict,
@@ -157,6 +158,7 @@ class ContainerFiles:
             directory=container.directory,
             volumes=volumes,
             layer_path=layer_path,
+            ids=(idmaps.leased(container), True),
         )
         taken = {mount["destination"] for mount in mounts}
         for name in ("hosts", "hostname", "resolv.conf"):

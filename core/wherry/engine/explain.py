@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 from wherry.container.explain import explain, explain_text
+from wherry.container.userns import is_auto
 from wherry.engine.launch import why_no_user_namespace
 from wherry.lean import dump_json
 
@@ -42,6 +43,11 @@ def _notes(container: Container, runtime: Runtime) -> list[str]:
     why = why_no_user_namespace(container.body)
     if why and not runtime.is_rootless():
         notes.append(f"no user namespace of its own, because of {why}")
+    if is_auto(container.body["HostConfig"].get("UsernsMode") or ""):
+        notes.append(
+            "the ids are this container's alone until it is removed; by idmapped mounts"
+            " its files keep their owners"
+        )
     if runtime.cgroup_path(container.id, "") is None:
         notes.append("no control group: none is delegated to this user (see `wherry doctor`)")
     if (container.body.get("Wherry") or {}).get("ClockOffsets"):

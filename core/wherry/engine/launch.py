@@ -9,7 +9,8 @@ from wherry.container.bundle import ContainerFacts, runtime_spec
 from wherry.container.namespaces import mode
 from wherry.container.overlay import overlay_mount
 from wherry.container.resources import drop_limits
-from wherry.engine import mounts, removal
+from wherry.container.userns import is_auto
+from wherry.engine import idmaps, mounts, removal
 from wherry.errors import Conflict, NotFound, UsageError
 from wherry.files import make_dir, write_atomic, write_json
 from wherry.lean import posix
@@ -69,14 +70,15 @@ class ContainerKeeper:
         if owner is not None and "user" not in joined:
             maps = None  # nobody in a user namespace of its own may join the host's
         else:
-            maps = self._id_maps(body if owner is None else owner.body)
+            maps = self._id_maps(container if owner is None else owner)
+        is_shifted = not runtime.is_rootless() and idmaps.changes_owners(maps)
         network = mode(body, "network")
         if network.startswith("container:"):
             other = self._running(network.removeprefix("container:"))
             body = {**body, "Hostname": other.body.get("Hostname") or other.id[:12]}
         own = body.get("Wherry") or {}
         resolved = mounts.start_mounts(
-            container, runtime, VolumeStore(unshared=runtime.unshared), self._store
+            container, runtime, VolumeStore(unshared=runtime.unshared), self._store, maps
         )
         facts = ContainerFacts(
             id=container.id,
@@ -110,6 +112,11 @@ class ContainerKeeper:
             spec["mounts"] = [one for one in spec["mounts"] if one.get("source") != "/dev/mqueue"]
         if not own.get("Rootfs"):
             spec["mounts"] = [root_overlay(container), *spec["mounts"]]
+        if is_shifted:
+            if own.get("Rootfs"):
+                spec["root"]["path"] = container.path("root")
+                spec["mounts"] = [_bound_root(own["Rootfs"]), *spec["mounts"]]
+            idmaps.shift(spec, facts.mounts)
         write_json(container.path("config.json"), spec)
         return spec
 
@@ -140,9 +147,13 @@ class ContainerKeeper:
             )
         return other
 
-    def _id_maps(self, body: Mapping[str, Any]) -> tuple[list[IDMapping], list[IDMapping]] | None:
+    def _id_maps(self, container: Container) -> tuple[list[IDMapping], list[IDMapping]] | None:
+        body = container.body
         if not self._runtime.is_rootless() and why_no_user_namespace(body):
             return None
+        leased = idmaps.leased(container)
+        if leased is not None:
+            return leased
         return self._runtime.id_maps(body["HostConfig"].get("UsernsMode") or "")
 
     def _shared_memory(self, body: Mapping[str, Any]) -> str | None:
@@ -217,6 +228,8 @@ def why_no_user_namespace(body: Mapping[str, Any]) -> str:
     namespace: whoever asks for the host's network as root wants to use it as root.
     """
     host = body["HostConfig"]
+    if is_auto(host.get("UsernsMode") or ""):
+        return ""  # it is the very thing that was asked for
     if host.get("Privileged"):
         return "--privileged"
     if host.get("UsernsMode") == "host":
@@ -257,6 +270,11 @@ def time_zone_file(name: str) -> str:
             hint=f"the names are those of the files below {directory}",
         )
     return path
+
+
+def _bound_root(path: str) -> Mount:
+    """A directory of the host, as the mount that becomes the root."""
+    return {"destination": "/", "type": "bind", "source": path, "options": ["rbind"]}
 
 
 def root_overlay(container: Container) -> Mount:

@@ -19,6 +19,7 @@ import sys
 from wherry.container.copy import change_owner_of, copy_attributes, copy_tree, empty_directory
 from wherry.container.mount import clean_target, mounts_of, split_volume
 from wherry.container.overlay import overlay_mount
+from wherry.container.userns import mount_maps, read_idmap
 from wherry.errors import (
     CorruptState,
     KernelError,
@@ -39,9 +40,12 @@ if TYPE_CHECKING:
     from wherry.container.mount_points import MountPoint
     from wherry.container.spec import Mount as Asked
     from wherry.container.store import Container, ContainerStore
-    from wherry.oci.runtime_spec import Mount
+    from wherry.oci.runtime_spec import IDMapping, Mount
     from wherry.runtime import Runtime
     from wherry.volume.store import Users, Volume, VolumeStore
+
+    Maps = tuple[list[IDMapping], list[IDMapping]]
+    Ids = tuple[Maps | None, bool]
 
 # In a container's directory, while it has no record: the anonymous volumes made for it.
 _DRAFT = "volumes.draft"
@@ -89,9 +93,16 @@ def create_mounts(
 
 
 def start_mounts(
-    container: Container, runtime: Runtime, volumes: VolumeStore, store: ContainerStore
+    container: Container,
+    runtime: Runtime,
+    volumes: VolumeStore,
+    store: ContainerStore,
+    maps: Maps | None,
 ) -> list[Mount]:
-    """The entries of runtime-spec's `mounts` for a container that is about to start."""
+    """The entries of runtime-spec's `mounts` for a container that is about to start.
+
+    `maps` are those of its user namespace; None for the host's.
+    """
     from wherry.network.files import file_mounts
 
     mounts = oci_mounts(
@@ -99,6 +110,7 @@ def start_mounts(
         directory=container.directory,
         volumes=volumes,
         layer_path=layer_path,
+        ids=(maps, False),
     )
     if (container.body.get("Wherry") or {}).get("Secrets"):
         from wherry.secrets import secret_mounts
@@ -530,14 +542,18 @@ def oci_mounts(
     directory: str,
     volumes: VolumeStore,
     layer_path: Callable[[str], str],
+    ids: Ids = (None, False),
 ) -> list[Mount]:
-    """The volumes, binds and image mounts of a container that is about to start."""
+    """The volumes, binds and image mounts of a container that is about to start.
+
+    `ids` are the maps of its user namespace, and whether who mounts has its ids already.
+    """
     mounts: list[Mount] = []
     for position, point in enumerate(points):
         if point["Type"] == "tmpfs":
             continue
         mounts.append(
-            _start_mount(point, _overlay_directory(directory, position), volumes, layer_path)
+            _start_mount(point, _overlay_directory(directory, position), volumes, layer_path, ids)
         )
     return mounts
 
@@ -547,6 +563,7 @@ def _start_mount(
     overlay: str,
     volumes: VolumeStore,
     layer_path: Callable[[str], str],
+    ids: Ids,
 ) -> Mount:
     asked, target = point["Spec"], point["Destination"]
     own = asked.get("Wherry") or {}
@@ -579,7 +596,7 @@ def _start_mount(
         subpath = None
     if subpath:
         mount["options"].append(SUBPATH + subpath)
-    _add_flags(mount, own)
+    _add_flags(mount, own, ids)
     return mount
 
 
@@ -621,28 +638,15 @@ def _has_recursive_readonly() -> bool:
     return (int(major), int(minor) if minor.isdigit() else 0) >= (5, 12)
 
 
-def _add_flags(mount: Mount, own: Mapping[str, Any]) -> None:
+def _add_flags(mount: Mount, own: Mapping[str, Any], ids: Ids) -> None:
     mount["options"] += own.get("Flags") or ()
     if "IDMap" not in own:
         return
-    mount["options"].append("idmap")
-    for part in filter(None, own["IDMap"].split(";")):
-        kind, _, ranges = part.partition("=")
-        mappings = [_read_range(text) for text in ranges.split("#")]
-        if kind == "uids":
-            mount["uidMappings"] = mappings
-        elif kind == "gids":
-            mount["gidMappings"] = mappings
-        else:
-            raise UsageError(f"invalid idmap: {own['IDMap']}")
-
-
-def _read_range(text: str) -> Any:
-    """A range `INSIDE-ON_DISK-SIZE` (podman's `@` for ids of the container is accepted)."""
-    numbers = text.removeprefix("@").split("-")
-    if len(numbers) != 3 or not all(number.isdecimal() for number in numbers):
-        raise UsageError(
-            f"invalid idmap range: {text}", hint="it reads FROM-TO-SIZE, as in uids=0-1000-1"
-        )
-    inside, outside, size = map(int, numbers)
-    return {"containerID": inside, "hostID": outside, "size": size}
+    maps, inside = ids
+    ranges = read_idmap(own["IDMap"])
+    if ranges:
+        uid_maps, gid_maps = maps or (None, None)
+        mount["uidMappings"] = mount_maps(ranges.get("uids") or (), uid_maps, inside=inside)
+        mount["gidMappings"] = mount_maps(ranges.get("gids") or (), gid_maps, inside=inside)
+    if ranges or not inside:
+        mount["options"].append("idmap")
