@@ -11,7 +11,7 @@ from wherry.values import value
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Protocol
+    from typing import Any, Protocol
 
     from wherry.engine import Engine
 
@@ -35,11 +35,17 @@ class Command:
 
     argv: tuple[str, ...]
     action: Callable[[Engine], int]
+    # What another wherry's standard input is: this one's (0), bytes, something to read; None
+    # for a command that reads none, and leaves what is typed meanwhile to whoever comes next.
+    stdin: Any = None
+    # The file of this host that another wherry's standard output becomes, once it is whole.
+    output: str = ""
 
 
 # The only place where core names the packages that build on it.
-_BACKENDS = {"linux": "wherry_linux.backend"}
+_BACKENDS = {"linux": "wherry_linux.backend", "vm": "wherry_vm.backend"}
 _OCI = "wherry_linux.oci"
+_MACHINES = "wherry_vm.verbs"
 
 
 def load_backend(name: str | None = None) -> Backend:
@@ -47,8 +53,6 @@ def load_backend(name: str | None = None) -> Backend:
     chosen = name or os.environ.get("WHERRY_BACKEND") or default_backend()
     module = _BACKENDS.get(chosen)
     if module is None:
-        if chosen == "vm":
-            raise Unsupported("this release of wherry has no VM backend yet")
         raise UsageError(f"unknown backend {chosen!r}", hint="WHERRY_BACKEND is linux or vm")
     __import__(module)
     backend: Backend = sys.modules[module].load()
@@ -65,6 +69,12 @@ def load_oci() -> Callable[..., int]:
     __import__(_OCI)
     main: Callable[..., int] = sys.modules[_OCI].main
     return main
+
+
+def load_machines() -> Any:
+    """What carries out `wherry machine`."""
+    __import__(_MACHINES)
+    return sys.modules[_MACHINES]
 
 
 def default_backend() -> str:

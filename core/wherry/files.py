@@ -96,6 +96,47 @@ def _create(path: str, mode: int) -> int:
         return os.open(path, flags, mode)
 
 
+class Draft:
+    """A file that takes its name when the block that writes it ends well, and is gone otherwise.
+
+    Entering gives a descriptor to write to. Raises our error where it cannot be written.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._draft = f"{path}.{os.getpid()}.tmp"
+        self._descriptor = -1
+        self._is_wanted = True
+
+    def discard(self) -> None:
+        """Let the file be gone at the end of the block, which ends well all the same."""
+        self._is_wanted = False
+
+    def __enter__(self) -> int:
+        try:
+            self._descriptor = _create(self._draft, 0o600)
+        except OSError as error:
+            raise storage_error(error, f"write {self._path}") from error
+        return self._descriptor
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        os.close(self._descriptor)
+        try:
+            if error is None and self._is_wanted:
+                os.replace(self._draft, self._path)
+                return
+        except OSError as problem:
+            error = problem
+        remove_file(self._draft)
+        if isinstance(error, OSError):
+            raise storage_error(error, f"write {self._path}") from error
+
+
 def write_json(path: str, value: Any, *, mode: int = 0o600, sync: bool = False) -> None:
     """Put `value` at `path` as JSON, atomically."""
     write_atomic(path, dump_json(value).encode(), mode=mode, sync=sync)

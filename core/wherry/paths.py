@@ -155,3 +155,18 @@ def oci_root() -> str:
 def runtime() -> str:
     """The OCI runtime's state of our own containers."""
     return os.path.join(run(), "runtime")
+
+
+def machines() -> str:
+    """Our virtual machines: records, keys and data disks."""
+    return os.path.join(data(), "machines")
+
+
+def machine(name: str) -> str:
+    """What a machine keeps: its record, keys, logs and data disk."""
+    return os.path.join(machines(), name)
+
+
+def run_machine(name: str) -> str:
+    """What lives no longer than a machine's supervisor: its sockets and its state."""
+    return os.path.join(run(), "machines", name)

@@ -8,7 +8,7 @@ import sys
 from wherry.backend import Command, execute
 from wherry.cli.grammar import argument, command, option
 from wherry.errors import UsageError, WherryError
-from wherry.files import remove_file, storage_error
+from wherry.files import Draft
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -45,7 +45,8 @@ def load(input: str, platform: str, quiet: bool) -> int:  # noqa: A002
                 print(f"Loaded image ID: {image.id}")
         return 0
 
-    return execute(Command(argv=load.argv(platform=platform, quiet=quiet), action=action))
+    argv = load.argv(platform=platform, quiet=quiet)
+    return execute(Command(argv=argv, action=action, stdin=source))
 
 
 def _open_input(path: str) -> BinaryIO:
@@ -68,29 +69,19 @@ def save(image: tuple[str, ...], output: str, platform: str) -> int:
         raise UsageError("cowardly refusing to save to a terminal. Use the -o flag or redirect")
 
     def action(engine: Engine) -> int:
-        if output:
-            _save_to(engine, image, output, platform)
-        else:
-            with open(1, "wb", closefd=False) as stream:
-                engine.images.save(image, stream.write, platform=platform)
+        if not output:
+            _save(engine, 1)
+            return 0
+        with Draft(output) as descriptor:
+            _save(engine, descriptor)
         return 0
 
-    return execute(Command(argv=save.argv(image=image, platform=platform), action=action))
+    def _save(engine: Engine, descriptor: int) -> None:
+        with open(descriptor, "wb", closefd=False) as stream:
+            engine.images.save(image, stream.write, platform=platform)
 
-
-def _save_to(engine: Engine, names: tuple[str, ...], path: str, platform: str) -> None:
-    """Write to a draft first: what has the file's name is whole."""
-    draft = f"{path}.{os.getpid()}.tmp"
-    try:
-        with open(draft, "wb") as file:
-            engine.images.save(names, file.write, platform=platform)
-        os.replace(draft, path)
-    except OSError as error:
-        remove_file(draft)
-        raise storage_error(error, f"write {path}") from error
-    except (WherryError, KeyboardInterrupt):
-        remove_file(draft)
-        raise
+    argv = save.argv(image=image, platform=platform)
+    return execute(Command(argv=argv, action=action, output=output))
 
 
 @command(
@@ -107,6 +98,7 @@ def import_(
 ) -> int:
     """Import the contents from a tarball to create a filesystem image"""
     stream = _open_source(source)
+    message = message or f"Imported from {source}"
 
     def action(engine: Engine) -> int:
         with stream:
@@ -114,7 +106,7 @@ def import_(
                 stream.read,
                 repository,
                 changes=change,
-                message=message or f"Imported from {source}",
+                message=message,
                 platform=platform,
             )
         print(image_id)
@@ -123,7 +115,7 @@ def import_(
     argv = import_.argv(
         source="-", repository=repository, change=change, message=message, platform=platform
     )
-    return execute(Command(argv=argv, action=action))
+    return execute(Command(argv=argv, action=action, stdin=stream))
 
 
 def _open_source(source: str) -> BinaryIO:

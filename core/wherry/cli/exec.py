@@ -90,6 +90,7 @@ def exec_(
             action=lambda engine: engine.containers.exec(
                 container, config, detach=detach, detach_keys=keys
             ),
+            stdin=0 if config["AttachStdin"] else None,
         )
     )
 
@@ -112,5 +113,6 @@ def attach(container: str, detach_keys: str, no_stdin: bool, sig_proxy: bool) ->
             action=lambda engine: engine.containers.attach(
                 container, stdin=not no_stdin, detach_keys=keys, sig_proxy=sig_proxy
             ),
+            stdin=None if no_stdin else 0,
         )
     )

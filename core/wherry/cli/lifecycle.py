@@ -81,7 +81,7 @@ def start(
     argv = start.argv(
         container=container, attach=attach, all=all, detach_keys=keys, interactive=interactive
     )
-    return execute(Command(argv=argv, action=action))
+    return execute(Command(argv=argv, action=action, stdin=0 if interactive else None))
 
 
 def _stopped(engine: Engine) -> list[str]:

@@ -48,6 +48,7 @@ def run(**values: Any) -> int:
         Command(
             argv=run.argv(**values),
             action=lambda engine: engine.containers.run(body, request),
+            stdin=0 if body["AttachStdin"] and not request.explain else None,
         )
     )
 

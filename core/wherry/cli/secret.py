@@ -36,7 +36,7 @@ def create(secret: str, file: str, label: tuple[str, ...], replace: bool) -> int
         return 0
 
     argv = create.argv(secret=secret, file="-", label=label, replace=replace)
-    return execute(Command(argv=argv, action=action))
+    return execute(Command(argv=argv, action=action, stdin=content))
 
 
 def _read(file: str) -> bytes:

@@ -11,8 +11,6 @@ from wherry.errors import UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from wherry.engine import Engine
 
 
@@ -64,6 +62,7 @@ def cp(source: str, destination: str, archive: bool, follow_link: bool, quiet: b
             _tell(size, destination, quiet)
         return 0
 
+    reads = from_container == "" and source == "-"
     argv = cp.argv(
         source=source,
         destination=destination,
@@ -71,7 +70,7 @@ def cp(source: str, destination: str, archive: bool, follow_link: bool, quiet: b
         follow_link=follow_link,
         quiet=quiet,
     )
-    return execute(Command(argv=argv, action=action))
+    return execute(Command(argv=argv, action=action, stdin=0 if reads else None))
 
 
 def _stdout() -> int:
@@ -100,33 +99,17 @@ def export(container: str, output: str) -> int:
         from wherry.engine import copy
 
         files = copy.ContainerFiles(engine.containers.find(container), engine.runtime)
-        if output:
-            write_beside(output, files.export)
-        else:
+        if not output:
             copy.export(files, _stdout())
+            return 0
+        from wherry.files import Draft
+
+        with Draft(output) as descriptor:
+            files.export(descriptor)
         return 0
 
-    return execute(Command(argv=export.argv(container=container, output=output), action=action))
-
-
-def write_beside(output: str, write: Callable[[int], None]) -> None:
-    """Write an archive beside its name first: half of one must not look like a whole one."""
-    from wherry.files import remove_file, storage_error
-
-    draft = f"{output}.{os.getpid()}.tmp"
-    try:
-        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        try:
-            write(descriptor)
-        finally:
-            os.close(descriptor)
-        os.replace(draft, output)
-    except OSError as error:
-        remove_file(draft)
-        raise storage_error(error, f"write {output}") from error
-    except BaseException:
-        remove_file(draft)
-        raise
+    argv = export.argv(container=container)
+    return execute(Command(argv=argv, action=action, output=output))
 
 
 @command(

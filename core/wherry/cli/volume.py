@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
-
 from wherry.backend import Command, execute
 from wherry.cli import common
 from wherry.cli.grammar import argument, command, option
@@ -151,50 +148,3 @@ def prune(all: bool, filter: tuple[str, ...], force: bool) -> int:  # noqa: A002
         return 0
 
     return execute(Command(argv=prune.argv(all=all, filter=filter, force=True), action=action))
-
-
-@command(
-    option("-o", "--output", help="Write to a file, instead of STDOUT"),
-    argument("volume"),
-    name="volume export",
-)
-def export(volume: str, output: str) -> int:
-    """Export the files of a volume as a tar archive"""
-    if not output and sys.stdout is not None and sys.stdout.isatty():
-        raise UsageError("cowardly refusing to save to a terminal. Use the -o flag or redirect")
-
-    def action(engine: Engine) -> int:
-        from wherry.cli.transfer import write_beside
-        from wherry.engine.volume_files import write_files
-
-        found = engine.volumes.store.find(volume)
-        if output:
-            write_beside(output, lambda writer: write_files(found, engine.runtime, writer))
-        else:
-            write_files(found, engine.runtime, sys.stdout.fileno())
-        return 0
-
-    return execute(Command(argv=export.argv(volume=volume, output=output), action=action))
-
-
-@command(
-    argument("volume"),
-    argument("source", required=False, metavar="file|-"),
-    name="volume import",
-)
-def import_(volume: str, source: str) -> int:
-    """Put the files of a tar archive into a volume"""
-    reader = 0
-    if source not in ("", "-"):
-        try:
-            reader = os.open(source, os.O_RDONLY)
-        except OSError as error:
-            raise UsageError(f"open {source}: {os.strerror(error.errno or 0).lower()}") from error
-
-    def action(engine: Engine) -> int:
-        from wherry.engine.volume_files import read_files
-
-        read_files(engine.volumes.store.find(volume), engine.runtime, reader)
-        return 0
-
-    return execute(Command(argv=import_.argv(volume=volume, source="-"), action=action))

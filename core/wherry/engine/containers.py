@@ -417,23 +417,13 @@ class Containers:
                 return 137
         return int(container.state["ExitCode"])
 
-    def check_health(self, name: str) -> bool:
-        """Run a container's health check now; whether it is healthy."""
-        container = self.find(name)
-        check = container.body.get("Healthcheck") or {}
-        if not check.get("Test") or check["Test"][0] == "NONE":
-            raise UsageError(f"container {container.name} has no defined healthcheck")
-        if container.state["Status"] != "running":
-            raise Conflict(f"container {container.name} is not running")
-        return bool(self._ask(container, {"op": "check"})["code"] == 0)
-
     def _ask(
         self, container: Container, message: dict[str, Any], patience: float | None = None
-    ) -> dict[str, Any]:
+    ) -> None:
         """Have the monitor do something; a container that ends meanwhile is a Conflict."""
         connection = Connection.open(container.id)
         try:
-            return connection.request(message, patience=patience)
+            connection.request(message, patience=patience)
         finally:
             connection.close()
 

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 DEFAULT_DETACH_KEYS = "ctrl-p,ctrl-q"
 
 # docker's CLI passes on whatever else can be caught.
-_NOT_PROXIED = ("SIGCHLD", "SIGPIPE", "SIGURG", "SIGKILL", "SIGSTOP", "SIGWINCH", "SIGTTIN",
-                "SIGTTOU", "SIGTSTP", "SIGCONT", "SIGSEGV", "SIGBUS", "SIGFPE", "SIGILL",
-                "SIGABRT", "SIGXFSZ", "SIGXCPU", "SIGPROF", "SIGVTALRM", "SIGIO")  # fmt: skip
+NOT_PROXIED = ("SIGCHLD", "SIGPIPE", "SIGURG", "SIGKILL", "SIGSTOP", "SIGWINCH", "SIGTTIN",
+               "SIGTTOU", "SIGTSTP", "SIGCONT", "SIGSEGV", "SIGBUS", "SIGFPE", "SIGILL",
+               "SIGABRT", "SIGXFSZ", "SIGXCPU", "SIGPROF", "SIGVTALRM", "SIGIO")  # fmt: skip
 
 
 class Detached(Exception):
@@ -254,7 +254,7 @@ class _Signals:
         read, write = posix.pipe2(posix.O_CLOEXEC | posix.O_NONBLOCK)
         self._pipe = (read, write)
         self._old_wakeup = signals.set_wakeup_fd(write, warn_on_full_buffer=False)
-        left_alone = {getattr(signals, name, None) for name in _NOT_PROXIED}
+        left_alone = {getattr(signals, name, None) for name in NOT_PROXIED}
         for number in range(1, signals.NSIG):
             if number in left_alone and number != signals.SIGWINCH:
                 continue

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -10,8 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from support.registry import RegistryServer, make_image, make_index, registry
-from wherry.image.registry import OCI_INDEX
+from support.registry import RegistryServer, make_image, registry
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -104,44 +102,3 @@ def test_what_cannot_be_pulled_is_one_clear_line(
     assert result.returncode == 1
     assert result.stdout == ""
     assert result.stderr.splitlines()[-1] == f"wherry: {message.format(host=registry.host)}"
-
-
-def test_manifest_is_shown_as_the_registry_has_it(
-    registry: RegistryServer, wherry_here: Wherry
-) -> None:
-    image = make_image({"a": b"1"})
-    registry.put_image("team/app", "1", image)
-
-    result = wherry_here("manifest", "inspect", f"{registry.host}/team/app:1")
-    verbose = wherry_here("manifest", "inspect", "--verbose", f"{registry.host}/team/app:1")
-
-    assert json.loads(result.stdout) == json.loads(image.manifest)
-    entry = json.loads(verbose.stdout)
-    assert entry["Descriptor"]["digest"] == image.digest
-    assert entry["Descriptor"]["platform"]["os"] == "linux"
-    assert entry["OCIManifest"] == json.loads(image.manifest)
-
-
-def test_index_is_shown_with_each_of_its_manifests(
-    registry: RegistryServer, wherry_here: Wherry
-) -> None:
-    image = make_image({"a": b"1"})
-    registry.put_image("team/app", "one", image)
-    registry.put_manifest("team/app", "1", make_index({"linux/amd64": image}), OCI_INDEX)
-
-    result = wherry_here("manifest", "inspect", f"{registry.host}/team/app:1")
-    verbose = wherry_here("manifest", "inspect", "-v", f"{registry.host}/team/app:1")
-
-    (listed,) = json.loads(result.stdout)["manifests"]
-    assert listed["platform"]["architecture"] == "amd64"
-    (entry,) = json.loads(verbose.stdout)
-    assert entry["Descriptor"] == listed
-    assert entry["Ref"] == f"{registry.host}/team/app@{image.digest}"
-
-
-def test_manifest_that_is_not_there_is_told(registry: RegistryServer, wherry_here: Wherry) -> None:
-    result = wherry_here("manifest", "inspect", f"{registry.host}/team/none:1")
-
-    assert result.returncode == 1
-    assert result.stdout == ""
-    assert "team/none:1" in result.stderr
