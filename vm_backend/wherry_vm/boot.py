@@ -1,0 +1,249 @@
+"""From a machine that is off to a guest that has said it is ready.
+
+An accelerator is believed when the guest has spoken under it. One that lets QEMU start and
+then shows no sign of the guest is left for the next, in the end for plain emulation; which
+one it was is kept, for this boot of the host, this QEMU and this image.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+
+from wherry.errors import MachineError
+from wherry.files import make_dir, read_json, remove_file, write_json
+from wherry.values import value
+from wherry_vm.qemu.accelerator import Refusal, candidates, describe
+from wherry_vm.qemu.command import Guest, Sockets, command_line
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from wherry_vm.image import GuestImage
+    from wherry_vm.machines import Machine
+    from wherry_vm.qemu.binary import Qemu
+    from wherry_vm.qemu.host import Host
+
+
+@value
+class Patience:
+    """Seconds to wait for the first byte of the console, and for more of it after each."""
+
+    first: float
+    next: float
+
+
+_PATIENCE = {"tcg": Patience(first=20, next=60)}
+_ACCELERATED = Patience(first=4, next=15)
+
+
+class Silent(Exception):
+    """The guest showed no sign of life under an accelerator."""
+
+
+class Boot:
+    """One attempt to start QEMU for a machine, and what listens for it."""
+
+    def __init__(
+        self, machine: Machine, host: Host, qemu: Qemu, image: GuestImage, accelerator: str
+    ) -> None:
+        self.machine = machine
+        self.accelerator = accelerator
+        self.ssh_port = free_port()
+        self.qmp_listener = _listen(machine, "qmp.sock")
+        self.events_listener = _listen(machine, "events.sock")
+        self.process = self._start(host, qemu, image)
+
+    def _start(self, host: Host, qemu: Qemu, image: GuestImage) -> subprocess.Popen[bytes]:
+        machine = self.machine
+        settings = machine.settings
+        remove_file(machine.file("console.log"))
+        guest = Guest(
+            name=machine.name,
+            kernel=image.kernel,
+            initrd=image.initramfs,
+            root=image.root,
+            data=machine.file("data.img"),
+            options=image.kernel_options(self.accelerator),
+            firmware=_firmware(machine),
+            console=machine.file("console.log"),
+            cpus=min(settings.cpus, host.cpus),
+            memory=settings.memory,
+            ssh_port=self.ssh_port,
+            sockets=Sockets(
+                qmp=_address(self.qmp_listener),
+                events=_address(self.events_listener),
+                unix=hasattr(socket, "AF_UNIX"),
+            ),
+        )
+        with open(machine.file("qemu.log"), "wb") as log:
+            process = subprocess.Popen(
+                command_line(host, qemu, self.accelerator, guest),
+                cwd=machine.run_directory,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                creationflags=0x08000000 if sys.platform == "win32" else 0,  # no window
+            )
+        write_json(os.path.join(machine.run_directory, "qemu.json"), {"pid": process.pid})
+        return process
+
+    def accept(self, listener: socket.socket, patience: float) -> socket.socket:
+        """QEMU's connection to one of our sockets. Raises MachineError where it ended instead."""
+        deadline = time.monotonic() + patience
+        listener.settimeout(0.1)
+        while True:
+            try:
+                stream, _ = listener.accept()
+            except TimeoutError:
+                self.check()
+                if time.monotonic() > deadline:
+                    raise Silent("QEMU does not answer") from None
+                continue
+            listener.close()
+            stream.settimeout(None)
+            return stream
+
+    def check(self) -> None:
+        """Raise MachineError where QEMU has ended, with what it said last."""
+        code = self.process.poll()
+        if code is not None:
+            said = last_line(self.machine.file("qemu.log"))
+            raise MachineError(f"QEMU ended with exit code {code}: {said or 'it said nothing'}")
+
+    def console_size(self) -> int:
+        """How many bytes the guest's console has shown."""
+        try:
+            return os.stat(self.machine.file("console.log")).st_size
+        except FileNotFoundError:
+            return 0
+
+    def wait_ready(self, is_ready: Callable[[float], bool]) -> None:
+        """Wait until `is_ready(seconds)`. Raises Silent where no guest shows in time,
+        MachineError where one that spoke does not get there."""
+        patience = _PATIENCE.get(self.accelerator, _ACCELERATED)
+        size = 0
+        deadline = time.monotonic() + patience.first
+        while not is_ready(0.1):
+            self.check()
+            now = self.console_size()
+            if now > size:
+                size, deadline = now, time.monotonic() + patience.next
+            elif time.monotonic() > deadline and not size:
+                raise Silent("the guest's console stays empty")
+            elif time.monotonic() > deadline:
+                raise MachineError(
+                    f"the guest did not become ready: its console has been silent for "
+                    f"{patience.next:.0f} s, and said last: "
+                    f"{last_line(self.machine.file('console.log'))!r}",
+                    hint=f"all of it: wherry machine logs {self.machine.name}",
+                )
+
+    def end(self) -> None:
+        """Kill QEMU, and see that it is gone."""
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+        self.qmp_listener.close()
+        self.events_listener.close()
+
+
+def order(
+    machine: Machine, host: Host, qemu: Qemu, image: GuestImage
+) -> tuple[list[str], list[Refusal]]:
+    """The accelerators to try; what is known of earlier starts goes first."""
+    names, refusals = candidates(host)
+    try:
+        verdict = read_json(machine.file("accelerator.json"))
+    except FileNotFoundError:
+        return names, refusals
+    if verdict.get("key") == _key(qemu, image) and verdict.get("name") in names:
+        for name in names[: names.index(verdict["name"])]:
+            refusals.append(Refusal(name=name, reason=str(verdict.get("reason"))))
+        names = names[names.index(verdict["name"]) :]
+    return names, refusals
+
+
+def remember(
+    machine: Machine, qemu: Qemu, image: GuestImage, name: str, refusals: list[Refusal]
+) -> None:
+    """Keep which accelerator the guest has spoken under."""
+    reason = refusals[-1].reason if refusals else ""
+    write_json(
+        machine.file("accelerator.json"),
+        {"key": _key(qemu, image), "name": name, "reason": reason},
+    )
+
+
+def _firmware(machine: Machine) -> tuple[tuple[str, str], ...]:
+    """What the guest is told at its start."""
+    return (("authorized_keys", machine.file("key.pub")), ("host_key", machine.file("host_key")))
+
+
+def _key(qemu: Qemu, image: GuestImage) -> list[Any]:
+    """What a verdict holds for."""
+    status = os.stat(qemu.path)
+    return [_boot_id(), qemu.path, qemu.shown, int(status.st_mtime), image.digest]
+
+
+def _boot_id() -> str:
+    """Something that changes when the host boots; "" where it cannot be told cheaply."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+            return file.read().strip()
+    except OSError:
+        return ""
+
+
+def slow_because(accelerator: str, refusals: list[Refusal]) -> str:
+    """The one line that tells why a machine is slow; "" where it is not."""
+    return describe(refusals) if accelerator == "tcg" else ""
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 that nothing listens on at the moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _listen(machine: Machine, name: str) -> socket.socket:
+    """A socket for QEMU to connect to; a port where the system has no UNIX sockets."""
+    make_dir(machine.run_directory)
+    if not hasattr(socket, "AF_UNIX"):
+        listener = socket.socket()
+        listener.bind(("127.0.0.1", 0))
+    else:
+        path = os.path.join(machine.run_directory, name)
+        remove_file(path)
+        listener = socket.socket(socket.AF_UNIX)
+        listener.bind(path)
+    listener.listen(1)
+    return listener
+
+
+def _address(listener: socket.socket) -> str:
+    """What QEMU, in the run directory, calls a listener."""
+    name = listener.getsockname()
+    return os.path.basename(name) if isinstance(name, str) else str(name[1])
+
+
+def last_line(path: str) -> str:
+    """The last line of a log that says something, without what only terminals understand."""
+    try:
+        with open(path, "rb") as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - 4096))
+            lines = file.read().decode(errors="replace").splitlines()
+    except OSError:
+        return ""
+    for line in reversed(lines):
+        shown = "".join(each for each in line if each.isprintable()).strip()
+        if shown:
+            return shown
+    return ""

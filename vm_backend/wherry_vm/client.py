@@ -1,0 +1,210 @@
+"""A command on the host while the guest carries it out: its streams, terminal and signals."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from wherry.container.wire import CONTROL, STDERR, STDIN, STDOUT, Parser, control, frame
+from wherry.errors import MachineError, WherryError, from_json
+from wherry.lean import load_json
+from wherry_vm.protocol import CHUNK, WINDOW
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Any
+
+    from wherry_vm.link import Link
+    from wherry_vm.terminal import Console
+
+# What a command reads of its environment that is not the host's own business.
+_ENVIRONMENT = (
+    "COLORTERM", "COLUMNS", "DOCKER_CLI_HINTS", "DOCKER_DEFAULT_PLATFORM", "LINES", "NO_COLOR",
+    "TERM", "WHERRY_DEBUG",
+)  # fmt: skip
+
+_PATIENCE = 4
+"""How many times SIGINT or SIGTERM are passed on before the command is given up."""
+
+
+class Client:
+    """One command, carried out at the other end of `link`, which stays the caller's."""
+
+    def __init__(
+        self,
+        link: Link,
+        console: Console,
+        argv: Sequence[str],
+        *,
+        stdin: Any = None,
+        stdout: int = 1,
+        operation: str = "run",
+    ) -> None:
+        """`stdin` is what wherry.backend.Command says; `stdout` a descriptor of ours.
+
+        With the operation "program" `argv` are the words of another program than wherry.
+        """
+        self._operation = operation
+        self._link = link
+        self._console = console
+        self._argv = tuple(argv)
+        self._stdin = stdin
+        self._descriptors = {STDIN: 0, STDOUT: stdout, STDERR: 2}
+        # A command that reads nothing may still want to know whether somebody could type.
+        from_terminal = stdin in (0, None) and _is_terminal(0)
+        self._terminals = [from_terminal, _is_terminal(stdout), _is_terminal(2)]
+        self._parser = Parser()
+        self._interrupts = 0
+        self._problem: WherryError | None = None
+        self._window = _Window()
+
+    def run(self) -> int:
+        """Carry it out; its exit code. Raises MachineError where the machine is lost."""
+        with self._console.signals(self._pass_on, self._resize):
+            self._link.send(control(self._request()))
+            if self._stdin is None:
+                return self._receive()
+            if not self._terminals[0]:
+                self._start_reading()
+                return self._receive()
+            with self._console.raw():
+                self._start_reading()
+                return self._receive()
+
+    def _request(self) -> dict[str, Any]:
+        environment = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
+        environment["TZ"] = time_zone()
+        return {
+            "op": self._operation,
+            "argv": list(self._argv),
+            "environment": environment,
+            "stdin": self._stdin is not None,
+            "terminals": self._terminals,
+            "size": self._console.size(),
+        }
+
+    # ---- to the guest ----
+
+    def _start_reading(self) -> None:
+        import _thread
+
+        _thread.start_new_thread(self._read, ())
+
+    def _read(self) -> None:
+        """Standard input, as fast as the command takes it."""
+        read = self._reader()
+        try:
+            while data := read(CHUNK):
+                self._window.take(len(data))
+                self._link.send(frame(STDIN, data))
+        except OSError:
+            pass  # a terminal that is gone has no more to say
+        except WherryError as error:
+            self._problem = error
+            self._link.abandon()
+            return
+        self._link.send(control({"op": "eof"}))
+
+    def _reader(self) -> Callable[[int], bytes]:
+        if self._stdin == 0:
+            return self._console.read
+        if isinstance(self._stdin, bytes):
+            from io import BytesIO
+
+            return BytesIO(self._stdin).read
+        read: Callable[[int], bytes] = self._stdin.read
+        return read
+
+    def _pass_on(self, name: str) -> None:
+        if name in ("SIGINT", "SIGTERM"):
+            self._interrupts += 1
+            if self._interrupts >= _PATIENCE:
+                # Whoever is asked has not answered: the connection's end is the last word.
+                self._link.abandon()
+        self._link.send(control({"op": "signal", "name": name}))
+
+    def _resize(self) -> None:
+        self._link.send(control({"op": "resize", "size": self._console.size()}))
+
+    # ---- from the guest ----
+
+    def _receive(self) -> int:
+        while data := self._link.receive():
+            for kind, payload in self._parser.feed(data):
+                if kind != CONTROL:
+                    _write(self._descriptors[kind], payload)
+                    continue
+                message = load_json(payload)
+                if "error" in message:
+                    raise from_json(message["error"])
+                if message.get("event") == "exit":
+                    return int(message["code"])
+                if message.get("event") == "taken":
+                    self._window.give(int(message["bytes"]))
+        if self._problem is not None:
+            raise self._problem
+        if self._interrupts:
+            raise KeyboardInterrupt
+        raise MachineError(
+            "the connection to the machine broke off",
+            hint="`wherry machine logs` tells what happened; what runs in containers may go on",
+        )
+
+
+class _Window:
+    """How much of standard input may be on its way: see wherry_vm.protocol."""
+
+    def __init__(self) -> None:
+        self._left = WINDOW
+        self._changed: Any = None
+
+    def take(self, size: int) -> None:
+        """Wait until there is room, and take `size` of it."""
+        if self._changed is None:
+            import threading
+
+            self._changed = threading.Condition()
+        with self._changed:
+            while self._left <= 0:
+                self._changed.wait()
+            self._left -= size
+
+    def give(self, size: int) -> None:
+        """Room that `take` took."""
+        with self._changed:
+            self._left += size
+            self._changed.notify()
+
+
+def _write(descriptor: int, data: bytes) -> None:
+    """Write all of it."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
+def _is_terminal(descriptor: int) -> bool:
+    try:
+        return os.isatty(descriptor)
+    except OSError:
+        return False
+
+
+def time_zone() -> str:
+    """This host's offset from UTC now, in the form of tzset(3); what TZ says goes first."""
+    if text := os.environ.get("TZ", "").removeprefix(":"):
+        return text
+    import time
+
+    seconds = time.localtime().tm_gmtoff
+    sign, minutes = "-" if seconds >= 0 else "+", abs(seconds) // 60
+    name = f"{'+' if seconds >= 0 else '-'}{minutes // 60:02}{minutes % 60:02}"
+    return f"<{name}>{sign}{minutes // 60:02}:{minutes % 60:02}"
+
+
+def flush() -> None:
+    """Let what this process has printed itself go before what the guest says."""
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            stream.flush()

@@ -1,0 +1,59 @@
+"""The data disk: a sparse file, which holds what the guest has written and no more."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from wherry.errors import UsageError
+from wherry.files import storage_error
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from wherry_vm.machines import Machine
+
+_GIB = 1 << 30
+
+
+def ensure_disk(machine: Machine) -> None:
+    """Make the disk, or let it grow to what the settings say. Raises UsageError."""
+    path = machine.file("data.img")
+    wanted = machine.settings.disk * _GIB
+    try:
+        with open(path, "ab") as file:
+            there = os.fstat(file.fileno()).st_size
+            if not there and sys.platform == "win32":
+                _make_sparse(file.fileno())
+            if there > wanted:
+                raise UsageError(
+                    f"the disk of machine {machine.name} has {there / _GIB:.0f} GiB: it can grow, "
+                    "not shrink",
+                    hint=f"wherry machine set --disk {there // _GIB} {machine.name}",
+                )
+            file.truncate(wanted)
+    except OSError as error:
+        raise storage_error(error, f"make {path}") from error
+
+
+def used(machine: Machine) -> int:
+    """The bytes that the disk takes of the host's."""
+    try:
+        status = os.stat(machine.file("data.img"))
+    except FileNotFoundError:
+        return 0
+    if sys.platform == "win32":
+        return status.st_size
+    return status.st_blocks * 512
+
+
+def _make_sparse(descriptor: int) -> None:
+    """FSCTL_SET_SPARSE: NTFS allocates a file whole without it."""
+    if sys.platform == "win32":
+        import ctypes
+        import msvcrt
+
+        returned = ctypes.c_ulong()
+        ctypes.windll.kernel32.DeviceIoControl(
+            msvcrt.get_osfhandle(descriptor),
+            0x900C4, None, 0, None, 0, ctypes.byref(returned), None,
+        )  # fmt: skip

@@ -1,0 +1,66 @@
+"""The channel to the guest's agent: lines of JSON over a virtio-serial port.
+
+It is there before the network, and does not depend on SSH. The guest says
+
+    {"event": "ready", …}                        sshd and the runner listen
+    {"event": "beat", "time": …, "running": n}   every few seconds: its clock, and how many
+                                                 containers run
+
+and is told
+
+    {"op": "time", "time": …}                    the seconds since 1970 that it is now
+    {"op": "poweroff"}                           end the containers, then yourself
+
+An agent that finds the channel closed has lost its supervisor, and powers the guest off.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import threading
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable
+    from typing import Any
+
+_LONGEST_LINE = 1 << 16
+
+
+class EventChannel:
+    """The host's end; `on_event` is called in a thread of the channel's own."""
+
+    def __init__(self, stream: socket.socket, on_event: Callable[[dict[str, Any]], None]) -> None:
+        self._stream = stream
+        self._on_event = on_event
+        self._sending = threading.Lock()
+        threading.Thread(target=self._read, daemon=True, name="events").start()
+
+    def send(self, message: dict[str, Any]) -> None:
+        """Tell the guest; without effect where it is gone."""
+        with self._sending, contextlib.suppress(OSError):
+            self._stream.sendall(json.dumps(message).encode() + b"\n")
+
+    def close(self) -> None:
+        """Close the channel, which the guest takes as its end."""
+        self._stream.close()
+
+    def _read(self) -> None:
+        buffer = b""
+        with contextlib.suppress(OSError):
+            while data := self._stream.recv(4096):
+                *lines, buffer = (buffer + data).split(b"\n")
+                for line in lines:
+                    self._hear(line)
+                if len(buffer) > _LONGEST_LINE:
+                    buffer = b""
+
+    def _hear(self, line: bytes) -> None:
+        try:
+            message = json.loads(line)
+        except ValueError:
+            return
+        if isinstance(message, dict):
+            self._on_event(message)

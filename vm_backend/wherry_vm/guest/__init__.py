@@ -1,0 +1,1 @@
+"""What runs inside the machine: the other end of what the host asks for."""

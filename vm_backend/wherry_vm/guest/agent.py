@@ -1,0 +1,101 @@
+"""The guest's end of the event channel; what it says is told in wherry_vm.events."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import socket
+import subprocess
+import time
+
+from wherry import paths
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+_NAME = "org.wherry.events"
+_PORTS = "/sys/class/virtio-ports"
+
+_BEAT = 5.0
+"""Seconds between two beats: how long the clock may be wrong after the host has slept."""
+
+_SSH_PORT = 22
+_POWEROFF = "/sbin/poweroff"
+
+
+def find_port() -> str | None:
+    """The device of the channel; None where this machine has none."""
+    for port in os.listdir(_PORTS) if os.path.isdir(_PORTS) else ():
+        with open(os.path.join(_PORTS, port, "name"), encoding="ascii") as file:
+            if file.read().strip() == _NAME:
+                return f"/dev/{port}"
+    return None
+
+
+def serve_events(path: str) -> None:
+    """Say that the guest is ready, and serve the channel until the end."""
+    port = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    wait_for_sshd()
+    _say(port, {"event": "ready", **_beat()})
+    buffer = b""
+    poll = select.poll()
+    poll.register(port, select.POLLIN)
+    while True:
+        for _, mask in poll.poll(_BEAT * 1000):
+            if mask & select.POLLHUP:
+                # Nobody owns this machine any more.
+                power_off()
+                return
+            *lines, buffer = (buffer + os.read(port, 4096)).split(b"\n")
+            for line in lines:
+                _obey(line)
+        _say(port, {"event": "beat", **_beat()})
+
+
+def wait_for_sshd() -> None:
+    """Return when something listens on the port of SSH."""
+    while True:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", _SSH_PORT)) == 0:
+                return
+        time.sleep(0.02)
+
+
+def _beat() -> dict[str, Any]:
+    return {"time": time.time(), "running": len(_running())}
+
+
+def _running() -> list[str]:
+    """The ids of the containers that run: each has a directory as long as it does."""
+    try:
+        return os.listdir(os.path.join(paths.run(), "containers"))
+    except FileNotFoundError:
+        return []
+
+
+def _say(port: int, message: dict[str, Any]) -> None:
+    os.write(port, json.dumps(message).encode() + b"\n")
+
+
+def _obey(line: bytes) -> None:
+    try:
+        message = json.loads(line)
+    except ValueError:
+        return
+    operation = message.get("op")
+    if operation == "time":
+        time.clock_settime(time.CLOCK_REALTIME, float(message["time"]))
+    elif operation == "poweroff":
+        power_off()
+
+
+def power_off() -> None:
+    """End the containers as `wherry stop` does, then the guest."""
+    if running := _running():
+        with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+            subprocess.run(["wherry", "stop", *running], check=False, timeout=20)
+    os.sync()
+    subprocess.run([_POWEROFF], check=False)

@@ -1,0 +1,314 @@
+"""One command of the host's, from its request to its exit code."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import select
+import signal
+import struct
+import sys
+import termios
+
+from wherry.container.wire import CONTROL, STDERR, STDIN, STDOUT, Parser, control, frame
+from wherry.errors import MachineError, to_json
+from wherry.lean import load_json
+from wherry_vm.protocol import CHUNK
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import socket
+    from typing import Any
+
+_MOST_UNSENT = 1 << 20
+
+
+def serve(connection: socket.socket) -> None:
+    """Carry out the command that the other side of `connection` asks for."""
+    parser = Parser()
+    frames: list[tuple[int, bytes]] = []
+    while not frames:
+        data = connection.recv(CHUNK)
+        if not data:
+            return
+        frames = parser.feed(data)
+    try:
+        kind, payload = frames.pop(0)
+        request = load_json(payload) if kind == CONTROL else {}
+        if request.get("op") not in ("run", "program"):
+            raise ValueError(f"a request that is none: {payload[:80]!r}")
+        streams = Streams(request)
+        pid = start(request, streams)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        problem = MachineError(f"the guest could not start the command: {error}")
+        connection.sendall(control({"error": to_json(problem)}))
+        return
+    Server(connection, parser, streams, pid).run(frames)
+
+
+class Streams:
+    """The command's standard streams: pipes, or one terminal for those that are the user's.
+
+    `child` are the command's ends of 0, 1 and 2. Ours are `stdin`, -1 where it reads none,
+    and `outputs`, each with the kind of frame that its bytes become; what a terminal shows
+    is STDIN where neither output of the user's is a terminal.
+    """
+
+    def __init__(self, request: dict[str, Any]) -> None:
+        terminals = [bool(each) for each in request["terminals"]]
+        reads = bool(request["stdin"])
+        self.stdin = self.master = self.slave = -1
+        self.outputs: dict[int, int] = {}
+        self.types = reads and terminals[0]
+        if any(terminals):
+            self.master, self.slave = os.openpty()
+            set_size(self.slave, request.get("size"))
+            if not self.types:
+                # The user's own terminal, which is not raw then, ends lines itself.
+                _no_output_processing(self.slave)
+            shown = STDOUT if terminals[1] else STDERR if terminals[2] else STDIN
+            self.outputs[self.master] = shown
+        self.child = (
+            self._input(reads, terminals[0]),
+            self._output(STDOUT, terminals[1]),
+            self._output(STDERR, terminals[2]),
+        )
+
+    def _input(self, reads: bool, on_terminal: bool) -> int:
+        """The command's end of its input."""
+        if on_terminal:
+            self.stdin = self.master if reads else -1
+            return self.slave
+        if not reads:
+            return os.open(os.devnull, os.O_RDONLY)
+        end, self.stdin = os.pipe()
+        return end
+
+    def _output(self, kind: int, on_terminal: bool) -> int:
+        """The command's end of an output."""
+        if on_terminal:
+            return self.slave
+        ours, end = os.pipe()
+        self.outputs[ours] = kind
+        return end
+
+    def close_child(self) -> None:
+        """Close the command's ends here."""
+        for descriptor in {*self.child, self.slave} - {-1}:
+            os.close(descriptor)
+
+
+def start(request: dict[str, Any], streams: Streams) -> int:
+    """Fork the command; its pid. It leads a session, on its terminal if it has one."""
+    argv = [str(word) for word in request["argv"]]
+    environment = {str(key): str(text) for key, text in request.get("environment", {}).items()}
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            os.setsid()
+            if streams.slave >= 0:
+                fcntl.ioctl(streams.slave, termios.TIOCSCTTY, 0)
+            for number, descriptor in enumerate(streams.child):
+                os.dup2(descriptor, number)
+            os.closerange(3, 1024)
+            os.chdir("/")
+            os.environ.update(environment)
+            code = _command(argv) if request["op"] == "run" else _program(argv)
+        finally:
+            os._exit(code)
+    streams.close_child()
+    return pid
+
+
+def _command(argv: list[str]) -> int:
+    """What `wherry *argv` does in a process of its own."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    sys.argv = ["wherry", *argv]
+    sys.stdin = open(0, closefd=False)  # noqa: SIM115 - as long as the process
+    sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115
+    sys.stderr = open(  # noqa: SIM115
+        2, "w", buffering=1, errors="backslashreplace", closefd=False
+    )
+    from wherry.cli.main import main
+
+    code = main()
+    sys.stderr.flush()
+    return code
+
+
+def _program(argv: list[str]) -> int:
+    """Become another program; the exit code of a shell where there is none of that name."""
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    try:
+        os.execvp(argv[0], argv)
+    except OSError as error:
+        os.write(2, f"{argv[0]}: {error.strerror}\n".encode())
+        return 127 if isinstance(error, FileNotFoundError) else 126
+
+
+class Server:
+    """Carries streams and signals between a running command and the host."""
+
+    def __init__(
+        self, connection: socket.socket, parser: Parser, streams: Streams, pid: int
+    ) -> None:
+        self._connection = connection
+        self._parser = parser
+        self._streams = streams
+        self._pid = pid
+        self._end = os.pidfd_open(pid)
+        self._outputs = streams.outputs
+        self._input = bytearray()
+        self._input_ends = False
+        self._unsent = bytearray()
+        self._poll = select.poll()
+
+    def run(self, frames: list[tuple[int, bytes]]) -> None:
+        """Until the command has ended and the host knows, or is gone."""
+        self._connection.setblocking(False)
+        for descriptor in {*self._outputs, self._streams.stdin} - {-1}:
+            os.set_blocking(descriptor, False)
+        self._poll.register(self._end, select.POLLIN)
+        self._take(frames)
+        try:
+            while self._step():
+                pass
+            self._drain()
+            code = self._wait()
+            self._connection.setblocking(True)
+            self._connection.sendall(bytes(self._unsent) + control({"event": "exit", "code": code}))
+        except (BrokenPipeError, ConnectionResetError):
+            # As if the host's own command had been killed.
+            os.kill(self._pid, signal.SIGKILL)
+            self._wait()
+
+    def _step(self) -> bool:
+        """Wait for something to do, and do it; False when the command has ended."""
+        self._watch()
+        for descriptor, mask in self._poll.poll():
+            if descriptor == self._end:
+                return False
+            if descriptor == self._connection.fileno():
+                self._serve_connection(mask)
+            elif descriptor == self._streams.stdin and mask & (select.POLLOUT | select.POLLERR):
+                self._write_input()
+            if descriptor in self._outputs and mask & (select.POLLIN | select.POLLHUP):
+                self._read_output(descriptor)
+        return True
+
+    def _watch(self) -> None:
+        """What each descriptor is waited for."""
+        to_host = select.POLLOUT if self._unsent else 0
+        self._poll.register(self._connection.fileno(), select.POLLIN | to_host)
+        # No more is read from the command than the host takes.
+        reading = select.POLLIN if len(self._unsent) < _MOST_UNSENT else 0
+        for descriptor in {*self._outputs, self._streams.stdin} - {-1}:
+            mask = reading if descriptor in self._outputs else 0
+            if descriptor == self._streams.stdin and self._input:
+                mask |= select.POLLOUT
+            if mask:
+                self._poll.register(descriptor, mask)
+            else:
+                # A pipe that has hung up would wake us even if nothing is asked.
+                _unregister(self._poll, descriptor)
+
+    # ---- from the host ----
+
+    def _serve_connection(self, mask: int) -> None:
+        if mask & select.POLLOUT:
+            sent = self._connection.send(self._unsent)
+            del self._unsent[:sent]
+        if mask & (select.POLLIN | select.POLLHUP | select.POLLERR):
+            data = self._connection.recv(CHUNK)
+            if not data:
+                raise BrokenPipeError
+            self._take(self._parser.feed(data))
+
+    def _take(self, frames: list[tuple[int, bytes]]) -> None:
+        for kind, payload in frames:
+            if kind == STDIN:
+                self._input += payload
+            elif kind == CONTROL:
+                self._obey(load_json(payload))
+
+    def _obey(self, message: dict[str, Any]) -> None:
+        operation = message.get("op")
+        if operation == "eof":
+            self._input_ends = True
+            if self._streams.types:
+                self._input += b"\x04"
+            elif not self._input:
+                self._close_input()
+        elif operation == "signal":
+            number = getattr(signal, str(message.get("name")), None)
+            if isinstance(number, signal.Signals):
+                os.kill(self._pid, number)
+        elif operation == "resize" and self._streams.master >= 0:
+            set_size(self._streams.master, message.get("size"))
+
+    def _write_input(self) -> None:
+        try:
+            written = os.write(self._streams.stdin, self._input[:CHUNK])
+        except BlockingIOError:
+            return
+        except OSError:  # nobody reads it any more: as lost as in a pipe that is closed
+            written = len(self._input)
+        del self._input[:written]
+        self._unsent += control({"event": "taken", "bytes": written})
+        if self._input_ends and not self._input and not self._streams.types:
+            self._close_input()
+
+    def _close_input(self) -> None:
+        if self._streams.stdin >= 0:
+            _unregister(self._poll, self._streams.stdin)
+            os.close(self._streams.stdin)
+            self._streams.stdin = -1
+
+    # ---- from the command ----
+
+    def _read_output(self, descriptor: int) -> bool:
+        """Take what there is of an output; False when there is nothing."""
+        try:
+            data = os.read(descriptor, CHUNK)
+        except BlockingIOError:
+            return False
+        except OSError:  # EIO: a terminal that nobody has open
+            data = b""
+        if not data:
+            del self._outputs[descriptor]
+            if descriptor != self._streams.stdin:
+                _unregister(self._poll, descriptor)
+            return False
+        self._unsent += frame(self._outputs[descriptor], data)
+        return True
+
+    def _drain(self) -> None:
+        """What the command had written when it ended."""
+        for descriptor in tuple(self._outputs):
+            while self._read_output(descriptor):
+                pass
+
+    def _wait(self) -> int:
+        code = os.waitstatus_to_exitcode(os.waitpid(self._pid, 0)[1])
+        return code if code >= 0 else 128 - code
+
+
+def set_size(terminal: int, size: Any) -> None:
+    """Give a terminal the `size` [rows, columns] of the user's; without one, leave it."""
+    if isinstance(size, list) and len(size) == 2:
+        rows, columns = (max(0, min(int(each), 65535)) for each in size)
+        fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+
+
+def _no_output_processing(terminal: int) -> None:
+    modes = termios.tcgetattr(terminal)
+    modes[1] &= ~termios.OPOST
+    termios.tcsetattr(terminal, termios.TCSANOW, modes)
+
+
+def _unregister(poll: select.poll, descriptor: int) -> None:
+    try:
+        poll.unregister(descriptor)
+    except KeyError:
+        pass

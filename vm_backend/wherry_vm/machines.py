@@ -1,0 +1,175 @@
+"""Machines as they are kept: a record, keys, a data disk.
+
+DATA/machines/NAME/
+    machine.json     what `machine init` and `machine set` were told
+    key, host_key    ours and the guest's, in OpenSSH's format, 0600
+    data.img         images, containers and volumes: a sparse file that is its disk
+    console.log      what the guest's kernel said since it was last started
+    supervisor.log   what went wrong
+    accelerator.json which one the guest has run under
+RUN/machines/NAME/   the supervisor's sockets, gone with it
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+
+from wherry import paths
+from wherry.errors import Conflict, NotFound, UsageError
+from wherry.files import Lock, make_dir, read_json, write_json
+from wherry.values import replace, value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
+DEFAULT = "default"
+
+_NAME = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-")
+
+
+@value
+class Share:
+    """A directory of the host that the guest sees at `target`."""
+
+    source: str
+    target: str
+    readonly: bool = False
+
+
+@value
+class Settings:
+    """What a machine is to be: memory in MiB, disk in GiB, idle in seconds (0: never stops)."""
+
+    cpus: int = 2
+    memory: int = 2048
+    disk: int = 64
+    idle: int = 600
+    image: str = ""
+    shares: tuple[Share, ...] | None = None
+
+
+@value
+class Machine:
+    """A machine that has been made."""
+
+    name: str
+    settings: Settings
+
+    @property
+    def directory(self) -> str:
+        return paths.machine(self.name)
+
+    @property
+    def run_directory(self) -> str:
+        return paths.run_machine(self.name)
+
+    def file(self, name: str) -> str:
+        """The path of one of the files above."""
+        return os.path.join(self.directory, name)
+
+    def lock(self, *, wait: bool = True) -> Lock:
+        """What whoever starts, changes or removes the machine holds."""
+        make_dir(self.directory)
+        return Lock(self.file("lock"), wait=wait)
+
+
+def check_name(name: str) -> str:
+    """`name`, where a machine may be called so. Raises UsageError."""
+    if not name or name[0] in ".-" or set(name) - _NAME or len(name) > 64:
+        raise UsageError(
+            f"invalid machine name {name!r}",
+            hint="letters, digits, '_', '.' and '-', 64 of them at most",
+        )
+    return name
+
+
+def load(name: str = DEFAULT) -> Machine:
+    """The machine called `name`. Raises NotFound, CorruptState."""
+    check_name(name)
+    try:
+        record = read_json(os.path.join(paths.machine(name), "machine.json"))
+    except FileNotFoundError:
+        raise NotFound(
+            f"no such machine: {name}", hint=f"make it: wherry machine init {name}"
+        ) from None
+    return Machine(name=name, settings=_settings(record))
+
+
+def create(name: str, settings: Settings) -> Machine:
+    """Make a machine, which does not run yet. Raises Conflict where the name is taken."""
+    machine = Machine(name=check_name(name), settings=settings)
+    make_dir(machine.directory)
+    with machine.lock():
+        if os.path.exists(machine.file("machine.json")):
+            raise Conflict(f"machine {name} is there already")
+        save(machine)
+    return machine
+
+
+def load_or_create(name: str = DEFAULT) -> Machine:
+    """The machine called `name`, made with the usual settings where it is not there yet."""
+    try:
+        return load(name)
+    except NotFound:
+        pass
+    try:
+        return create(name, Settings())
+    except Conflict:
+        return load(name)
+
+
+def save(machine: Machine) -> None:
+    """Keep a machine's settings."""
+    settings = machine.settings
+    shares = None
+    if settings.shares is not None:
+        shares = [
+            {"source": each.source, "target": each.target, "readonly": each.readonly}
+            for each in settings.shares
+        ]
+    write_json(
+        machine.file("machine.json"),
+        {
+            "cpus": settings.cpus,
+            "memory": settings.memory,
+            "disk": settings.disk,
+            "idle": settings.idle,
+            "image": settings.image,
+            "shares": shares,
+        },
+    )
+
+
+def remove(machine: Machine) -> None:
+    """Remove everything of a machine that does not run."""
+    shutil.rmtree(machine.run_directory, ignore_errors=True)
+    shutil.rmtree(machine.directory)
+
+
+def names() -> Iterator[str]:
+    """The names of all machines, in order."""
+    try:
+        found = sorted(os.listdir(paths.machines()))
+    except FileNotFoundError:
+        return
+    for name in found:
+        if os.path.exists(os.path.join(paths.machine(name), "machine.json")):
+            yield name
+
+
+def _settings(record: dict[str, Any]) -> Settings:
+    """The settings of a record; what it does not say, or says wrongly, is as usual."""
+    known = Settings()
+    for name in ("cpus", "memory", "disk", "idle"):
+        if isinstance(record.get(name), int):
+            known = replace(known, **{name: record[name]})
+    shares = record.get("shares")
+    if isinstance(shares, list):
+        shares = tuple(
+            Share(source=each["source"], target=each["target"], readonly=bool(each["readonly"]))
+            for each in shares
+        )
+    return replace(known, image=str(record.get("image") or ""), shares=shares)

@@ -1,0 +1,30 @@
+"""What a command on the host and the guest's runner say to each other.
+
+Frames are those of `wherry.container.wire`. The host begins with a CONTROL frame, the
+request:
+
+    {"op": "run", "argv": ["run", "--rm", …], "environment": {…}, "stdin": true,
+     "terminals": [true, true, true], "size": [24, 80]}
+
+With "program" in the place of "run" it is another program than wherry that runs.
+`stdin` says whether the command reads standard input, `terminals` which of its three
+streams are the user's terminal. What follows, in both directions, until the end:
+
+    host → guest                             guest → host
+    STDIN                                    STDOUT, STDERR
+    {"op": "eof"}      no more of it         {"event": "taken", "bytes": n}  of STDIN
+    {"op": "signal", "name": "SIGINT"}       {"event": "exit", "code": n}    the last word
+    {"op": "resize", "size": [24, 80]}       {"error": {…}}                  it never ran
+
+No more than `WINDOW` bytes of STDIN are on their way without having been taken, so that
+a signal never waits behind input that nobody reads.
+"""
+
+from __future__ import annotations
+
+WINDOW = 1 << 18
+
+CHUNK = 1 << 16
+
+RUNNER_SOCKET = "/run/wherry-guest/runner.sock"
+"""Where the guest's runner listens: root's alone, and reached through SSH."""

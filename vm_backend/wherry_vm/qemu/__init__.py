@@ -1,0 +1,1 @@
+"""QEMU: which one, with what accelerator, and its command line."""

@@ -1,0 +1,227 @@
+"""QEMU's command line: a pure function of the host, the QEMU, the accelerator, the machine.
+
+Each trap of an accelerator, a system or a version stands where it is dealt with.
+QEMU runs in the machine's run directory: sockets are named relative to it, since the path
+of one may have 107 bytes (103 on macOS).
+"""
+
+from __future__ import annotations
+
+from wherry.values import value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from wherry_vm.qemu.binary import Qemu
+    from wherry_vm.qemu.host import Host
+
+ACCELERATORS = {"linux": "kvm", "darwin": "hvf", "win32": "whpx"}
+
+_MOST_TCG_CPUS = 2
+"""Emulated processors beyond that cost more than they bring."""
+
+_WINDOWS_11 = 22000
+
+
+@value
+class Sockets:
+    """Where the supervisor listens for QEMU: QEMU connects, so that nobody else can get at it.
+
+    A path relative to the run directory, or a port of 127.0.0.1 where `unix` is False.
+    """
+
+    qmp: str
+    events: str
+    unix: bool = True
+
+
+@value
+class Guest:
+    """What the machine is to be: files by their absolute paths, memory in MiB.
+
+    `ssh_port` is a free port of 127.0.0.1 that leads to the guest's SSH server;
+    `options` are what the image wants its kernel to be told; `firmware` are files that the
+    guest reads at its start, by the names that it knows them by.
+    """
+
+    name: str
+    kernel: str
+    initrd: str
+    root: str
+    data: str
+    options: tuple[str, ...]
+    firmware: tuple[tuple[str, str], ...]
+    console: str
+    cpus: int
+    memory: int
+    ssh_port: int
+    sockets: Sockets
+
+
+def command_line(host: Host, qemu: Qemu, accelerator: str, guest: Guest) -> list[str]:
+    """The words that start `guest` with `accelerator`: kvm, hvf, whpx or tcg."""
+    return [
+        qemu.path,
+        *("-name", f"wherry-{guest.name}"),
+        # Nothing that we do not name: no floppy, no default network, no configuration file.
+        *("-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"),
+        *("-machine", _machine(host, accelerator)),
+        *("-accel", _accelerator(host, qemu, accelerator)),
+        *("-cpu", cpu_model(host, qemu, accelerator)),
+        *("-smp", str(cpu_count(accelerator, guest.cpus))),
+        *("-m", f"{guest.memory}M"),
+        # The guest asks the RTC after the host has slept: it has to have gone on.
+        *("-rtc", "base=utc,clock=host"),
+        *("-kernel", guest.kernel, "-initrd", guest.initrd),
+        *("-append", " ".join((*guest.options, *_kernel_options(host, qemu, accelerator)))),
+        *_firmware(guest),
+        *_console(guest),
+        *_disks(guest),
+        *_network(guest),
+        *_channels(guest),
+        # Without entropy the guest's sshd waits for seconds on processors without RDRAND.
+        *("-device", "virtio-rng-pci"),
+        # Memory that the guest does not use goes back to the host.
+        *("-device", "virtio-balloon-pci,free-page-reporting=on,deflate-on-oom=on"),
+    ]
+
+
+def cpu_count(accelerator: str, wanted: int) -> int:
+    """The processors of a machine that is to have `wanted`."""
+    return min(wanted, _MOST_TCG_CPUS) if accelerator == "tcg" else wanted
+
+
+def cpu_model(host: Host, qemu: Qemu, accelerator: str) -> str:
+    """The processor that the guest sees."""
+    if host.architecture == "aarch64":
+        return _arm_model(host, accelerator)
+    if accelerator == "tcg":
+        # TCG computes VINSERTx128 wrong before the fix (QEMU 7.2.20, 10.0.4, 10.1.0).
+        return "max" if _computes_avx2(qemu) else "max,-avx2"
+    if accelerator == "whpx":
+        # `host` and `max`, and models newer than the processor, hang; under another
+        # hypervisor so does everything newer than this one.
+        return "Nehalem" if "hypervisor" in host.flags else "qemu64"
+    if accelerator == "hvf":
+        # Features that Hypervisor.framework names and does not have.
+        return "host,-pdpe1gb,-avx512vl"
+    model = "host,-vmx,-svm"
+    if "svm" in host.flags and "hypervisor" in host.flags:
+        # Nested on AMD the guest's AVX-512 registers are not kept.
+        model += ",-avx512f"
+    return model
+
+
+def _arm_model(host: Host, accelerator: str) -> str:
+    if accelerator == "tcg":
+        # `max` computes pointer authentication in software: 5 s to boot instead of 1.6.
+        return "cortex-a72"
+    return "host,pmu=off" if host.system == "darwin" else "host"
+
+
+def _computes_avx2(qemu: Qemu) -> bool:
+    version = qemu.version
+    if version < (7, 2, 0) or version >= (10, 1, 0):
+        return True
+    return (7, 2, 20) <= version < (8, 0, 0) or (10, 0, 4) <= version < (10, 1, 0)
+
+
+def _machine(host: Host, accelerator: str) -> str:
+    if host.architecture == "x86_64":
+        # Not microvm: without kvm-clock it hangs now and then when the TSC is calibrated.
+        return "q35,vmport=off"
+    machine = "virt"
+    if accelerator == "kvm":
+        machine += ",gic-version=max"
+    elif accelerator == "hvf":
+        machine += ",gic-version=3,its=off"
+    return machine
+
+
+def _accelerator(host: Host, qemu: Qemu, accelerator: str) -> str:
+    if accelerator == "tcg":
+        return "tcg,thread=multi,tb-size=256"
+    if accelerator == "whpx" and needs_no_apic(host, qemu):
+        return "whpx,kernel-irqchip=off"
+    return accelerator
+
+
+def needs_no_apic(host: Host, qemu: Qemu) -> bool:
+    """Whether WHPX's interrupt controller must not be used.
+
+    Before QEMU 11, and on Windows 10, guests hang with it; on arm64 there is no other.
+    """
+    if host.architecture == "aarch64":
+        return False
+    return qemu.version < (11, 0, 0) or host.build < _WINDOWS_11
+
+
+def _kernel_options(host: Host, qemu: Qemu, accelerator: str) -> list[str]:
+    options = []
+    if accelerator == "whpx" and needs_no_apic(host, qemu):
+        options.append("noapic")
+    if accelerator == "hvf":
+        # Waiting for an interrupt by polling costs most of a host's processor.
+        options.append("cpuidle.off=1")
+    return options
+
+
+def _firmware(guest: Guest) -> list[str]:
+    """Keys and settings by QEMU's fw_cfg: neither a network nor a disk has to be there."""
+    words = []
+    for name, path in guest.firmware:
+        words += ["-fw_cfg", f"name=opt/org.wherry/{name},file={_quoted(path)}"]
+    return words
+
+
+def _console(guest: Guest) -> Sequence[str]:
+    path = guest.console.replace(",", ",,")
+    return ("-chardev", f"file,id=console,path={path},append=off", "-serial", "chardev:console")
+
+
+def _disks(guest: Guest) -> Sequence[str]:
+    root = (
+        "driver=raw,node-name=root,read-only=on,"
+        f"file.driver=file,file.filename={_quoted(guest.root)}"
+    )
+    data = (
+        # What the guest frees is freed here, and what fails is told to the guest.
+        "driver=raw,node-name=data,discard=unmap,detect-zeroes=unmap,"
+        f"file.driver=file,file.filename={_quoted(guest.data)},file.discard=unmap"
+    )
+    return (
+        *("-blockdev", root, "-device", "virtio-blk-pci,drive=root,serial=wherry-root"),
+        *("-blockdev", data),
+        *("-device", "virtio-blk-pci,drive=data,serial=wherry-data,werror=report,rerror=report"),
+    )
+
+
+def _quoted(path: str) -> str:
+    """A path among options that commas separate."""
+    return path.replace(",", ",,")
+
+
+def _network(guest: Guest) -> Sequence[str]:
+    forward = f"hostfwd=tcp:127.0.0.1:{guest.ssh_port}-:22"
+    return (
+        *("-netdev", f"user,id=net,{forward}"),
+        # No boot over the network, so no image for it.
+        *("-device", "virtio-net-pci,netdev=net,romfile="),
+    )
+
+
+def _channels(guest: Guest) -> Sequence[str]:
+    return (
+        *("-chardev", _chardev("qmp", guest.sockets.qmp, guest.sockets.unix)),
+        *("-mon", "chardev=qmp,mode=control"),
+        *("-device", "virtio-serial-pci"),
+        *("-chardev", _chardev("events", guest.sockets.events, guest.sockets.unix)),
+        *("-device", "virtserialport,chardev=events,name=org.wherry.events"),
+    )
+
+
+def _chardev(name: str, where: str, unix: bool) -> str:
+    if unix:
+        return f"socket,id={name},path={_quoted(where)}"
+    return f"socket,id={name},host=127.0.0.1,port={where}"

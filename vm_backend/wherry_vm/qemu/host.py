@@ -1,0 +1,95 @@
+"""What of this host decides how QEMU is run, as values that a test can make up."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from wherry.errors import Unsupported
+from wherry.values import value
+
+_ARCHITECTURES = {
+    "amd64": "x86_64",
+    "x86_64": "x86_64",
+    "x86-64": "x86_64",
+    "aarch64": "aarch64",
+    "arm64": "aarch64",
+}
+
+DEBIAN_ARCHITECTURE = {"x86_64": "amd64", "aarch64": "arm64"}
+"""What Debian and image-spec call an architecture of QEMU's."""
+
+
+@value
+class Host:
+    """A system that QEMU is to run on.
+
+    `system` is "linux", "darwin" or "win32", as sys.platform has it; `build` is the build
+    number of Windows, 0 elsewhere. `flags` are of /proc/cpuinfo or sysctl, where a test or
+    an accelerator depends on them.
+    """
+
+    system: str
+    architecture: str
+    cpus: int = 1
+    build: int = 0
+    flags: frozenset[str] = frozenset()
+
+
+def this_host() -> Host:
+    """The one that this process runs on. Raises Unsupported."""
+    return Host(
+        system=sys.platform,
+        architecture=_architecture(),
+        cpus=os.cpu_count() or 1,
+        build=_windows_build(),
+        flags=_cpu_flags(),
+    )
+
+
+def _architecture() -> str:
+    if sys.platform == "win32":
+        # Of the system, not of a Python that is emulated there.
+        named = os.environ.get("PROCESSOR_ARCHITEW6432") or os.environ.get(
+            "PROCESSOR_ARCHITECTURE", ""
+        )
+    else:
+        named = os.uname().machine
+        if sys.platform == "darwin" and named == "x86_64" and sysctl("hw.optional.arm64") == "1":
+            named = "arm64"
+    found = _ARCHITECTURES.get(named.lower())
+    if found is None:
+        raise Unsupported(f"there is no guest for processors of type {named!r}")
+    return found
+
+
+def _windows_build() -> int:
+    if sys.platform == "win32":
+        return sys.getwindowsversion().build
+    return 0
+
+
+def _cpu_flags() -> frozenset[str]:
+    """The processor's features, as Linux names them; nothing elsewhere."""
+    try:
+        with open("/proc/cpuinfo", encoding="ascii", errors="replace") as lines:
+            for line in lines:
+                name, _, text = line.partition(":")
+                if name.strip() in ("flags", "Features"):
+                    return frozenset(text.split())
+    except OSError:
+        pass
+    return frozenset()
+
+
+def sysctl(name: str) -> str:
+    """A value of macOS's sysctl(8); "" where there is none of that name."""
+    import subprocess
+
+    try:
+        result = subprocess.run(
+            ["/usr/sbin/sysctl", "-n", name], capture_output=True, text=True, check=False
+        )
+    except OSError:
+        return ""
+    return result.stdout.strip()

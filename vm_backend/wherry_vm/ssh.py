@@ -1,0 +1,99 @@
+"""The one SSH connection to the guest: SSH-2 (RFC 4251-4254), OpenSSH's PROTOCOL file.
+
+The only module that imports paramiko, 0.2 s: the supervisor does, commands do not.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import socket
+
+import paramiko  # noqa: TID253 - whoever imports this module needs it
+from paramiko.common import cMSG_CHANNEL_OPEN  # noqa: TID253
+
+from wherry.errors import MachineError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
+    from wherry_vm.machines import Machine
+
+_STREAMLOCAL = "direct-streamlocal@openssh.com"
+
+_WINDOW = 4 << 20
+_PACKET = 1 << 15
+
+_PATIENCE = 30
+"""Seconds for a handshake with an emulated guest that has other things to do."""
+
+# What goes wrong is told as an error of ours; paramiko would print it from its thread.
+logging.getLogger("paramiko").addHandler(logging.NullHandler())
+logging.getLogger("paramiko").propagate = False
+
+
+class GuestTransport(paramiko.Transport):  # type: ignore[misc]
+    """A connection that can also open channels to UNIX sockets of the guest.
+
+    paramiko knows no channels of OpenSSH's own kinds: what their opening says after the
+    usual fields is added where the message is sent.
+    """
+
+    _path = ""
+
+    def open_socket(self, path: str) -> Any:
+        """A channel to the UNIX socket at `path` of the guest. Raises MachineError."""
+        self._path = path
+        with ssh_errors(f"reach {path} in the guest"):
+            return self.open_channel(
+                _STREAMLOCAL, window_size=_WINDOW, max_packet_size=_PACKET, timeout=_PATIENCE
+            )
+
+    def _send_user_message(self, data: Any) -> None:
+        opening = paramiko.Message()
+        opening.add_byte(cMSG_CHANNEL_OPEN)
+        opening.add_string(_STREAMLOCAL)
+        if data.asbytes().startswith(opening.asbytes()):
+            data.add_string(self._path)
+            data.add_string("")
+            data.add_int(0)
+        super()._send_user_message(data)
+
+
+def connect(machine: Machine, port: int) -> GuestTransport:
+    """Connect to the machine's sshd at a port of 127.0.0.1. Raises MachineError.
+
+    Its key has to be the one that it was given.
+    """
+    key = paramiko.Ed25519Key.from_private_key_file(machine.file("key"))
+    host_key = paramiko.Ed25519Key.from_private_key_file(machine.file("host_key"))
+    with ssh_errors("connect to the guest"):
+        stream = socket.create_connection(("127.0.0.1", port), timeout=_PATIENCE)
+        stream.settimeout(None)
+        stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        transport = GuestTransport(stream, default_window_size=_WINDOW)
+        transport.banner_timeout = transport.auth_timeout = _PATIENCE
+        try:
+            transport.start_client(timeout=_PATIENCE)
+            if transport.get_remote_server_key() != host_key:
+                raise MachineError(
+                    "what answers on the guest's port is not the guest: its key is another",
+                    hint="another program may have taken the port; try again",
+                )
+            transport.auth_publickey("root", key)
+        except BaseException:
+            transport.close()
+            raise
+    transport.set_keepalive(30)
+    return transport
+
+
+@contextlib.contextmanager
+def ssh_errors(action: str) -> Iterator[None]:
+    """paramiko's errors as ours."""
+    try:
+        yield
+    except (paramiko.SSHException, OSError, EOFError) as error:
+        raise MachineError(f"cannot {action}: {error or type(error).__name__}") from error

@@ -1,0 +1,94 @@
+"""How a command gets to a machine's supervisor, which it starts where none runs."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from wherry.container.wire import CONTROL, Parser, control
+from wherry.errors import MachineError, from_json
+from wherry.files import make_dir
+from wherry.lean import load_json
+from wherry_vm.link import Link, connect
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from wherry_vm.machines import Machine
+
+
+def join(machine: Machine, operation: str, report: Callable[[str], None]) -> Link:
+    """A connection on which `operation`, command or wait, has been joined.
+
+    `report` is told what a start is at. Raises MachineError, and what keeps it from starting.
+    """
+    link = connect(machine.run_directory)
+    if link is None:
+        start_supervisor(machine)
+        link = connect(machine.run_directory)
+    if link is None:
+        raise _did_not_start(machine)
+    ask(link, {"op": operation}, "joined", report)
+    return link
+
+
+def ask(
+    link: Link, request: dict[str, Any], answer: str, report: Callable[[str], None] = lambda _: None
+) -> dict[str, Any]:
+    """Send a request, and wait for the event `answer`. Raises what the other side tells."""
+    link.send(control(request))
+    parser = Parser()
+    while data := link.receive():
+        for kind, payload in parser.feed(data):
+            message: dict[str, Any] = load_json(payload) if kind == CONTROL else {}
+            if "error" in message:
+                raise from_json(message["error"])
+            if message.get("event") == "progress":
+                report(str(message["text"]))
+            elif message.get("event") == answer:
+                return message
+    raise MachineError(
+        "the machine's supervisor ended without an answer",
+        hint="`wherry machine logs` tells what happened; the next command starts it again",
+    )
+
+
+def start_supervisor(machine: Machine) -> None:
+    """Start it, and return when it can be connected to. Raises MachineError."""
+    import subprocess
+
+    from wherry_vm.supervisor_command import detached, words
+
+    make_dir(machine.directory)
+    make_dir(machine.run_directory)
+    with open(machine.file("supervisor.log"), "ab") as log:
+        process = subprocess.Popen(
+            words(machine.name),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            cwd=os.path.abspath(os.sep),
+            **detached(),
+        )
+    assert process.stdout is not None
+    if not process.stdout.readline():
+        raise _did_not_start(machine)
+    # It lives on; Python is not to complain about that.
+    process.stdout.close()
+    process.returncode = 0
+
+
+def _did_not_start(machine: Machine) -> MachineError:
+    from wherry_vm.boot import last_line
+
+    said = last_line(machine.file("supervisor.log"))
+    return MachineError(
+        f"the supervisor of machine {machine.name} did not start: {said or 'it said nothing'}"
+    )
+
+
+def tell(text: str) -> None:
+    """Progress on standard error, beside what the command itself says."""
+    print(f"wherry: {text}", file=sys.stderr, flush=True)

@@ -1,0 +1,206 @@
+"""What `wherry machine` does."""
+
+from __future__ import annotations
+
+import os
+
+from wherry.errors import Conflict, MachineError, NotFound, UsageError
+from wherry.values import replace
+from wherry_vm import machines
+from wherry_vm.disk import used
+from wherry_vm.link import connect
+from wherry_vm.machines import Machine, Settings, Share
+from wherry_vm.starter import ask, join, tell
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Any
+
+_MIB, _GIB = 1 << 20, 1 << 30
+
+
+def init(name: str, values: Mapping[str, Any]) -> str:
+    """Make a machine; its name. Raises Conflict, UsageError."""
+    from wherry_vm.image import add_image
+
+    settings = _changed(Settings(), values)
+    machine = machines.create(name, settings)
+    if path := values.get("image"):
+        try:
+            machines.save(replace(machine, settings=replace(settings, image=add_image(path))))
+        except BaseException:
+            machines.remove(machine)
+            raise
+    return name
+
+
+def change(name: str, values: Mapping[str, Any]) -> None:
+    """Change a machine's settings. Raises UsageError."""
+    machine = machines.load(name)
+    settings = _changed(machine.settings, values)
+    if settings.disk < machine.settings.disk:
+        raise UsageError(
+            f"the disk of machine {name} has {machine.settings.disk} GiB: it can grow, not shrink"
+        )
+    machines.save(replace(machine, settings=settings))
+    if state(machine) != "stopped":
+        tell(f"machine {name} runs; the change takes effect when it is restarted")
+
+
+def start(name: str) -> None:
+    """Start a machine and wait until it is up. Raises MachineError."""
+    machine = machines.load_or_create(name) if name == machines.DEFAULT else machines.load(name)
+    join(machine, "wait", tell).close()
+
+
+def stop(name: str, *, force: bool) -> None:
+    """Stop a machine, and return when QEMU is gone. One that does not run is stopped."""
+    machine = machines.load(name)
+    link = connect(machine.run_directory)
+    if link is None:
+        return
+    try:
+        ask(link, {"op": "stop", "force": force}, "stopped")
+    except MachineError:
+        if state(machine) != "stopped":
+            raise
+    finally:
+        link.close()
+    # The supervisor clears up after QEMU; the machine is stopped when it has let go.
+    with machine.lock():
+        pass
+
+
+def remove(name: str, *, force: bool) -> None:
+    """Remove a machine. Raises Conflict where it runs."""
+    machine = machines.load(name)
+    if state(machine) != "stopped":
+        if not force:
+            raise Conflict(
+                f"machine {name} is running", hint=f"stop it first: wherry machine stop {name}"
+            )
+        stop(name, force=True)
+    machines.remove(machine)
+
+
+def state(machine: Machine) -> str:
+    """starting, running, stopping, failed or stopped."""
+    return str(_describe(machine)["state"])
+
+
+def _describe(machine: Machine) -> dict[str, Any]:
+    link = connect(machine.run_directory)
+    if link is None:
+        return {"state": "stopped"}
+    try:
+        return ask(link, {"op": "state"}, "state")
+    except MachineError:
+        return {"state": "stopped"}
+    finally:
+        link.close()
+
+
+def list_all() -> list[dict[str, Any]]:
+    """Every machine, for a table; sizes in bytes."""
+    rows = []
+    for name in machines.names():
+        machine = machines.load(name)
+        described = _describe(machine)
+        rows.append(
+            {
+                "Name": name,
+                "State": described["state"],
+                "Accelerator": described.get("accelerator", ""),
+                "CPUs": machine.settings.cpus,
+                "Memory": machine.settings.memory * _MIB,
+                "Disk": machine.settings.disk * _GIB,
+                "DiskUsed": used(machine),
+            }
+        )
+    return rows
+
+
+def inspect(name: str) -> dict[str, Any]:
+    """Everything that is known of a machine. Raises NotFound."""
+    machine = machines.load(name)
+    described = _describe(machine)
+    settings = machine.settings
+    return {
+        "Name": name,
+        "State": described["state"],
+        "Accelerator": described.get("accelerator", ""),
+        "CPUs": settings.cpus,
+        "Memory": settings.memory * _MIB,
+        "Disk": {"Size": settings.disk * _GIB, "Used": used(machine)},
+        "IdleTimeout": settings.idle,
+        "Image": settings.image,
+        "Shares": [
+            {"Source": each.source, "Target": each.target, "ReadOnly": each.readonly}
+            for each in settings.shares or ()
+        ],
+        "Pid": described.get("pid", 0),
+        "SSH": {
+            "Port": described.get("ssh_port", 0),
+            "User": "root",
+            "IdentityFile": machine.file("key"),
+        },
+        "Directory": machine.directory,
+        "RunDirectory": machine.run_directory,
+    }
+
+
+def shell(name: str, words: Sequence[str]) -> int:
+    """Run a program in a machine, a shell without one; its exit code."""
+    from wherry_vm.client import Client
+    from wherry_vm.terminal import open_console
+
+    machine = machines.load(name)
+    link = join(machine, "command", tell)
+    try:
+        program = tuple(words) or ("/bin/sh", "-l")
+        return Client(link, open_console(), program, operation="program", stdin=0).run()
+    finally:
+        link.close()
+
+
+def logs(name: str) -> str:
+    """What the supervisor and QEMU have written. Raises NotFound."""
+    machine = machines.load(name)
+    return _text(machine.file("supervisor.log")) + _text(machine.file("qemu.log"))
+
+
+def console(name: str) -> str:
+    """What the guest's kernel has written since the last start. Raises NotFound."""
+    machine = machines.load(name)
+    path = machine.file("console.log")
+    if not os.path.exists(path):
+        raise NotFound(f"machine {name} has not been started yet")
+    return _text(path)
+
+
+def _text(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read()
+    except FileNotFoundError:
+        return ""
+
+
+def _changed(settings: Settings, values: Mapping[str, Any]) -> Settings:
+    """`settings` with what was given. Raises UsageError."""
+    for name in ("cpus", "memory", "disk", "idle"):
+        if values.get(name) is not None:
+            settings = replace(settings, **{name: values[name]})
+    if values.get("share"):
+        settings = replace(settings, shares=tuple(map(_share, values["share"])))
+    return settings
+
+
+def _share(text: str) -> Share:
+    """`DIR` or `DIR:ro`. Raises UsageError where there is no such directory."""
+    path, readonly = (text[:-3], True) if text.endswith(":ro") else (text, False)
+    source = os.path.abspath(os.path.expanduser(path))
+    if not os.path.isdir(source):
+        raise UsageError(f"cannot share {path}: no such directory")
+    return Share(source=source, target=source, readonly=readonly)
