@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from support.busybox import busybox_archive
+from support.registry import RegistryServer, make_image, registry
 from support.settings import as_root, as_rootless
 
 if TYPE_CHECKING:
@@ -19,50 +20,66 @@ if TYPE_CHECKING:
     from support.cli import Cli
     from support.world import World
 
+__all__ = ["registry"]
+
 _CONTAINER = "victim"
 
 # How long after its start a command is killed, at most: a little longer than it takes.
-_LONGEST = 0.12
+_LONGEST = {"pull": 0.4, "load": 0.2}
+_USUALLY = 0.12
+
+# Where images come from and go to: what is done to them leaves all of them whole.
+_IMAGE_COMMANDS = ("load", "pull", "rmi")
 
 
 def _cases(seed: int, count: int) -> Iterator[tuple[str, str, float]]:
     """(command, whom to kill, when): the same ones for the same seed."""
     chance = random.Random(seed)
     for _ in range(count):
+        runs = ["run", "run --rm", "run -d", "run -d --rm", "stop", "rm", "exec"]
+        command = chance.choice([*runs, *_IMAGE_COMMANDS, "pull", "pull"])
         yield (
-            chance.choice(
-                ["run", "run --rm", "run -d", "run -d --rm", "stop", "rm", "exec", "load"]
-            ),
+            command,
             chance.choice(["command", "monitor", "init", "one", "all", "all"]),
-            chance.uniform(0.002, _LONGEST),
+            chance.uniform(0.002, _LONGEST.get(command, _USUALLY)),
         )
 
 
 @as_root
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(6))
 def test_next_command_finds_a_whole_world(
-    wherry: Cli, world: World, busybox_image: str, seed: int
+    wherry: Cli, world: World, registry: RegistryServer, busybox_image: str, seed: int
 ) -> None:
-    _kill_and_look(wherry, world, _cases(seed, 50))
+    _kill_and_look(wherry, world, registry, _cases(seed, 50))
 
 
 @as_rootless
 def test_next_command_finds_a_whole_world_without_root(
-    wherry: Cli, world: World, busybox_image: str
+    wherry: Cli, world: World, registry: RegistryServer, busybox_image: str
 ) -> None:
-    _kill_and_look(wherry, world, _cases(99, 40))
+    _kill_and_look(wherry, world, registry, _cases(99, 50))
 
 
-def _kill_and_look(wherry: Cli, world: World, cases: Iterator[tuple[str, str, float]]) -> None:
+def _kill_and_look(
+    wherry: Cli,
+    world: World,
+    registry: RegistryServer,
+    cases: Iterator[tuple[str, str, float]],
+) -> None:
     archive = f"{world.directory}/busybox.tar"
     with open(archive, "wb") as file:
         file.write(busybox_archive())
+    image = f"{registry.host}/app:1"
+    layers = [{f"{layer}-{name}": os.urandom(40_000) for name in range(25)} for layer in range(4)]
+    registry.put_image("app", "1", make_image(*layers))
     for command, victims, moment in cases:
         case = f"{command}, {victims} killed after {moment * 1000:.0f} ms"
         if command in ("stop", "rm", "exec"):
             wherry("run", "-d", "--network", "none", "--name", _CONTAINER, "busybox", "sleep", "60")
+        elif command == "rmi":
+            wherry("pull", "--quiet", image)
         process = wherry.start(
-            *_argv(command, archive),
+            *_argv(command, archive, image),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -79,12 +96,25 @@ def _kill_and_look(wherry: Cli, world: World, cases: Iterator[tuple[str, str, fl
             # One whose command alone was killed may have ended by now.
             assert all("No such container" in line for line in removed.stderr.splitlines()), case
         assert not (left := _left(world)), f"{case}: {left}"
+        if command in _IMAGE_COMMANDS:
+            checked = wherry("system", "check", check=False)
+            assert (checked.lines, checked.returncode) == ([], 0), f"{case}: {checked.stderr}"
+            if command == "pull":
+                # So that the next one has something to bring.
+                wherry("rmi", "--force", image)
+    wherry("pull", "--quiet", image)
+    assert wherry("system", "check").lines == []
+    wherry("rmi", image)
     assert (
         wherry("run", "--rm", "--network", "none", "busybox", "echo", "alive").stdout == "alive\n"
     )
 
 
-def _argv(command: str, archive: str) -> list[str]:
+def _argv(command: str, archive: str, image: str) -> list[str]:
+    if command == "pull":
+        return ["pull", "--quiet", image]
+    if command == "rmi":
+        return ["rmi", image]
     if command == "load":
         return ["load", "--quiet", "--input", archive]
     if command == "stop":
