@@ -62,7 +62,7 @@ def bootstrap(
     transport = Transport(
         patience=Patience(attempts=4),
         proxy=config.proxy,
-        authorities=config.authorities,
+        authorities=(config.authorities,) if config.authorities else (),
         on_pause=lambda seconds, reason: progress.message(f"{reason}: again in {seconds:.0f} s"),
     )
     downloader = Downloader(transport)

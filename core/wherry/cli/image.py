@@ -8,6 +8,7 @@ from wherry.cli.each import complain
 from wherry.cli.grammar import argument, command, option
 from wherry.container.request import PullOptions
 from wherry.errors import NotFound, UsageError, WherryError
+from wherry.words import read_duration, write_duration
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,6 +31,9 @@ _REGISTRY = (
     option("--creds", metavar="user:password", help="Credentials for the registry"),
     option("--tls-verify", type=bool, default=True,
            help="Require HTTPS and a valid certificate of the registry"),
+    option("--retry", type=int, default=None, help="How often to ask again after a failure"),
+    option("--retry-delay", type=int, convert=read_duration, write=write_duration,
+           metavar="duration", help="Time between tries (ms|s|m|h)"),
 )  # fmt: skip
 
 
@@ -40,6 +44,8 @@ def _options(values: Mapping[str, Any]) -> PullOptions:
         tls_verify=values["tls_verify"],
         credentials=values["creds"],
         auth_file=values["authfile"],
+        retries=values["retry"],
+        retry_delay=values["retry_delay"],
     )
 
 

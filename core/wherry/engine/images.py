@@ -17,9 +17,7 @@ if TYPE_CHECKING:
     from wherry.filters import Filters
     from wherry.image.archive import Loaded
     from wherry.image.layers import Layer
-    from wherry.image.progress import Progress
     from wherry.image.reference import Reference
-    from wherry.image.registry import Registry
     from wherry.image.store import Image, ImageStore
 
 
@@ -54,11 +52,12 @@ class Images:
 
     def pull(self, reference: Reference, options: PullOptions, *, all_tags: bool = False) -> None:
         """Bring an image, or every tag of a repository, from its registry."""
+        from wherry.image.connect import connect
         from wherry.image.progress import open_progress
         from wherry.image.pull import pull_image
 
         with open_progress(quiet=options.quiet) as progress:
-            registry = _registry(reference, options, progress)
+            registry = connect(reference, progress, options)
             tags = registry.tags(reference) if all_tags else []
             if all_tags and not tags:
                 raise NotFound(f"{reference.familiar_name} has no tags")
@@ -74,6 +73,7 @@ class Images:
 
     def push(self, reference: Reference, options: PullOptions, *, all_tags: bool = False) -> None:
         """Put an image, or every tag of a repository, into its registry."""
+        from wherry.image.connect import connect
         from wherry.image.progress import open_progress
         from wherry.image.push import push_images
 
@@ -87,7 +87,7 @@ class Images:
                 ) from None
             pairs = [(reference, image)]
         with open_progress(quiet=options.quiet) as progress:
-            registry = _registry(reference, options, progress)
+            registry = connect(reference, progress, options)
             push_images(
                 self.store,
                 [(one, image.descriptor) for one, image in pairs],
@@ -346,27 +346,6 @@ def matches_pattern(name: str, pattern: str) -> bool:
     return any(
         len(each.split("/")) == len(parts) and all(map(fnmatchcase, each.split("/"), parts))
         for each in (name, repository)
-    )
-
-
-def _registry(reference: Reference, options: PullOptions, progress: Progress) -> Registry:
-    """The registry of `reference`, reached as `options` say."""
-    from wherry.image.pull import connect
-
-    if not options.credentials and not options.auth_file:
-        return connect(reference, progress, insecure=not options.tls_verify)
-    from wherry.config_file import ConfigFile
-    from wherry.image.auth import Credentials
-    from wherry.image.registry import open_registry
-
-    username, colon, password = options.credentials.partition(":")
-    return open_registry(
-        reference.domain,
-        reference.path,
-        config=ConfigFile(options.auth_file or None),
-        credentials=Credentials(username=username, password=password) if colon else None,
-        insecure=not options.tls_verify,
-        on_warning=progress.message,
     )
 
 

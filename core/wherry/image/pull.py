@@ -21,11 +21,12 @@ from wherry.errors import (
     WherryError,
 )
 from wherry.image.arrival import Arrivals
+from wherry.image.connect import connect
 from wherry.image.parallel import in_parallel
 from wherry.image.platform import choose_manifest, host_platform, parse_platform, platform_of
 from wherry.image.progress import Progress
 from wherry.image.reference import check_digest
-from wherry.image.registry import INDEXES, Manifest, open_registry, read_manifest
+from wherry.image.registry import INDEXES, Manifest, read_manifest
 from wherry.image.sources import remember_source
 from wherry.image.store import name_of
 from wherry.image.transport import Interrupted
@@ -93,19 +94,6 @@ def pull_image(
     return _Pull(store, registry, reference, platform, progress, unpack).run()
 
 
-def connect(reference: Reference, progress: Progress, *, insecure: bool = False) -> Registry:
-    """The registry of `reference`, its waits and warnings told to `progress`."""
-    return open_registry(
-        reference.domain,
-        reference.path,
-        insecure=insecure,
-        on_pause=lambda seconds, reason: progress.message(
-            f"{reason}; retrying in {seconds:.0f} seconds"
-        ),
-        on_warning=lambda text: progress.message(f"{reference.domain} warns: {text}"),
-    )
-
-
 class _Pull:
     """One image on its way into the store."""
 
@@ -150,6 +138,8 @@ class _Pull:
         key = reference.with_digest(reference.digest) if reference.digest else reference
         self._is_new |= not self._is_known(key.canonical(), top.digest)
         self._store.tag(key.canonical(), top.descriptor)
+        if self._registry.limit and self._is_new:
+            self._progress.message(f"{reference.domain}: {self._registry.limit}")
         self._progress.message(f"Digest: {top.digest}")
         self._progress.message(
             f"Status: Downloaded newer image for {reference.familiar()}"
@@ -313,19 +303,19 @@ class _Pull:
             self._arrivals.fail(layer.digest)
 
     def _download(self, layer: _Layer, ingest: Ingest) -> None:
-        # Where the whole is wrong it may be the part from before: once more, from its start.
-        failure: CorruptState | None = None
-        for offset in dict.fromkeys((ingest.offset, 0)):
+        offset = ingest.offset
+        while True:
             try:
                 self._receive(layer, ingest, offset)
                 self._progress.update(layer.short, "Verifying Checksum")
                 ingest.commit()
                 return
-            except CorruptState as error:
+            except CorruptState:
                 self._restart(layer, ingest)
-                failure = error
-        assert failure
-        raise failure
+                # It may be the part from before that is wrong, or a mirror.
+                if not offset and not self._registry.blame(layer.digest):
+                    raise
+                offset = 0
 
     def _receive(self, layer: _Layer, ingest: Ingest, offset: int) -> None:
         """Write the layer's bytes from `offset` on, however often the connection is lost."""

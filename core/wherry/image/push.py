@@ -6,10 +6,10 @@ import threading
 from typing import TYPE_CHECKING
 
 from wherry.errors import NotFound, UsageError, WherryError
+from wherry.image.connect import connect
 from wherry.image.parallel import in_parallel
 from wherry.image.platform import choose_manifest, parse_platform
 from wherry.image.progress import Progress
-from wherry.image.pull import connect
 from wherry.image.registry import INDEXES, read_manifest
 from wherry.image.sources import remember_source, source_of
 from wherry.image.upload import upload_blob

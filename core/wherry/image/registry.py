@@ -96,6 +96,8 @@ class Registry:
         self.auth = Authenticator(transport, credentials, self.host, keep_identity=keep_identity)
         self._on_warning = on_warning
         self._warned: set[str] = set()
+        # What the registry has said of its pull limit last; "" where it has none.
+        self.limit = ""
         self._base = ""
         self._lock = threading.Lock()
 
@@ -236,6 +238,10 @@ class Registry:
             raise RegistryError(f"cannot fetch {url}: {host} answered {response.status}")
         return BlobStream(response, host, _range_start(response))
 
+    def blame(self, digest: str) -> bool:  # noqa: ARG002
+        """A blob came with the wrong content; whether another source may have the right one."""
+        return False
+
     def read_blob(self, reference: Reference, digest: str, size: int) -> bytes:
         """The content of a small blob, verified."""
         response = self.call(
@@ -280,6 +286,7 @@ class Registry:
                 method, url, sent, body=body() if callable(body) else body, retry=not is_stream
             )
             self._show_warnings(response)
+            self.limit = _limit(response) or self.limit
             challenge = response.headers.get("WWW-Authenticate", "")
             if response.status != 401 or not ours or attempt == 2:
                 break
@@ -335,7 +342,9 @@ class Registry:
             raise self._denied("pull access denied", reference, text)
         if response.status == 404:
             raise NotFound(f"{action}: {text or 'not found'}")
-        raise RegistryError(f"{action}: {self.host} answered {response.status}: {text}")
+        raise RegistryError(
+            f"{action}: {self.host} answered {response.status}{f': {text}' if text else ''}"
+        )
 
     def _raise_not_found(self, response: BaseHTTPResponse, reference: Reference) -> None:
         codes, text = self._error(response)
@@ -392,23 +401,20 @@ class BlobStream:
 
 def open_registry(
     domain: str,
-    path: str = "",
     *,
     config: ConfigFile | None = None,
     credentials: Credentials | None = None,
     insecure: bool = False,
     keep_identity: bool = False,
     on_pause: Callable[[float, str], None] | None = None,
-    on_warning: Callable[[str], None] | None = None,
 ) -> Registry:
-    """The registry of `domain`, with `credentials`, or those stored for its repository `path`."""
+    """The registry of `domain` itself, with `credentials` or those stored for it."""
     config = config or ConfigFile()
     names = frozenset(config.insecure_registries()) | ({domain} if insecure else set())
     return Registry(
         domain,
         transport=Transport(insecure=names, on_pause=on_pause),
-        credentials=credentials or find_credentials(config, domain, path),
-        on_warning=on_warning,
+        credentials=credentials or find_credentials(config, domain),
         keep_identity=keep_identity,
     )
 
@@ -445,6 +451,17 @@ def read_manifest(content: bytes, reference: Reference, media_type: str = "") ->
             f"{said or media_type or 'unknown'}"
         )
     return Manifest(content=content, media_type=str(said), digest=digest)
+
+
+def _limit(response: BaseHTTPResponse) -> str:
+    """`3 of 100 pulls left in 6 hours`, from docker.io's `ratelimit-remaining: 3;w=21600`."""
+    remaining, _, window = response.headers.get("RateLimit-Remaining", "").partition(";w=")
+    allowed = response.headers.get("RateLimit-Limit", "").partition(";")[0]
+    if not remaining.isdigit():
+        return ""
+    of = f" of {allowed}" if allowed.isdigit() else ""
+    hours = f" in {int(window) / 3600:.3g} hours" if window.isdigit() else ""
+    return f"{remaining}{of} pulls left{hours}"
 
 
 def _manifest_path(reference: Reference) -> str:

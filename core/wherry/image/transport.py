@@ -20,7 +20,7 @@ from wherry.values import value
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from urllib3 import BaseHTTPResponse, PoolManager
 
@@ -76,12 +76,12 @@ class Transport:
         patience: Patience | None = None,
         on_pause: Callable[[float, str], None] | None = None,
         proxy: Callable[[str, str], str | None] | None = None,
-        authorities: str | None = None,
+        authorities: Sequence[str] = (),
     ) -> None:
         """`insecure` names hosts (`host[:port]`) for which plain HTTP and any certificate will do.
 
         `proxy(scheme, host)` names the proxy where it is not the environment that decides;
-        `authorities` is a file of CA certificates to trust besides the system's.
+        `authorities` are files of CA certificates to trust besides the system's.
 
         `on_pause(seconds, reason)` is told of every wait before a retry.
         """
@@ -218,8 +218,11 @@ class Transport:
             urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
         else:
             context = truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-            if self._authorities:
-                context.load_verify_locations(cafile=self._authorities)
+        for file in self._authorities:
+            try:
+                context.load_verify_locations(cafile=file)
+            except (ssl.SSLError, OSError) as error:
+                raise RegistryError(f"cannot use the certificates in {file}: {error}") from error
         for directory in directories:
             _load_certificates(context, directory)
         return context
@@ -304,20 +307,28 @@ def bypasses_proxy(host: str, no_proxy: str) -> bool:
     return False
 
 
-def certificate_directories(host: str) -> Iterator[str]:
-    """Where docker and podman keep the certificates of `host[:port]`, those that exist."""
+def certificate_parents() -> tuple[str, ...]:
+    """Where there may be a `certs.d`, docker's and podman's among them."""
     home = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
-    for parent in (
+    return (
         "/etc/docker",
         "/etc/containers",
         f"{home}/docker",
         f"{home}/containers",
         paths.config(),
-    ):
-        # A colon cannot be in a file name on Windows; docker leaves it out there.
-        directory = os.path.join(
-            parent, "certs.d", host.replace(":", "") if os.name == "nt" else host
-        )
+    )
+
+
+def host_directory(parent: str, host: str) -> str:
+    """The directory of `host[:port]` in the `certs.d` of `parent`."""
+    # A colon cannot be in a file name on Windows; docker leaves it out there.
+    return os.path.join(parent, "certs.d", host.replace(":", "") if os.name == "nt" else host)
+
+
+def certificate_directories(host: str) -> Iterator[str]:
+    """Where docker and podman keep the certificates of `host[:port]`, those that exist."""
+    for parent in certificate_parents():
+        directory = host_directory(parent, host)
         if os.path.isdir(directory):
             yield directory
 

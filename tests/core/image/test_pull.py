@@ -342,3 +342,16 @@ def test_warnings_of_the_registry_are_shown_once(
 
     warnings = [text for text in progress.messages if "Monday" in text]
     assert warnings == [f"{flaky.host} warns: moving on Monday"]
+
+
+def test_what_is_left_of_a_pull_limit_is_told(
+    registry: RegistryServer, flaky: FlakyProxy, store: ImageStore
+) -> None:
+    registry.put_image("app", "latest", make_image({"a": b"1"}))
+    limits = {"ratelimit-limit": "100;w=21600", "ratelimit-remaining": "76;w=21600"}
+    flaky.mischief = lambda asked: Mischief(headers=limits)
+    progress = Recorder()
+
+    pull(store, f"{flaky.host}/app", progress)
+
+    assert f"{flaky.host}: 76 of 100 pulls left in 6 hours" in progress.messages
