@@ -200,6 +200,22 @@ def test_base_is_what_is_essential_and_of_the_priority() -> None:
     assert names("standard") == ["core", "cron", "init", "less"]
 
 
+def test_what_nobody_shall_get_is_not_chosen_and_not_missed() -> None:
+    index = index_of(
+        """
+        app 1; Depends: lib, scripts, gone | tool
+        lib 1; Depends: scripts (>= 2)
+        scripts 1; Depends: interpreter
+        interpreter 1
+        tool 1
+        """
+    )
+
+    packages = resolve(index, [], ["app"], without=["scripts", "gone"])
+
+    assert [package.name for package in packages] == ["lib", "app"]
+
+
 def test_missing_package_is_an_error_that_names_it() -> None:
     with pytest.raises(NotFound, match="no package nothing in the archive"):
         choose(index_of("app 1"), "nothing")

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 PACKAGE = "busybox-static"
 
 # The program holds its applets' names as a sorted list of strings, of which this is the start.
-_LIST_START = b"\0[\0[[\0"
+_LIST_START = b"[\0[[\0"
 _APPLET = re.compile(rb"[a-z0-9][a-z0-9_.+-]*|\[\[?")
 
 _FILES = {
@@ -86,7 +86,7 @@ def applets(program: bytes) -> list[str]:
     """The names that a busybox goes by, read out of it, so that no machine has to run it."""
     names: list[bytes] = []
     start = program.find(_LIST_START)
-    for name in program[start + 1 : start + 65536].split(b"\0") if start >= 0 else ():
+    for name in program[start : start + 65536].split(b"\0") if start >= 0 else ():
         if not _APPLET.fullmatch(name) or (names and name <= names[-1]):
             break
         names.append(name)

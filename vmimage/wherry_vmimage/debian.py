@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from wherry_vmimage.packages import Package
     from wherry_vmimage.tree import Tree
 
+    Unpacked = Callable[[Package, Deb, Sequence[str]], None]
+
 INFO = "var/lib/dpkg/info"
 
 # The directories that /usr swallowed, with all the libraries' of any architecture.
@@ -87,6 +89,26 @@ exit 101
 """
 
 
+def unpack_packages(
+    tree: Tree, packages: Sequence[Package], read: Callable[[Package], bytes], done: Unpacked
+) -> dict[str, Deb]:
+    """Put the files of `packages` into `tree`, with a merged /usr; each package by its name.
+
+    `done` is told of each package that is in, and of the paths that it brought.
+    """
+    for name in ("bin", "sbin", "lib"):
+        _merge(tree, name)
+    debs: dict[str, Deb] = {}
+    for package, deb in _read_ahead(packages, read):
+        debs[package.name] = deb
+        try:
+            listed = tree.unpack(io.BytesIO(deb.data), before=partial(_merge_usr, tree))
+        except CorruptState as error:
+            raise CorruptState(f"cannot unpack {package}: {error.message}") from error
+        done(package, deb, listed)
+    return debs
+
+
 def unpack_system(
     tree: Tree,
     packages: Sequence[Package],
@@ -95,19 +117,15 @@ def unpack_system(
     slim: bool = False,
     progress: Callable[[Package], None] | None = None,
 ) -> dict[str, Deb]:
-    """Unpack `packages` into `tree` in this order; each package's control information by name."""
-    _base_links(tree)
-    debs: dict[str, Deb] = {}
+    """Unpack `packages` into `tree` in this order, with dpkg's records of them."""
     records: list[str] = []
-    for package, deb in _read_ahead(packages, read):
-        debs[package.name] = deb
-        try:
-            listed = tree.unpack(io.BytesIO(deb.data), before=partial(_merge_usr, tree))
-        except CorruptState as error:
-            raise CorruptState(f"cannot unpack {package}: {error.message}") from error
+
+    def record(package: Package, deb: Deb, listed: Sequence[str]) -> None:
         records.append(_record(tree, package, deb, listed))
         if progress:
             progress(package)
+
+    debs = unpack_packages(tree, packages, read, record)
     _write_dpkg_database(tree, packages, debs, records)
     if slim:
         tree.remove(_is_documentation)
@@ -145,11 +163,6 @@ def _read_ahead(
                 yield waiting.popleft().result()
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
-
-
-def _base_links(tree: Tree) -> None:
-    for name in ("bin", "sbin", "lib"):
-        _merge(tree, name)
 
 
 def _merge(tree: Tree, name: str) -> None:

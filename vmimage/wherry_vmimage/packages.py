@@ -31,6 +31,7 @@ class Package:
     fields: dict[str, str]
     base_uri: str  # what `Filename` is relative to
     automatic: bool = True  # not from an archive such as backports, used only where asked for
+    other_uris: tuple[str, ...] = ()  # further bases, where it is not at the first
 
     @property
     def name(self) -> str:
@@ -45,10 +46,12 @@ class Package:
         return self.fields["Architecture"]
 
     @property
-    def uri(self) -> str:
+    def uris(self) -> tuple[str, ...]:
+        """Where it may be, the likeliest first."""
         from urllib.parse import quote
 
-        return f"{self.base_uri}/{quote(self.fields['Filename'], safe='/+~:@')}"
+        path = quote(self.fields["Filename"], safe="/+~:@")
+        return tuple(f"{base}/{path}" for base in (self.base_uri, *self.other_uris))
 
     @property
     def sha256(self) -> str:

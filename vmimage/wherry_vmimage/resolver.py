@@ -14,7 +14,7 @@ from wherry.errors import Conflict, NotFound, WherryError
 from wherry_vmimage.control import Alternatives, Relation
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Sequence
 
     from wherry_vmimage.packages import Package, PackageIndex
 
@@ -92,9 +92,16 @@ class _Choice:
 
 
 class _Search:
-    def __init__(self, index: PackageIndex, needs: Iterable[_Need], recommends: bool) -> None:
+    def __init__(
+        self,
+        index: PackageIndex,
+        needs: Iterable[_Need],
+        recommends: bool,
+        without: Collection[str],
+    ) -> None:
         self._index = index
         self._recommends = recommends
+        self._without = without
         self._needs = list(needs)
         self._position = 0
         self._chosen = Selection(index.architecture)
@@ -120,7 +127,10 @@ class _Search:
         return self._chosen
 
     def _is_met(self, need: _Need) -> bool:
-        return any(self._chosen.matching(relation) for relation in need.alternatives)
+        return any(
+            relation.name in self._without or self._chosen.matching(relation)
+            for relation in need.alternatives
+        )
 
     def _options(self, need: _Need) -> Iterator[Package]:
         found = False
@@ -182,17 +192,19 @@ def resolve(
     include: Sequence[str] = (),
     *,
     recommends: bool = False,
+    without: Collection[str] = (),
 ) -> list[Package]:
     """`base`, the packages named in `include` and all they need, each after what it needs.
 
-    A name may pin a version: `name=version`. Raises NotFound or Conflict with the reason.
+    A name may pin a version: `name=version`. Nobody gets what is named in `without`.
+    Raises NotFound or Conflict with the reason.
     """
     wanted = [_requested(name) for name in include]
     needs = [_Need((Relation(package.name),), None) for package in base]
     needs += [_Need((relation,), None) for relation in wanted]
     # A pinned version has to be chosen before somebody else's need chooses another.
     needs.sort(key=lambda need: need.alternatives[0].operator is None)
-    return in_order(_Search(index, needs, recommends).run())
+    return in_order(_Search(index, needs, recommends, without).run())
 
 
 def _requested(text: str) -> Relation:
