@@ -27,6 +27,7 @@ from wherry_linux.process import (
     find_executable,
     forbid_imports,
     hide,
+    keeps_groups,
     open_label,
     prepare_to_execute,
     replace_null,
@@ -145,8 +146,8 @@ def _enter_namespaces(launch: Launch, channel: Channel) -> None:
     channel.send({"namespaces": True})
     channel.expect("go")
     if "user" in plan.kinds:
-        if libc.setgroups(0, None) < 0:
-            pass  # denied in a single-id namespace
+        if not keeps_groups(launch.spec.get("annotations") or {}):
+            libc.setgroups(0, None)  # denied in a single-id namespace
         os.setresgid(0, 0, 0)
         os.setresuid(0, 0, 0)
         if not plan.has_company:

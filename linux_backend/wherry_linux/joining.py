@@ -14,6 +14,7 @@ from wherry_linux.check import check_process, read_numbers
 from wherry_linux.namespaces import KINDS, open_namespace
 from wherry_linux.process import (
     GROUPS_ANNOTATION,
+    KEEP_GROUPS_ANNOTATION,
     USER_ANNOTATION,
     become,
     enter_directory,
@@ -22,6 +23,7 @@ from wherry_linux.process import (
     find_executable,
     forbid_imports,
     hide,
+    keeps_groups,
     open_label,
     prepare_to_execute,
     replace_null,
@@ -194,7 +196,8 @@ def _join(
         setns(descriptor, KINDS[kind][0])
         os.close(descriptor)
         if kind == "user":
-            libc.setgroups(0, None)
+            if not keeps_groups(spec.get("annotations") or {}):
+                libc.setgroups(0, None)
             os.setresgid(0, 0, 0)
             os.setresuid(0, 0, 0)
     # A pid namespace is entered by children alone.
@@ -214,8 +217,9 @@ def _join(
     slave = _open_terminal(process, channel, console_socket) if process.get("terminal") else -1
     set_personality(spec["linux"].get("personality"))
     annotations = {} if user is None else {USER_ANNOTATION: user}
-    if GROUPS_ANNOTATION in (spec.get("annotations") or {}):
-        annotations[GROUPS_ANNOTATION] = spec["annotations"][GROUPS_ANNOTATION]
+    for name in (GROUPS_ANNOTATION, KEEP_GROUPS_ANNOTATION):
+        if name in (spec.get("annotations") or {}):
+            annotations[name] = spec["annotations"][name]
     identity = resolve_identity(process, annotations)
     variables = environment(process, identity.home)
     executable = find_executable(process["args"], variables, process["cwd"])

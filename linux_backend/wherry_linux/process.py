@@ -21,12 +21,17 @@ from wherry_linux.syscalls import close_range, ioprio_set, is_below_root, person
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from wherry.oci.runtime_spec import LinuxPersonality as Personality
     from wherry.oci.runtime_spec import LinuxSeccomp, Process
 
 # Our own bundles leave names of users and groups to the image's /etc/passwd and /etc/group.
 USER_ANNOTATION = "org.wherry.user"
 GROUPS_ANNOTATION = "org.wherry.groups"
+PASSWD_ANNOTATION = "org.wherry.passwd"
+# podman's and crun's: the program stays in the groups of whoever runs the command.
+KEEP_GROUPS_ANNOTATION = "run.oci.keep_original_groups"
 
 _LAST_ID = 0x7FFFFFFF
 
@@ -59,7 +64,8 @@ def hide() -> None:
 class Identity:
     """Who the program runs as."""
 
-    def __init__(self, uid: int, gid: int, groups: list[int], home: str) -> None:
+    def __init__(self, uid: int, gid: int, groups: list[int] | None, home: str) -> None:
+        """`groups` of None are those that the process has."""
         self.uid = uid
         self.gid = gid
         self.groups = groups
@@ -74,7 +80,8 @@ def resolve_identity(process: Process, annotations: dict[str, str]) -> Identity:
     wanted = annotations.get(USER_ANNOTATION)
     users = _entries("/etc/passwd", 7)
     if wanted is None:
-        return Identity(uid, gid, groups, _home(users, uid))
+        kept = None if keeps_groups(annotations) else groups
+        return Identity(uid, gid, kept, _home(users, uid))
     name, _, group = wanted.partition(":")
     group_entries = _entries("/etc/group", 4)
     entry = _find(users, name or "0")
@@ -99,7 +106,32 @@ def resolve_identity(process: Process, annotations: dict[str, str]) -> Identity:
     # primary one too: without it in the list, setgid(2) would get out of the group.
     if gid not in groups:
         groups.insert(0, gid)
-    return Identity(uid, gid, groups, entry[5] if entry else _home(users, uid))
+    home = entry[5] if entry else _home(users, uid)
+    if PASSWD_ANNOTATION in annotations and not any(line[2] == str(uid) for line in users):
+        home = process["cwd"]
+        _add_user(annotations[PASSWD_ANNOTATION] or str(uid), uid, gid, home)
+    return Identity(uid, gid, None if keeps_groups(annotations) else groups, home)
+
+
+def keeps_groups(annotations: Mapping[str, str]) -> bool:
+    """Whether the groups of whoever runs the command are to be kept."""
+    return annotations.get(KEEP_GROUPS_ANNOTATION) == "1"
+
+
+def _add_user(name: str, uid: int, gid: int, home: str) -> None:
+    """A line in the container's passwd(5), where it has one that can be written."""
+    flags = os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    clean = home.replace(":", "_").replace("\n", "_")
+    try:
+        descriptor = os.open("/etc/passwd", flags)
+    except OSError:
+        return  # a read-only root, or an image without users
+    found = os.fstat(descriptor)
+    if stat.S_ISREG(found.st_mode):
+        whole = not found.st_size or os.pread(descriptor, 1, found.st_size - 1) == b"\n"
+        line = f"{name}:x:{uid}:{gid}:container user:{clean}:/bin/sh\n"
+        os.write(descriptor, ("" if whole else "\n").encode() + line.encode())
+    os.close(descriptor)
 
 
 def _entries(path: str, fields: int) -> list[list[str]]:
@@ -310,7 +342,9 @@ def become(process: Process, identity: Identity, seccomp: LinuxSeccomp | None, s
         install_profile(seccomp, state)
 
 
-def _set_groups(groups: list[int]) -> None:
+def _set_groups(groups: list[int] | None) -> None:
+    if groups is None:
+        return
     try:
         os.setgroups(groups)
     except PermissionError:

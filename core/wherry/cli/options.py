@@ -31,7 +31,6 @@ IGNORED = {
     "memory_swappiness": _V1,
     "oom_kill_disable": _V1,
     "link_local_ip": "the bridge gives no such addresses",
-    "runtime": "wherry is the runtime",
     "storage_opt": "the writable layer has no quota",
     "use_api_socket": "there is no daemon whose socket could be shared",
 }
@@ -249,8 +248,9 @@ CREATE = (
     option("--oom-score-adj", type=int,
            help="Tune host's OOM preferences (-1000 to 1000)"),
     option("--os", help="Choose images for this operating system"),
-    option("--passwd", type=bool, default=True,
-           help="Give a user that the image does not know a line in /etc/passwd"),
+    option("--passwd", type=bool, default=None,
+           help="Give a user that the image does not know a line in /etc/passwd "
+                "(as --userns keep-id does)"),
     option("--personality", metavar="string",
            help="Execution domain of the container (LINUX or LINUX32)"),
     option("--pid", help="PID namespace to use"),
@@ -279,7 +279,7 @@ CREATE = (
                 "when it exits"),
     option("--rmi", type=bool, help="With --rm, remove the image too where nothing else uses it"),
     option("--rootfs", type=bool, help="IMAGE is a directory that is the container's root"),
-    option("--runtime", hidden=True),
+    option("--runtime", help="Runtime to use for this container: wherry is the one there is"),
     option("--secret", **_LIST,
            help="Give the container a secret: id=NAME,src=FILE or env=VAR"
                 "[,type=mount|env,target=,uid=,gid=,mode=]"),

@@ -50,6 +50,8 @@ OCI_VERSION = "1.2.0"
 USER_ANNOTATION = "org.wherry.user"
 GROUPS_ANNOTATION = "org.wherry.groups"
 INIT_ANNOTATION = "org.wherry.init"
+# What a user that the image does not know is to be called in /etc/passwd.
+PASSWD_ANNOTATION = "org.wherry.passwd"
 # podman's and crun's word for `--group-add keep-groups`.
 KEEP_GROUPS_ANNOTATION = "run.oci.keep_original_groups"
 
@@ -88,6 +90,8 @@ class ContainerFacts:
     # What the machine is called: the container's name for itself with `--uts host`.
     machine_hostname: str = ""
     rootless: bool = False
+    # Who runs the command.
+    user_name: str = ""
     # None: no user namespace of its own.
     uid_maps: Sequence[IDMapping] | None = None
     gid_maps: Sequence[IDMapping] | None = None
@@ -184,7 +188,7 @@ def runtime_spec(
         "root": {"path": facts.rootfs, "readonly": bool(host.get("ReadonlyRootfs"))},
         "process": process,
         "mounts": mounts(body, facts, writable_cgroups=_is_true(security.get("writable-cgroups"))),
-        "annotations": _annotations(body, host),
+        "annotations": {**_annotations(body, host), **_passwd(body, host, facts)},
         "linux": _linux(body, host, facts, has_system_paths="systempaths" in security),
     }
     if has_own_name:
@@ -308,6 +312,19 @@ def _rootfs_propagation(given: Sequence[Mount]) -> str:
     if options & {"shared", "rshared"}:
         return "shared"
     return "slave" if options & {"slave", "rslave"} else ""
+
+
+def _passwd(
+    body: Mapping[str, Any], host: Mapping[str, Any], facts: ContainerFacts
+) -> dict[str, str]:
+    """The name for a user that the image does not know, where it is to have one."""
+    keeps_id = str(host.get("UsernsMode") or "").startswith("keep-id")
+    wanted = own_section(body).get("Passwd")
+    # What is mounted there is not the container's to change.
+    is_mounted = any(mount["destination"] in ("/etc", "/etc/passwd") for mount in facts.mounts)
+    if is_mounted or not (keeps_id if wanted is None else wanted):
+        return {}
+    return {PASSWD_ANNOTATION: facts.user_name if keeps_id else ""}
 
 
 def _annotations(body: Mapping[str, Any], host: Mapping[str, Any]) -> dict[str, str]:

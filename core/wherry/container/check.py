@@ -12,6 +12,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from wherry.container.spec import CreateBody, HostConfig, RestartPolicy
 
+_RUNTIMES = ("wherry", "runc", "crun", "io.containerd.runc.v2")
 _POLICIES = ("no", "always", "on-failure", "unless-stopped")
 _MILLISECOND = 1_000_000
 _LEAST_MEMORY = 6 << 20
@@ -67,6 +68,11 @@ def check_lifetime(body: CreateBody, host: HostConfig) -> None:
     if (own.get("Timeout") or 0) < 0:
         raise UsageError(f"invalid timeout {own['Timeout']}: it is a number of seconds")
     _check_log(body, host)
+    if (host.get("Runtime") or _RUNTIMES[0]) not in _RUNTIMES:
+        raise UsageError(
+            f"Unknown runtime specified {host['Runtime']}",
+            hint=f"wherry is its own runtime; the names {', '.join(_RUNTIMES)} stand for it",
+        )
     if (host.get("Isolation") or "default") != "default":
         raise UsageError(f"invalid isolation '{host['Isolation']}' on linux")
     if (host.get("VolumeDriver") or "local") != "local":

@@ -103,6 +103,7 @@ _HOST = (
     ("Privileged", "privileged"),
     ("PublishAllPorts", "publish_all"),
     ("ReadonlyRootfs", "read_only"),
+    ("Runtime", "runtime"),
     ("SecurityOpt", "security_opt"),
     ("ShmSize", "shm_size"),
     ("UTSMode", "uts"),
@@ -352,8 +353,8 @@ def _own(values: Values) -> WherryConfig:
         }
     if values["health_on_failure"] != "none":
         own["HealthOnFailure"] = values["health_on_failure"]
-    if not values["passwd"]:
-        own["NoPasswd"] = True
+    if values["passwd"] is not None:
+        own["Passwd"] = values["passwd"]
     if personality := values["personality"].upper():
         if personality not in ("LINUX", "LINUX32"):
             raise UsageError(f"unknown personality {personality}: it is LINUX or LINUX32")

@@ -242,10 +242,12 @@ class WherryConfig(TypedDict, total=False):
     CgroupConf: dict[str, str]
     ClockOffsets: ClockOffsets
     HealthOnFailure: Literal["none", "kill", "restart", "stop"]
-    # Leave /etc/hosts, /etc/hostname, /etc/passwd as the image has them.
+    # Leave /etc/hosts, /etc/hostname as the image has them.
     NoHosts: bool
     NoHostname: bool
-    NoPasswd: bool
+    # Whether a user that the image does not know gets a line in /etc/passwd; where it is
+    # not said, with `--userns keep-id` alone.
+    Passwd: bool
     HostsFile: str
     Personality: str
     # Where to write the first process's id.

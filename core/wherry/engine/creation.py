@@ -56,6 +56,7 @@ def _create(engine: Engine, body: CreateBody, request: RunRequest, name: str) ->
     if userns.startswith("keep-id") and not body.get("User"):
         merged["User"] = engine.runtime.kept_user(userns)
     _check(merged)
+    _check_links(store, merged["HostConfig"].get("Links") or ())
     container_id = names.new_id()
     directory = store.make(container_id)
     volumes = VolumeStore(unshared=engine.runtime.unshared)
@@ -73,6 +74,7 @@ def _create(engine: Engine, body: CreateBody, request: RunRequest, name: str) ->
             raise
     container.event("create")
     _warn_of_limits(container, engine)
+    _warn_of_names(container)
     return container
 
 
@@ -93,6 +95,31 @@ def _warn_of_limits(container: Container, engine: Engine) -> None:
             " is available to this user; `wherry doctor` tells why",
             file=sys.stderr,
         )
+
+
+def _warn_of_names(container: Container) -> None:
+    """Say which names the container will not know: nothing answers to them on its network."""
+    host = container.body["HostConfig"]
+    network = mode(container.body, "network") or "default"
+    lost = [f"--link {text}" for text in host.get("Links") or ()]
+    if network != "host":
+        extra = host.get("ExtraHosts") or ()
+        lost += [f"--add-host {text}" for text in extra if text.endswith("host-gateway")]
+    for option in lost:
+        print(
+            f"wherry: WARNING: {option} is left out: nothing answers to it on the network"
+            f" {network}",
+            file=sys.stderr,
+        )
+
+
+def _check_links(store: ContainerStore, links: Sequence[str]) -> None:
+    for link in links:
+        name = link.partition(":")[0]
+        try:
+            store.find(name)
+        except NotFound as error:
+            raise NotFound(f"could not get container for {name}: {error.message}") from error
 
 
 def _check_device_requests(requests: Sequence[Mapping[str, Any]]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 
 from wherry import paths
 from wherry.container.bundle import ContainerFacts, runtime_spec
@@ -85,6 +86,7 @@ class ContainerKeeper:
             rootfs=own.get("Rootfs") or container.path("root"),
             machine_hostname=posix.uname().nodename,
             rootless=runtime.is_rootless(),
+            user_name=_user_name() if host.get("UsernsMode") else "",
             uid_maps=None if maps is None else maps[0],
             gid_maps=None if maps is None else maps[1],
             mounts=[*resolved, *_time_zone(own)],
@@ -206,6 +208,18 @@ class ContainerKeeper:
                 Engine(self._runtime).images.remove(container.record["ImageName"])
             except (Conflict, NotFound):
                 pass  # somebody else uses it, or has removed it
+
+
+def _user_name() -> str:
+    """The name of the user that `--userns keep-id` keeps."""
+    if sys.platform == "win32":
+        return ""
+    import pwd
+
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return ""
 
 
 def block_devices(host: Mapping[str, Any]) -> dict[str, tuple[int, int]]:

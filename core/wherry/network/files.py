@@ -32,6 +32,8 @@ _LOCALHOST = (
 _FALLBACK = ("8.8.8.8", "8.8.4.4")
 # systemd-resolved's own list, behind the stub that listens on the host's loopback.
 _RESOLVED = "/run/systemd/resolve/resolv.conf"
+# What stands for the host's address in `--add-host NAME:host-gateway`.
+GATEWAY = "host-gateway"
 _HOST_NAMES = ("host.docker.internal", "host.containers.internal")
 
 
@@ -85,6 +87,7 @@ def write_files(container: Container, attachment: Attachment) -> None:
     if is_host or host.get("UTSMode") == "host":
         name = str(body.get("Hostname") or sockets.gethostname())
     _put(container.path("hostname"), f"{name}\n")
+    extra = host.get("ExtraHosts") or ()
     base = None
     if own.get("HostsFile"):
         base = _read_base(own["HostsFile"])
@@ -96,7 +99,8 @@ def write_files(container: Container, attachment: Attachment) -> None:
             name,
             str(body.get("Domainname") or ""),
             attachment,
-            host.get("ExtraHosts") or (),
+            # Who shares the host's network reaches the host by its loopback.
+            [_on_host(text) for text in extra] if is_host else extra,
             base,
         ),
     )
@@ -163,12 +167,17 @@ def hosts(
     return "\n".join(lines) + "\n"
 
 
+def _on_host(text: str) -> str:
+    name, found, _ = text.partition(GATEWAY)
+    return f"{name}127.0.0.1" if found else text
+
+
 def _extra_hosts(text: str, attachment: Attachment) -> list[str]:
     """The lines of `--add-host NAME:ADDRESS`."""
     cut = min((at for at in (text.find(":"), text.find("=")) if at >= 0), default=len(text))
     names, address = text[:cut], text[cut + 1 :].removeprefix("[").removesuffix("]")
     addresses: Sequence[str] = [address]
-    if address == "host-gateway":
+    if address == GATEWAY:
         addresses = attachment.gateways
     return [f"{each}\t{name}" for each in addresses for name in names.split(";")]
 
