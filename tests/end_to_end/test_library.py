@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 import textwrap
 from typing import TYPE_CHECKING
 
@@ -17,13 +16,9 @@ pytestmark = [pytest.mark.linux, pytest.mark.usefixtures("busybox_image")]
 
 
 def python(wherry: Cli, program: str) -> str:
-    """What a program that imports wherry prints; the interpreter is that of the command."""
-    command = wherry.account.command[0]
-    interpreter = sys.executable
-    with open(command, "rb") as file:
-        if (line := file.readline()).startswith(b"#!"):
-            interpreter = line[2:].split()[0].decode()
-    process = wherry.spawn([interpreter, "-c", textwrap.dedent(program)], stdin=subprocess.DEVNULL)
+    """What a program that imports wherry prints."""
+    argv = [wherry.account.interpreter, "-c", textwrap.dedent(program)]
+    process = wherry.spawn(argv, stdin=subprocess.DEVNULL)
     output, errors = process.communicate(timeout=60)
     assert process.returncode == 0, errors.decode()
     return output.decode()

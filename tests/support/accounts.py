@@ -44,6 +44,11 @@ class Account:
     def is_root(self) -> bool:
         return self.uid == 0
 
+    @property
+    def interpreter(self) -> str:
+        """A Python that this user can run, in which wherry can be imported."""
+        return sys.executable if len(self.command) == 1 else self.command[0]
+
 
 @functools.cache
 def current_account() -> Account:
