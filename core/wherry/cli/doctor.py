@@ -42,8 +42,11 @@ def doctor(format: str) -> int:  # noqa: A002
 def _print(found: list[dict[str, str]], *, rootless: bool) -> None:
     print(f"Containers as {'this user, without root' if rootless else 'root'}:\n")
     width = max(len(finding["Subject"]) for finding in found)
+    margin = " " * (width + 11)
     for finding in found:
         print(f"  {_MARKS[finding['Verdict']]}  {finding['Subject']:{width}}  {finding['Text']}")
         if finding["Mend"]:
-            who = "" if finding["Who"] == "you" else " (as administrator)"
-            print(f"           {'':{width}}mend{who}: {finding['Mend']}")
+            who = "" if finding["Who"] == "you" else " (administrator)"
+            print(f"{margin}  mend{who}: {finding['Mend']}")
+        if finding["Meanwhile"]:
+            print(f"{margin}  meanwhile: {finding['Meanwhile']}")

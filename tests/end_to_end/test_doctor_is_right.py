@@ -1,0 +1,221 @@
+"""What `wherry doctor` says is what `wherry run` then finds, on machines with something amiss."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+
+from support.cli import Result
+from support.requirements import need_tool
+from support.settings import as_root, as_rootless
+from wherry_linux.constants import CLONE_NEWNS, CLONE_NEWUSER
+from wherry_linux.idmap import IDENTITY
+from wherry_linux.userns import in_child
+
+if TYPE_CHECKING:
+    from support.cli import Cli
+    from support.world import World
+
+pytestmark = pytest.mark.usefixtures("busybox_image")
+
+RUN = ("run", "--rm", "--network", "none", "busybox", "echo", "hello")
+
+
+class Machine:
+    """This machine, changed by `setup` in a mount namespace of its own."""
+
+    def __init__(self, wherry: Cli, setup: str, *, fenced: bool = False) -> None:
+        """`fenced`: in a user namespace in which everybody keeps his id, with limits of its own."""
+        if os.geteuid() != 0:
+            pytest.skip("needs root to change what a user finds")
+        self._wherry = wherry
+        self._setup = setup
+        self._flags = CLONE_NEWNS | (CLONE_NEWUSER if fenced else 0)
+        self._maps = (IDENTITY, IDENTITY) if fenced else None
+
+    def __call__(self, *argv: str) -> Result:
+        code, output, errors = in_child(lambda: self._run(argv), self._flags, self._maps)
+        return Result(argv=argv, returncode=code, output=output.encode(), errors=errors.encode())
+
+    def _run(self, argv: tuple[str, ...]) -> tuple[int, str, str]:
+        subprocess.run(["sh", "-ec", self._setup], check=True)
+        result = self._wherry(*argv, check=False)
+        return result.returncode, result.stdout, result.stderr
+
+    def finding(self, subject: str) -> dict[str, str]:
+        result = self("doctor", "--format", "json")
+        assert result.stdout, result.stderr
+        found = json.loads(result.stdout)
+        return next(finding for finding in found if finding["Subject"] == subject)
+
+    def runs(self) -> bool:
+        """Whether a container runs; what cannot be done is one line with a hint at most."""
+        result = self(*RUN)
+        if result.returncode == 0:
+            assert result.stdout == "hello\n"
+            return True
+        assert result.returncode in (1, 125, 126)
+        assert result.stderr.startswith("wherry: "), result.stderr
+        assert "Traceback" not in result.stderr
+        return False
+
+
+@as_rootless
+def test_without_newuidmap_a_user_has_one_id(wherry: Cli) -> None:
+    machine = Machine(wherry, f"mount --bind /dev/null {need_tool('newuidmap')}")
+
+    finding = machine.finding("subordinate ids")
+
+    assert finding["Verdict"] == "limited"
+    assert "newuidmap" in finding["Text"]
+    assert finding["Mend"].endswith(" uidmap")
+    assert finding["Who"] == "administrator"
+    assert machine.runs()
+
+
+@as_rootless
+def test_without_subordinate_ids_the_line_grants_what_nobody_else_has(wherry: Cli) -> None:
+    machine = Machine(wherry, "mount --bind /dev/null /etc/subuid")
+
+    finding = machine.finding("subordinate ids")
+
+    assert finding["Verdict"] == "limited"
+    assert finding["Text"] == f"/etc/subuid grants {wherry.account.name} 0 ids"
+    first = int(finding["Mend"].split()[3].partition("-")[0])
+    with open("/etc/subgid") as lines:
+        ranges = [line.strip().split(":") for line in lines]
+    assert all(int(start) + int(count) <= first for _, start, count in ranges)
+    assert machine.runs()
+
+
+@as_rootless
+def test_a_newuidmap_without_its_setuid_bit_stops_everything(wherry: Cli, world: World) -> None:
+    program = need_tool("newuidmap")
+    copy = f"{world.base}/newuidmap"
+    shutil.copyfile(program, copy)
+    os.chmod(copy, 0o755)
+    machine = Machine(wherry, f"mount --bind {copy} {program}")
+
+    finding = machine.finding("subordinate ids")
+
+    assert finding["Verdict"] == "missing"
+    assert finding["Mend"].startswith("sudo chmod u+s ")
+    assert machine("doctor").returncode == 1
+    assert not machine.runs()
+
+
+@as_rootless
+def test_without_user_namespaces_no_users_container_runs(wherry: Cli) -> None:
+    machine = Machine(wherry, "echo 0 >/proc/sys/user/max_user_namespaces", fenced=True)
+
+    finding = machine.finding("user namespaces")
+
+    assert finding["Verdict"] == "missing"
+    assert "user.max_user_namespaces" in finding["Mend"]
+    assert machine("doctor").returncode == 1
+    assert not machine.runs()
+
+
+@as_root
+def test_without_user_namespaces_root_is_told_what_runs(wherry: Cli) -> None:
+    machine = Machine(wherry, "echo 0 >/proc/sys/user/max_user_namespaces", fenced=True)
+
+    finding = machine.finding("user namespaces")
+
+    assert (finding["Verdict"] != "missing") == machine.runs()
+    assert finding["Meanwhile"] == "wherry run --userns host …"
+    assert machine("run", "--userns", "host", *RUN[1:]).stdout == "hello\n"
+
+
+def test_a_noexec_disk_concerns_volumes_alone(wherry: Cli, wherry_root: str) -> None:
+    machine = Machine(
+        wherry,
+        f"mount --bind {wherry_root} {wherry_root};"
+        f" mount -o remount,bind,noexec {wherry_root} {wherry_root}",
+    )
+    script = "cp /bin/busybox /data/copy; /data/copy true"
+
+    finding = machine.finding("data directory")
+
+    assert finding["Verdict"] == "limited"
+    assert "noexec" in finding["Text"]
+    assert machine.runs()
+    in_volume = ("run", "--rm", "--network", "none", "-v", "data:/data", "busybox", "sh", "-c")
+    assert "Permission denied" in machine(*in_volume, script).stderr
+
+
+@as_rootless
+def test_an_overlay_that_does_not_stack_is_found(wherry: Cli, wherry_root: str) -> None:
+    setup = f"""
+    mount -t tmpfs none /mnt
+    mkdir /mnt/upper /mnt/work
+    chown --reference={wherry_root} /mnt/upper
+    mount -t overlay -o lowerdir={wherry_root},upperdir=/mnt/upper,workdir=/mnt/work \
+        none {wherry_root}
+    """
+    machine = Machine(wherry, setup)
+
+    verdict = machine.finding("overlayfs")["Verdict"]
+
+    assert (verdict != "missing") == machine.runs()
+
+
+@as_rootless
+def test_without_a_runtime_directory_a_private_one_in_tmp_serves(wherry: Cli) -> None:
+    place = f"/tmp/wherry-{wherry.account.uid}"
+    del wherry.environment["WHERRY_ROOT"]
+    wherry.environment["XDG_RUNTIME_DIR"] = "/root"
+    machine = Machine(wherry, "")
+    try:
+        finding = machine.finding("runtime directory")
+
+        assert finding["Verdict"] == "limited"
+        assert finding["Meanwhile"] == f"{place} serves"
+        assert os.stat(place).st_mode & 0o777 == 0o700
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+
+
+def test_without_control_groups_containers_run(wherry: Cli) -> None:
+    machine = Machine(wherry, "umount --recursive --lazy /sys/fs/cgroup")
+
+    finding = machine.finding("control groups")
+
+    assert finding["Verdict"] == "limited"
+    assert finding["Who"] == "administrator"
+    assert machine.runs()
+
+
+def test_without_tun_there_is_no_default_network(wherry: Cli) -> None:
+    machine = Machine(wherry, "mount -t tmpfs none /dev/net")
+
+    finding = machine.finding("network")
+    result = machine("run", "--rm", "busybox", "true")
+
+    assert finding["Verdict"] == "limited"
+    assert finding["Meanwhile"] == "--network host and --network none"
+    assert machine.runs()
+    assert result.returncode == 125
+    assert result.stderr.startswith("wherry: ")
+
+
+@as_rootless
+def test_a_user_who_is_in_groups_is_told_how_to_keep_them(wherry: Cli) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("needs root to put the user into a group")
+    account = wherry.account
+    argv = ["setpriv", f"--reuid={account.uid}", f"--regid={account.gid}", "--groups=44"]
+    result = subprocess.run(
+        [*argv, *account.command, "doctor", "--format", "json"],
+        env=wherry.environment, cwd=wherry.directory, capture_output=True, check=False,
+    )  # fmt: skip
+
+    finding = next(f for f in json.loads(result.stdout) if f["Subject"] == "groups")
+
+    assert "keep-groups" in finding["Mend"]
+    assert finding["Who"] == "you"
