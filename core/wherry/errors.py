@@ -89,6 +89,18 @@ class CommandNotFound(WherryError):
     http_status = 400
 
 
+def as_ours(error: BaseException) -> WherryError:
+    """`error`, or one of ours that says the same, for whoever asked."""
+    if isinstance(error, WherryError):
+        return error
+    if isinstance(error, OSError) and error.strerror:
+        at = "" if error.filename is None else f": {error.filename}"
+        return WherryError(f"{error.strerror}{at}")
+    if isinstance(error, MemoryError):
+        return WherryError("out of memory")
+    return WherryError(f"{type(error).__name__}: {error}")
+
+
 def to_json(error: WherryError) -> dict[str, object]:
     """`error` as JSON, to cross from a forked child to its parent."""
     return {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from wherry.errors import WherryError, from_json, to_json
+from wherry.errors import WherryError, as_ours, from_json, to_json
 from wherry.lean import dump_json, load_json, sockets
 
 TYPE_CHECKING = False
@@ -12,6 +12,17 @@ if TYPE_CHECKING:
     from typing import Any
 
 _MAX_MESSAGE = 65536
+
+
+# A character may take six bytes of JSON.
+_LONGEST_TEXT = 8000
+
+
+def _shorten(text: str) -> str:
+    """`text` without its middle where it is very long: a command may be."""
+    if len(text) <= _LONGEST_TEXT:
+        return text
+    return f"{text[: _LONGEST_TEXT // 2]} […] {text[-_LONGEST_TEXT // 2 :]}"
 
 
 class Channel:
@@ -49,10 +60,10 @@ class Channel:
             pass
 
     def send_error(self, error: BaseException) -> None:
-        """Send what `receive` raises at the other end."""
-        if not isinstance(error, WherryError):
-            error = WherryError(f"{type(error).__name__}: {error}")
-        self.send({"error": to_json(error)})
+        """Send what `receive` raises at the other end, shortened to what a message holds."""
+        ours = as_ours(error)
+        ours.message = _shorten(ours.message)
+        self.send({"error": to_json(ours)})
 
     def receive(self) -> tuple[dict[str, Any], int]:
         """The next message and its descriptor (-1 without), which the caller owns.

@@ -108,17 +108,14 @@ def stage_one(launch: Launch, channel: Channel) -> None:
     try:
         _enter_namespaces(launch, channel)
         pid = os.fork()
-    except BaseException as error:
-        channel.send_error(error)
-        os._exit(1)
-    if pid:
-        channel.send({"pid": pid})
-        os._exit(0)
-    try:
+        if pid:
+            channel.send({"pid": pid})
+            os._exit(0)
         _init(launch, channel)
     except BaseException as error:
         channel.send_error(error)
-    os._exit(1)
+    finally:
+        os._exit(1)
 
 
 def _enter_namespaces(launch: Launch, channel: Channel) -> None:

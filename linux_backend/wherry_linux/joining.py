@@ -98,7 +98,8 @@ def execute(
             )  # fmt: skip
         except BaseException as error:
             theirs.send_error(error)
-        os._exit(255)
+        finally:
+            os._exit(255)
     theirs.close()
     for _, descriptor in opened:
         os.close(descriptor)

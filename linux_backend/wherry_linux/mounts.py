@@ -386,7 +386,8 @@ def _copy_from_namespace(namespace: str, path: str) -> int:
             )
         except BaseException as error:
             theirs.send_error(error)
-        os._exit(0)
+        finally:
+            os._exit(0)
     theirs.close()
     os.close(entered)
     try:

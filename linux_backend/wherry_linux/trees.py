@@ -43,7 +43,6 @@ def _in_namespace(namespace: int, function: Callable[[], Any]) -> Any:
     if child == 0:
         os.close(reader)
         report(writer, lambda: _enter(namespace, function))
-        os._exit(0)
     os.close(writer)
     try:
         answer = read_all(reader)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 
 from wherry import paths
-from wherry.errors import KernelError, WherryError, from_json, to_json
+from wherry.errors import KernelError, WherryError, as_ours, from_json, to_json
 from wherry.lean import dump_json, load_json
 from wherry_linux.constants import CLONE_NEWNS, CLONE_NEWUSER, MS_PRIVATE, MS_REC
 from wherry_linux.idmap import rootless_maps, write_maps
@@ -18,7 +18,7 @@ from wherry_linux.syscalls import mount, unshare
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any
+    from typing import Any, NoReturn
 
     from wherry.oci.runtime_spec import IDMapping
 
@@ -54,7 +54,6 @@ def in_child(
         for descriptor in (result_read, mapped_write, ready_read):
             os.close(descriptor)
         report(result_write, lambda: _enter(flags, ready_write, mapped_read, function))
-        os._exit(0)
     for descriptor in (result_write, mapped_read, ready_write):
         os.close(descriptor)
     try:
@@ -90,23 +89,33 @@ def _enter(flags: int, ready: int, mapped: int, function: Callable[[], Any]) -> 
     return function()
 
 
-def report(descriptor: int, function: Callable[[], Any]) -> None:
-    """Write the outcome of `function()` to a pipe, for `unwrap` at its other end."""
+def report(descriptor: int, function: Callable[[], Any]) -> NoReturn:
+    """Write the outcome of `function()` to a pipe, for `unwrap` at its other end, and end.
+
+    Whatever happens, a forked child must not go on as its parent.
+    """
     try:
-        outcome: dict[str, Any] = {"result": function()}
-    except WherryError as error:
-        outcome = {"error": to_json(error)}
+        answer = _outcome(function)
+        view = memoryview(dump_json(answer).encode())
+        while view:
+            view = view[os.write(descriptor, view) :]
     except KeyboardInterrupt:
         os._exit(130)
-    except BaseException as error:
+    finally:
+        os._exit(0)
+
+
+def _outcome(function: Callable[[], Any]) -> dict[str, Any]:
+    try:
+        return {"result": function()}
+    except WherryError as error:
+        return {"error": to_json(error)}
+    except Exception as error:
         if os.environ.get("WHERRY_DEBUG"):
             import traceback
 
             traceback.print_exc()
-        outcome = {"error": to_json(WherryError(f"{type(error).__name__}: {error}"))}
-    view = memoryview(dump_json(outcome).encode())
-    while view:
-        view = view[os.write(descriptor, view) :]
+        return {"error": to_json(as_ours(error))}
 
 
 def unwrap(answer: bytes) -> Any:

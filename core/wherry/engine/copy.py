@@ -26,6 +26,7 @@ from wherry.errors import (
     Unsupported,
     UsageError,
     WherryError,
+    as_ours,
     from_json,
     to_json,
 )
@@ -519,8 +520,7 @@ def _produce(produce: Callable[[int], None], writer: int, failure: int) -> None:
     except WherryError as error:
         os.write(failure, dump_json(to_json(error)).encode())
     except BaseException as error:
-        problem = WherryError(f"{type(error).__name__}: {error}")
-        os.write(failure, dump_json(to_json(problem)).encode())
+        os.write(failure, dump_json(to_json(as_ours(error))).encode())
     finally:
         os._exit(0)
 

@@ -14,7 +14,7 @@ from hashlib import sha256
 
 from wherry import paths
 from wherry.container.copy import remove_tree
-from wherry.errors import Unsupported, WherryError, from_json, to_json
+from wherry.errors import Unsupported, WherryError, as_ours, from_json, to_json
 from wherry.files import make_dir, storage_error
 from wherry.image import tar
 from wherry.image.assembly import GZIP_LAYER
@@ -120,9 +120,11 @@ class _Unpacking:
         except WherryError as error:
             answer = {"error": to_json(error)}
         except BaseException as error:
-            answer = {"error": to_json(WherryError(f"{type(error).__name__}: {error}"))}
-        os.write(outcome, dump_json(answer).encode())
-        os._exit(0)
+            answer = {"error": to_json(as_ours(error))}
+        try:
+            os.write(outcome, dump_json(answer).encode())
+        finally:
+            os._exit(0)
 
     def write(self, data: bytes) -> None:
         """Raises what went wrong in the process, if it has ended."""
