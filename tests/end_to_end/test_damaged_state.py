@@ -238,3 +238,36 @@ def test_running_container_survives_a_full_disk(wherry: Cli, small_disk: str) ->
     os.unlink(filler)
     assert wherry("logs", "box").lines[0] == "one"
     wherry("rm", "box")
+
+
+@as_root
+def test_full_disk_is_told_of_by_what_changes_a_container(wherry: Cli, small_disk: str) -> None:
+    wherry("load", input=busybox_archive())
+    wherry("run", "-d", "--network", "none", "--name", "box", "busybox", "sleep", "1000")
+    wherry("exec", "box", "sh", "-c", "head -c 4000 /dev/zero > /file")
+    filler = _fill(small_disk)
+
+    commands = (("commit", "box", "new"), ("rename", "box", "other"), ("tag", "busybox", "new"))
+    results = [wherry(*words, check=False) for words in commands]
+
+    for result in results:
+        assert "No space left on device" in result.stderr
+        assert _is_one_complaint(result)
+    os.unlink(filler)
+    assert wherry("ps", "-a", "--format", "{{.Names}} {{.State}}").stdout == "box running\n"
+    # The name that the container did not get is free.
+    wherry("create", "--name", "other", "busybox")
+    wherry("commit", "box", "new")
+
+
+@as_root
+def test_name_of_a_rename_that_was_cut_short_is_free(
+    wherry: Cli, wherry_root: str, busybox_image: str
+) -> None:
+    made = wherry("create", "--name", "box", busybox_image).stdout.strip()
+    os.symlink(made, f"{wherry_root}/data/names/other")
+
+    wherry("create", "--name", "other", busybox_image)
+
+    assert sorted(wherry("ps", "-a", "--format", "{{.Names}}").lines) == ["box", "other"]
+    assert "already in use" in wherry("create", "--name", "box", busybox_image, check=False).stderr

@@ -166,6 +166,15 @@ def initial_state() -> dict[str, Any]:
     }
 
 
+def _has_moved_on(container_id: str, name: str) -> bool:
+    """Whether a `rename` that was cut short has left a container with `name` beside its own."""
+    try:
+        with Lock(paths.container(container_id), wait=False, create=False):
+            return bool(read_record(container_id)["Name"] != name)
+    except (OSError, Conflict, CorruptState, NotFound):
+        return False  # somebody is at it at this moment
+
+
 class ContainerStore:
     """All containers."""
 
@@ -254,7 +263,7 @@ class ContainerStore:
                 continue
             if holder == container_id:
                 return
-            if os.path.isdir(paths.container(holder)):
+            if os.path.isdir(paths.container(holder)) and not _has_moved_on(holder, name):
                 raise Conflict(
                     f'Conflict. The container name "/{name}" is already in use by container'
                     f' "{holder}". You have to remove (or rename) that container to be able to'

@@ -131,7 +131,7 @@ class Containers:
             return session.run(
                 lambda options: self._start_explained(container, options, request.explain)
             )
-        except WherryError:
+        except (OSError, WherryError):
             self._clean_up_failed(container)
             raise
 
@@ -487,7 +487,11 @@ class Containers:
             self.store.reserve_name(bare, container.id)
             old = container.name
             container.record["Name"] = bare
-            container.write_record()
+            try:
+                container.write_record()
+            except WherryError:
+                self.store.release_name(bare, container.id)
+                raise
             self.store.release_name(old, container.id)
         container.event("rename", oldName=f"/{old}")
 
