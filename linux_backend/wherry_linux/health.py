@@ -97,16 +97,30 @@ class HealthChecks:
             return
         self._check_start = now()
         self._output = b""
+        try:
+            self._fork()
+        except OSError as error:
+            # No process or no descriptor to spare: that is no reason to end with the check.
+            self._output = f"cannot run the check: {error.strerror}".encode()
+            self._judge(-1)
+            return
+        self._monitor.watch(self._child_fd, select.EPOLLIN, self._finished)
+        self._monitor.watch(self._output_fd, select.EPOLLIN, self._read)
+        self._monitor.after(self._timeout, self._expire)
+
+    def _fork(self) -> None:
         self._output_fd, write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        child = os.fork()
+        try:
+            child = os.fork()
+        except OSError:
+            os.close(self._output_fd)
+            os.close(write)
+            raise
         if child == 0:
             self._become_check(write)
         os.close(write)
         self.child = child
         self._child_fd = os.pidfd_open(child)
-        self._monitor.watch(self._child_fd, select.EPOLLIN, self._finished)
-        self._monitor.watch(self._output_fd, select.EPOLLIN, self._read)
-        self._monitor.after(self._timeout, self._expire)
 
     def _become_check(self, output: int) -> None:
         """In a forked child: run the check in the container, and end with its exit code."""

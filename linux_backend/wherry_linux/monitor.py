@@ -33,7 +33,7 @@ from wherry import paths
 from wherry.container.logs import LogWriter
 from wherry.container.signals import read_signal
 from wherry.container.wire import SOCKET, STDERR, STDOUT, control, frame
-from wherry.errors import Conflict, NotFound, WherryError, to_json
+from wherry.errors import Conflict, NotFound, WherryError, as_ours, to_json
 from wherry.files import make_dir, remove_file
 from wherry.lean import signals, sockets
 from wherry.timestamps import now
@@ -195,8 +195,11 @@ class Monitor:
                     signals.signal(number, signals.SIG_DFL)
                 except (OSError, ValueError):
                     continue
-        # Handlers, since what is ignored would stay ignored in the container.
-        deaf = (signals.SIGINT, signals.SIGHUP, signals.SIGTERM, signals.SIGQUIT)
+        # Handlers, since what is ignored would stay ignored in the container. The last is
+        # for a log that the caller's limits do not let grow.
+        deaf = (
+            signals.SIGINT, signals.SIGHUP, signals.SIGTERM, signals.SIGQUIT, signals.SIGXFSZ,
+        )  # fmt: skip
         for number in (*deaf, signals.SIGCHLD):
             signals.signal(number, _do_nothing)
         read, write = self._wakeup = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
@@ -353,11 +356,13 @@ class Monitor:
             return
         from wherry_linux.handover import hand_over
 
-        hand_over(self)  # returns only if it cannot be
+        try:
+            hand_over(self)  # returns only if it cannot be
+        except OSError:
+            trace()  # no descriptor or no memory to spare: this interpreter will do
 
-    def _could_not_start(self, error: BaseException) -> None:
-        if not isinstance(error, WherryError):
-            error = WherryError(f"{type(error).__name__}: {error}")
+    def _could_not_start(self, failure: BaseException) -> None:
+        error = as_ours(failure)
         code = error.exit_code if error.exit_code is not None else 128
         self._release()
         self.write_state(
@@ -741,9 +746,8 @@ class Monitor:
     def _restart(self) -> None:
         try:
             self._start(self.keeper.prepare(self.container))
-        except (OSError, WherryError) as error:
-            if not isinstance(error, WherryError):
-                error = WherryError(str(error))
+        except (OSError, WherryError) as failure:
+            error = as_ours(failure)
             code = error.exit_code or 128
             self.started_at = time.monotonic()
             ended = {"Pid": 0, "ExitCode": code, "Error": error.message, "FinishedAt": now()}
