@@ -98,7 +98,7 @@ class Images:
 
     def _tags_of(self, repository: Reference) -> list[tuple[Reference, Image]]:
         pairs = [
-            (name, image)
+            (name, self.store.find(name.canonical()))
             for image in self.store.images()
             for name in map(parse_reference, image.references)
             if name.name == repository.name and name.tag and not name.digest
@@ -212,7 +212,7 @@ class Images:
         """docker's `image inspect`."""
         from wherry.image.documents import inspect
 
-        return inspect(self.store.find(name, platform or None))
+        return inspect(self.store.whole(self.store.find(name, platform or None)))
 
     def history(self, name: str, platform: str = "") -> Sequence[dict[str, Any]]:
         """The steps that made an image, the last first."""
@@ -233,7 +233,7 @@ class Images:
 
     def remove(self, name: str, *, force: bool = False) -> Sequence[dict[str, str]]:
         """Take a name from an image; with its last name the image itself goes."""
-        image = self.store.find(name)
+        image = self.store.whole(self.store.find(name))
         done = self._release(image, name, force=force)
         self._collect()
         return done
@@ -252,7 +252,7 @@ class Images:
             for each in image.references:
                 self.store.untag(each)
             return done
-        self.store.drop(image.descriptor["digest"])
+        self.store.drop(image.descriptor["digest"], *image.others)
         _event("delete", image.id, image.id)
         return [*done, {"Deleted": image.id}]
 
@@ -303,7 +303,7 @@ class Images:
         for image in self._filtered(filters):
             if image.id in used or (image.references and not everything):
                 continue
-            self.store.drop(image.descriptor["digest"])
+            self.store.drop(image.descriptor["digest"], *image.others)
             deleted += [_untagged(image, each) for each in image.references]
             deleted.append({"Deleted": image.id})
             _event("delete", image.id, image.id)

@@ -59,6 +59,8 @@ class Image:
     config: dict[str, Any]
     references: tuple[str, ...] = ()
     repo_digests: tuple[str, ...] = ()
+    # The digests of what else leads to it.
+    others: tuple[str, ...] = ()
 
     @property
     def diff_ids(self) -> tuple[str, ...]:
@@ -212,10 +214,10 @@ class ImageStore:
                 kept.append(_bare(gone[0]))
             self._write_index(kept)
 
-    def drop(self, digest: str) -> None:
-        """Take every name, and the place among the images, from what has this digest."""
+    def drop(self, *digests: str) -> None:
+        """Take every name, and the place among the images, from what has these digests."""
         with self.locked():
-            self._write_index([entry for entry in self.entries() if entry["digest"] != digest])
+            self._write_index([each for each in self.entries() if each["digest"] not in digests])
 
     # ---- images ----
 
@@ -244,9 +246,19 @@ class ImageStore:
         raise NotFound(f"No such image: {name}")
 
     def images(self) -> list[Image]:
-        """Every image that is whole, each once."""
-        entries = self.entries()
-        return list({image.id: image for image in self._each(entries, None)}.values())
+        """Every image that is whole, each once, with all that it is called."""
+        found: dict[str, Image] = {}
+        for image in self._each(self.entries(), None):
+            known = found.get(image.id)
+            found[image.id] = _joined(known, image) if known else image
+        return list(found.values())
+
+    def whole(self, image: Image) -> Image:
+        """`image` with all that it is called, be it by other manifests and indexes."""
+        for each in self._each(self.entries(), None):
+            if each.id == image.id:
+                image = _joined(image, each)
+        return image
 
     def image_of(self, entry: Descriptor) -> Image:
         """The image of an entry of index.json. Raises WherryError where it cannot be read."""
@@ -413,6 +425,25 @@ def _digest(content: bytes) -> str:
 def name_of(entry: Descriptor) -> str:
     """The name that index.json gives to an entry; "" for none."""
     return (entry.get("annotations") or {}).get(NAME, "")
+
+
+def _joined(image: Image, other: Image) -> Image:
+    """Two that are the same: a manifest and an index that leads to it, or two manifests."""
+    return Image(
+        id=image.id,
+        descriptor=image.descriptor,
+        manifest=image.manifest,
+        config=image.config,
+        references=tuple(dict.fromkeys((*image.references, *other.references))),
+        repo_digests=tuple(dict.fromkeys((*image.repo_digests, *other.repo_digests))),
+        others=tuple(
+            dict.fromkeys(
+                each
+                for each in (*image.others, other.descriptor["digest"])
+                if each != image.descriptor["digest"]
+            )
+        ),
+    )
 
 
 def _bare(entry: Descriptor) -> Descriptor:
