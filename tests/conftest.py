@@ -7,6 +7,7 @@ WHERRY_TEST_REQUIRE that is a failure instead.
 
 from __future__ import annotations
 
+import os
 import subprocess
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,11 @@ if TYPE_CHECKING:
     from support.cli import Cli
     from support.terminal import Terminal, Tmux
     from support.world import World
+
+
+def pytest_configure() -> None:
+    """What one user's test makes another user's reads, whatever the umask of the shell."""
+    os.umask(0o022)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -83,7 +83,7 @@ def test_monitor_holds_nothing_of_its_caller(
         assert process.wait(20) == 0
     monitor = _monitor(wherry, world)
     if settled:
-        _wait_until("the monitor to settle", lambda: has_settled(monitor))
+        wait_settled(world.root, Deadline(20, "the monitor to settle"))
 
     with open(path) as lock:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -28,6 +28,7 @@ _USER = "wherry-test"
 _USER_WITHOUT_SUBUIDS = "wherry-test-single"
 _LOCK = "/run/wherry-test.lock"
 _REPOSITORY = Path(__file__).parents[2]
+_ROOTS = ("core", "linux_backend", "vm_backend", "vmimage")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,7 +154,7 @@ def _free_subuid() -> int:
 
 
 def _reachable_command(uid: int, gid: int) -> tuple[tuple[str, ...], dict[str, str]]:
-    """The command under test where `uid` can run it: installed, or by way of bind mounts.
+    """The command under test where `uid` can run it: installed, or copied and bound elsewhere.
 
     A clone or an interpreter below /root is closed to others.
     """
@@ -176,9 +177,7 @@ def _reachable_command(uid: int, gid: int) -> tuple[tuple[str, ...], dict[str, s
 
     place = _bound_interpreter()
     executable = os.path.relpath(os.path.realpath(sys.executable), sys.base_prefix)
-    sources = [
-        f"{place}/wherry/{root}" for root in ("core", "linux_backend", "vm_backend", "vmimage")
-    ]
+    sources = [f"{place}/{root}" for root in _ROOTS]
     environment = {
         "PYTHONPATH": ":".join([*sources, f"{place}/site"]),
         # An interpreter may have its own library beside it, and name its old place.
@@ -199,11 +198,11 @@ def _bound_interpreter() -> str:
     """A directory that everybody can enter, with our interpreter, packages and sources."""
     place = tempfile.mkdtemp(prefix="wherry-test-", dir="/tmp")
     os.chmod(place, 0o755)
-    sources = {
-        "python": sys.base_prefix,
-        "site": site.getsitepackages()[0],
-        "wherry": str(_REPOSITORY),
-    }
+    # Copied, since a clone that was made with umask 077 has no file that others may read.
+    for root in _ROOTS:
+        _run("cp", "-r", "--preserve=timestamps", f"{_REPOSITORY}/{root}", f"{place}/{root}")
+        _run("chmod", "-R", "a+rX", f"{place}/{root}")
+    sources = {"python": sys.base_prefix, "site": site.getsitepackages()[0]}
     for name, source in sources.items():
         target = os.path.join(place, name)
         os.mkdir(target)
