@@ -45,6 +45,7 @@ from wherry_linux.rootfs import (
     mask,
     mount_all,
     mount_root,
+    share_root,
     write_sysctls,
 )
 from wherry_linux.syscalls import check, keyctl, libc, mount, prctl, unshare
@@ -231,6 +232,7 @@ def _init(launch: Launch, channel: Channel) -> None:
     mask(root, linux.get("maskedPaths") or [])
     enter_root(root, pivot=launch.pivot)
     os.close(root)
+    share_root(linux.get("rootfsPropagation") or "")
     set_personality(linux.get("personality"))
 
     identity = resolve_identity(process, spec.get("annotations") or {})

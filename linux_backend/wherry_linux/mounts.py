@@ -278,7 +278,7 @@ def _mount_new(root: int, fstype: str, source: str, destination: str, options: O
     mounted = open_in_root(root, destination)
     try:
         if saved is not None:
-            _restore(mounted, saved)
+            _restore(mounted, saved, options.data)
         _finish(mounted, options)
     finally:
         os.close(mounted)
@@ -424,13 +424,23 @@ def _save_for_copy_up(directory: int) -> int:
     return os.open(fd_path(directory), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
 
-def _restore(mounted: int, saved: int) -> None:
+def _restore(mounted: int, saved: int, data: str) -> None:
     from wherry.container.copy import copy_tree
 
     try:
         target = os.open(fd_path(mounted), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
+            asked = os.fstat(target)
             copy_tree(saved, target)
+            # tmpfs(5): what is said of the directory itself goes before what was copied.
+            named = {option.partition("=")[0] for option in data.split(",")}
+            os.chown(
+                target,
+                asked.st_uid if "uid" in named else -1,
+                asked.st_gid if "gid" in named else -1,
+            )
+            if "mode" in named:
+                os.chmod(target, stat.S_IMODE(asked.st_mode))
         finally:
             os.close(target)
     finally:

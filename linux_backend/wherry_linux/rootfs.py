@@ -39,6 +39,14 @@ _PROPAGATION = {
     "runbindable": c.MS_REC | c.MS_PRIVATE,
 }
 
+# What the root becomes in the end; the others it is from the start.
+_LATE_PROPAGATION = {
+    "shared": c.MS_SHARED,
+    "rshared": c.MS_SHARED | c.MS_REC,
+    "unbindable": c.MS_UNBINDABLE,
+    "runbindable": c.MS_UNBINDABLE | c.MS_REC,
+}
+
 # runtime-spec "Default Devices": every container has these.
 _DEFAULT_DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
 _DEFAULT_LINKS = (
@@ -62,6 +70,8 @@ def mount_root(spec: Spec) -> int:
         raise UsageError(f"unknown rootfsPropagation {propagation!r}")
     mount("", "/", "", _PROPAGATION[propagation])
     root = spec["root"]["path"]
+    if _PROPAGATION[propagation] & c.MS_SHARED:
+        _leave_peers(os.path.realpath(root))
     over = root_mount(spec)
     if over is None:
         mount(root, root, "", c.MS_BIND | c.MS_REC)
@@ -71,9 +81,22 @@ def mount_root(spec: Spec) -> int:
         options = Options(over.get("options") or [])
         source = options.staged or over.get("source", "")
         mount(source, root, over["type"], options.flags, options.data)
-    # pivot_root(2) refuses a shared parent, and nothing made from here may reach the host.
-    mount("", root, "", c.MS_PRIVATE)
+    # Nothing that is mounted from here may reach the host.
+    mount("", root, "", _PROPAGATION[propagation] & c.MS_SLAVE or c.MS_PRIVATE)
     return os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+
+
+def _leave_peers(directory: str) -> None:
+    """Let what is mounted below `directory` reach nobody: pivot_root(2) wants its mount so."""
+    while True:
+        try:
+            mount("", directory, "", c.MS_PRIVATE)
+            return
+        except KernelError as error:
+            # EINVAL: not the top of a mount.
+            if error.errno != errno.EINVAL or directory == "/":
+                raise
+            directory = posixpath.dirname(directory)
 
 
 def root_mount(spec: Spec) -> Mount | None:
@@ -229,6 +252,12 @@ def enter_root(root: int, *, pivot: bool = True) -> None:
     mount("", ".", "", c.MS_REC | c.MS_SLAVE)
     umount2(".", c.MNT_DETACH)
     os.chdir("/")
+
+
+def share_root(propagation: str) -> None:
+    """`rootfsPropagation`, once the container's root is ours; it kept to itself until then."""
+    if propagation in _LATE_PROPAGATION:
+        mount("", "/", "", _LATE_PROPAGATION[propagation])
 
 
 def write_sysctls(root: int, sysctls: dict[str, str]) -> None:

@@ -116,8 +116,7 @@ class Runtime:
             self._write_state(directory, state, spec, cgroup, freeze)
             if freeze:
                 write_json(os.path.join(directory, "config.json"), spec)
-            os.mkfifo(fifo, 0o622)
-            os.chmod(fifo, 0o622)
+            os.mkfifo(fifo, 0o600)
             if cgroup is not None:
                 cgroup.make()
                 cgroup.limit(spec["linux"].get("resources") or {})
@@ -164,9 +163,7 @@ class Runtime:
                     file.write(str(pid))
         except BaseException:
             if pid:
-                os.kill(pid, 9)
-                if supervise:
-                    os.waitpid(pid, 0)
+                _end(pid, ours=supervise)
             if ours is not None:
                 ours.close()
             if cgroup is not None:
@@ -391,6 +388,16 @@ def _wait_for_program(fifo: int) -> None:
     poll = select.poll()
     poll.register(fifo, 0)
     poll.poll()
+
+
+def _end(pid: int, *, ours: bool) -> None:
+    """Kill a container's first process; unless it is ours, others may have waited for it."""
+    try:
+        os.kill(pid, 9)
+    except ProcessLookupError:
+        return
+    if ours:
+        os.waitpid(pid, 0)
 
 
 def _forget(directory: str) -> None:

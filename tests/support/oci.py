@@ -14,7 +14,10 @@ from support.requirements import need_tool
 if TYPE_CHECKING:
     from pathlib import Path
 
-_APPLETS = ("cat", "echo", "id", "ls", "mkdir", "mount", "sh", "sleep", "true", "tty")
+_APPLETS = (
+    "cat", "echo", "grep", "hostname", "id", "ls", "mkdir", "mount", "readlink", "rm", "sh",
+    "sleep", "stat", "stty", "test", "touch", "true", "tty", "uname",
+)  # fmt: skip
 
 
 class Oci:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 
 from wherry import paths
 from wherry.errors import WherryError
@@ -35,22 +34,21 @@ class Session:
         log_format: str = "text",
         debug: bool = False,
         systemd_cgroup: bool = False,
+        cgroup_manager: str = "cgroupfs",
         **_: Any,
     ) -> None:
         if not root:
             claim_directory(paths.run())
         self.runtime = Runtime(os.path.abspath(root) if root else paths.oci_root())
-        self.systemd_cgroup = systemd_cgroup
+        self._systemd = systemd_cgroup or cgroup_manager == "systemd"
+        self._has_groups = cgroup_manager != "disabled"
         self._log = log
         self._format = log_format
         self._least = _LEVELS.index("debug" if debug else "info")
 
     def warn(self, message: str) -> None:
-        """Say what could not be done as asked, where it does not end the command."""
-        if self._log:
-            self.log("warning", message)
-        else:
-            print(f"wherry: {message}", file=sys.stderr)
+        """Log what could not be done as asked: standard error is the container's own."""
+        self.log("warning", message)
 
     def fit_to_host(self, spec: Spec, container_id: str) -> None:
         """Settle what a spec leaves to the host: the control group, and limits it cannot have.
@@ -59,7 +57,7 @@ class Session:
         sets where its user asked for none.
         """
         linux = spec["linux"]
-        path = group_path(linux.get("cgroupsPath") or "", container_id, systemd=self.systemd_cgroup)
+        path = self._group_path(linux.get("cgroupsPath") or "", container_id)
         if path is None:
             linux.pop("cgroupsPath", None)
         else:
@@ -69,6 +67,11 @@ class Session:
         if pids == _PODMAN_PIDS and (path is None or "pids" not in available_controllers()):
             self.warn(f"this host cannot enforce the default limit of {pids} processes")
             del resources["pids"]
+
+    def _group_path(self, wanted: str, container_id: str) -> str | None:
+        if not self._has_groups:
+            return None
+        return group_path(wanted, container_id, systemd=self._systemd)
 
     def log(self, level: str, message: str) -> None:
         """Add a line to the log that the caller asked for, in the words that engines parse."""
