@@ -59,14 +59,14 @@ def place_for(container_id: str, parent: str = "") -> str | None:
     return None
 
 
-def group_path(wanted: str, container_id: str, *, systemd: bool) -> str | None:
+def group_path(wanted: str, default: str, *, systemd: bool) -> str | None:
     """Where `linux.cgroupsPath` puts a container: below the mount point; None for nowhere.
 
-    `systemd`: it reads "slice:prefix:name". The group then has the place that the unit
-    prefix-name.scope would have.
+    `default` is the name where the spec has none. `systemd`: it reads "slice:prefix:name".
+    The group then has the place that the unit prefix-name.scope would have.
     """
     if not wanted:
-        return place_for(container_id)
+        return place_for(default)
     if systemd:
         parts = wanted.split(":")
         if len(parts) != 3:
@@ -124,11 +124,14 @@ class Cgroup:
 
     def require_empty(self) -> None:
         """Raise Conflict where processes are in the group: they would be killed with ours."""
-        if processes := _read(f"{self.directory}/cgroup.procs").split():
+        # The top of the tree has no events.
+        if self.event("populated") == "1" or _read(f"{self.directory}/cgroup.procs"):
             raise Conflict(
-                f"control group {self.path} is in use: it has {len(processes)} processes",
+                f"control group {self.path} is in use: it has processes",
                 hint="another container has the same id, or linux.cgroupsPath names the same group",
             )
+        if self.is_frozen():
+            raise Conflict(f"control group {self.path} is frozen")
 
     def make(self) -> None:
         """Make the group and what is missing above it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import binascii
 import os
 
 from wherry import paths
@@ -71,7 +72,9 @@ class Session:
     def _group_path(self, wanted: str, container_id: str) -> str | None:
         if not self._has_groups:
             return None
-        return group_path(wanted, container_id, systemd=self._systemd)
+        # Runtimes with other state directories may have a container of the same id.
+        name = f"{container_id}.{binascii.crc32(os.fsencode(self.runtime.root)):08x}"
+        return group_path(wanted, name, systemd=self._systemd)
 
     def log(self, level: str, message: str) -> None:
         """Add a line to the log that the caller asked for, in the words that engines parse."""

@@ -5,12 +5,10 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
-if TYPE_CHECKING:
-    from support.oci import Oci
+from support.oci import Oci
 
 pytestmark = pytest.mark.linux
 
@@ -85,6 +83,18 @@ def test_group_of_another_container_is_not_shared(oci: Oci) -> None:
 
     assert "is in use" in result.stderr
     assert oci.status("first") == "running"
+
+
+def test_containers_of_one_name_in_other_directories_leave_each_other_alone(
+    oci: Oci, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    other = Oci(tmp_path_factory.mktemp("other"))
+    oci.create("c1", "sleep", "60")
+    other.create("c1", "sleep", "60")
+
+    other("delete", "--force", "c1")
+
+    assert oci.status("c1") == "created"
 
 
 def test_change_of_the_bundle_after_create_means_nothing(oci: Oci) -> None:
