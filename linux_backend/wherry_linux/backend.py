@@ -120,11 +120,9 @@ class LinuxRuntime:
 
     def missing_controllers(self, resources: LinuxResources, group: str | None) -> list[str]:
         from wherry_linux.cgroups import controllers_for
-        from wherry_linux.limits import files_of
+        from wherry_linux.limits import controllers_of
 
-        wanted = {name.partition(".")[0] for name in files_of(resources)} - {"cgroup"}
-        if resources.get("blockIO"):
-            wanted.add("io")
+        wanted = controllers_of(resources)
         return sorted(wanted - controllers_for(group)) if wanted else []
 
     def capabilities(self) -> Sequence[str] | None:

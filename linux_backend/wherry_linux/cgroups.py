@@ -15,7 +15,7 @@ from wherry.errors import Conflict, KernelError, Unsupported, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from wherry.oci.runtime_spec import LinuxResources
+    from wherry.oci.runtime_spec import LinuxMemory, LinuxResources
 
 
 def mount_point() -> str | None:
@@ -165,18 +165,26 @@ class Cgroup:
 
     def limit(self, resources: LinuxResources) -> None:
         """Apply `linux.resources`. Raises Unsupported for what this host cannot enforce."""
-        from wherry_linux.limits import files_of
+        from wherry_linux.limits import controllers_of, writes
 
-        wanted = files_of(resources)
-        if not wanted:
-            return
-        self._enable(wanted)
-        for name, value in wanted.items():
+        self._enable(controllers_of(resources))
+        self._check_usage(resources.get("memory") or {})
+        for name, value in writes(resources, self._has_file):
             self._write(name, value)
 
-    def _enable(self, wanted: dict[str, str]) -> None:
-        """Turn on the controllers that `wanted` files belong to, from the top down."""
-        controllers = {name.partition(".")[0] for name in wanted} - {"cgroup"}
+    def _has_file(self, name: str) -> bool:
+        return os.path.exists(f"{self.directory}/{name}")
+
+    def _check_usage(self, memory: LinuxMemory) -> None:
+        """`checkBeforeUpdate`: the kernel would kill to get below a limit."""
+        limit, used = memory.get("limit") or 0, _read(f"{self.directory}/memory.current").strip()
+        if memory.get("checkBeforeUpdate") and 0 < limit < int(used or 0):
+            raise Conflict(f"cannot limit memory to {limit} bytes: {used} are in use")
+
+    def _enable(self, controllers: set[str]) -> None:
+        """Turn on controllers, from the top down."""
+        if not controllers:
+            return
         top = mount_point() or "/sys/fs/cgroup"
         directory = top
         for part in self.path.strip("/").split("/"):
