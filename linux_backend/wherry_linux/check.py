@@ -9,7 +9,7 @@ from wherry_linux.mounts import is_idmapped
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from wherry.oci.runtime_spec import Linux, Mount, Process, Spec
+    from wherry.oci.runtime_spec import Hooks, Linux, Mount, Process, Spec
 
 _PERSONALITIES = ("LINUX", "LINUX32")
 _IO_CLASSES = ("IOPRIO_CLASS_RT", "IOPRIO_CLASS_BE", "IOPRIO_CLASS_IDLE")
@@ -44,6 +44,7 @@ def check_spec(spec: Spec) -> None:
     for name in linux.get("sysctl") or {}:
         _check_sysctl(name, set(map(str, kinds)))
     _check_linux(linux)
+    check_hooks(spec.get("hooks") or {})
 
 
 def _check_idmap(entry: Mount, *, has_users: bool) -> None:
@@ -126,7 +127,45 @@ def _check_linux(linux: Linux) -> None:
         raise UsageError("linux.personality.flags: there is none that is defined")
     if linux.get("mountLabel"):
         _need_selinux(linux["mountLabel"])
-        raise Unsupported("linux.mountLabel is not supported")
-    for key in ("intelRdt", "memoryPolicy", "netDevices"):
-        if linux.get(key):
-            raise Unsupported(f"linux.{key} is not supported")
+    if linux.get("memoryPolicy"):
+        from wherry_linux import memory_policy
+
+        memory_policy.arguments(linux["memoryPolicy"])
+    if linux.get("intelRdt"):
+        from wherry_linux import resctrl
+
+        resctrl.check(linux["intelRdt"])
+        resctrl.mount_point()
+    if linux.get("netDevices"):
+        _check_net_devices(linux)
+    resources = linux.get("resources")
+    if resources and resources.keys() - {"devices"}:
+        from wherry_linux.limits import writes
+
+        writes(resources)
+
+
+def _check_net_devices(linux: Linux) -> None:
+    from wherry_linux.network.devices import check_name
+
+    kinds = {namespace["type"] for namespace in linux.get("namespaces") or []}
+    if "network" not in kinds:
+        raise UsageError("linux.netDevices needs a network namespace")
+    names = [device.get("name") or name for name, device in linux["netDevices"].items()]
+    for name in (*linux["netDevices"], *names):
+        if not check_name(name):
+            raise UsageError(f"linux.netDevices: {name!r} is not the name of an interface")
+    for name in names:
+        if "%" not in name and names.count(name) > 1:
+            raise UsageError(f"linux.netDevices: two devices are to be called {name}")
+
+
+def check_hooks(hooks: Hooks) -> None:
+    """Paths are absolute, and no time is too short."""
+    for kind, entries in hooks.items():
+        for hook in entries or ():  # type: ignore[attr-defined]
+            if not str(hook.get("path", "")).startswith("/"):
+                raise UsageError(f"hooks.{kind}: path {hook.get('path')!r} is not absolute")
+            timeout = hook.get("timeout")
+            if timeout is not None and timeout <= 0:
+                raise UsageError(f"hooks.{kind}: timeout {timeout} is not greater than zero")

@@ -15,6 +15,7 @@ import stat
 
 from wherry.errors import KernelError, WherryError
 from wherry.lean import dump_json, sockets
+from wherry.oci import INIT_ANNOTATION
 from wherry_linux import console, reaper
 from wherry_linux import constants as c
 from wherry_linux.idmap import read_maps, to_host
@@ -33,6 +34,7 @@ from wherry_linux.process import (
     replace_null,
     resolve_identity,
     set_label,
+    set_memory_policy,
     set_personality,
     set_scheduling,
 )
@@ -49,9 +51,6 @@ from wherry_linux.rootfs import (
     write_sysctls,
 )
 from wherry_linux.syscalls import check, keyctl, libc, mount, prctl, unshare
-
-# Our own bundles ask for an init by it.
-INIT_ANNOTATION = "org.wherry.init"
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -215,6 +214,7 @@ def _init(launch: Launch, channel: Channel) -> None:
     if launch.plan.makes("network"):
         _raise_loopback()
     set_scheduling(process)
+    set_memory_policy(linux)
     label = open_label(process, os.open("/proc", os.O_PATH | os.O_CLOEXEC))
 
     root = mount_root(spec)

@@ -7,15 +7,13 @@ import posixpath
 
 from wherry.errors import Conflict, KernelError, WherryError
 from wherry.lean import dump_json, signals
+from wherry.oci import GROUPS_ANNOTATION, KEEP_GROUPS_ANNOTATION, USER_ANNOTATION
 from wherry_linux import console
 from wherry_linux.cgroups import Cgroup
 from wherry_linux.channel import Channel
 from wherry_linux.check import check_process, read_numbers
 from wherry_linux.namespaces import KINDS, open_namespace
 from wherry_linux.process import (
-    GROUPS_ANNOTATION,
-    KEEP_GROUPS_ANNOTATION,
-    USER_ANNOTATION,
     become,
     enter_directory,
     environment,
@@ -30,6 +28,7 @@ from wherry_linux.process import (
     resolve_identity,
     set_label,
     set_limits,
+    set_memory_policy,
     set_personality,
     set_scheduling,
 )
@@ -191,6 +190,7 @@ def _join(
     _set_affinity(process)
     set_limits(process)
     set_scheduling(process)
+    set_memory_policy(spec["linux"])
     hide()
     forbid_imports()
     for kind, descriptor in opened:

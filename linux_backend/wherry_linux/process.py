@@ -14,6 +14,12 @@ import sys
 
 from wherry.errors import CommandNotExecutable, CommandNotFound, KernelError, NotFound, WherryError
 from wherry.lean import signals
+from wherry.oci import (
+    GROUPS_ANNOTATION,
+    KEEP_GROUPS_ANNOTATION,
+    PASSWD_ANNOTATION,
+    USER_ANNOTATION,
+)
 from wherry_linux import capabilities, trampoline
 from wherry_linux import constants as c
 from wherry_linux.seccomp import install_profile
@@ -23,15 +29,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from wherry.oci.runtime_spec import Linux, LinuxSeccomp, Process
     from wherry.oci.runtime_spec import LinuxPersonality as Personality
-    from wherry.oci.runtime_spec import LinuxSeccomp, Process
-
-# Our own bundles leave names of users and groups to the image's /etc/passwd and /etc/group.
-USER_ANNOTATION = "org.wherry.user"
-GROUPS_ANNOTATION = "org.wherry.groups"
-PASSWD_ANNOTATION = "org.wherry.passwd"
-# podman's and crun's: the program stays in the groups of whoever runs the command.
-KEEP_GROUPS_ANNOTATION = "run.oci.keep_original_groups"
 
 _LAST_ID = 0x7FFFFFFF
 
@@ -260,6 +259,14 @@ def set_scheduling(process: Process) -> None:
             0,
             classes[priority["class"]] << c.IOPRIO_CLASS_SHIFT | priority.get("priority", 0),
         )
+
+
+def set_memory_policy(linux: Linux) -> None:
+    """`linux.memoryPolicy` for this process, while no filter forbids it."""
+    if linux.get("memoryPolicy"):
+        from wherry_linux import memory_policy
+
+        memory_policy.set_memory_policy(linux["memoryPolicy"])
 
 
 def _set_oom_score(adjustment: int, pid: int) -> None:

@@ -107,9 +107,25 @@ def root_mount(spec: Spec) -> Mount | None:
 
 def mount_all(spec: Spec, root: int) -> None:
     """Make the spec's mounts, in their order."""
+    label = spec["linux"].get("mountLabel") or ""
     for entry in spec.get("mounts") or []:
         if entry["destination"] != "/":
-            mount_into(root, entry)
+            mount_into(root, labelled(entry, label))
+
+
+# Their files have labels of the kernel's.
+_LABELLED_BY_THE_KERNEL = frozenset(("cgroup", "cgroup2", "mqueue", "proc", "sysfs"))
+
+
+def labelled(entry: Mount, label: str) -> Mount:
+    """`entry` with the SELinux label of `linux.mountLabel`, where it is a new file system."""
+    options = entry.get("options") or []
+    fstype = entry.get("type", "")
+    is_bind = fstype in ("", "bind", "none") or not {"bind", "rbind"}.isdisjoint(options)
+    if not label or is_bind or fstype in _LABELLED_BY_THE_KERNEL:
+        return entry
+    # Quoted: a label may have commas.
+    return {**entry, "options": [*options, f'context="{label}"']}
 
 
 def make_devices(spec: Spec, root: int, *, bind: bool) -> None:

@@ -9,10 +9,12 @@ from __future__ import annotations
 import errno
 import os
 import select
+import sys
 
 from wherry import paths
 from wherry.errors import Conflict, CorruptState, KernelError, NotFound, UsageError, WherryError
 from wherry.files import make_dir, read_json, remove_file, write_json
+from wherry.oci import OCI_VERSION
 from wherry_linux import constants as c
 from wherry_linux import idmap
 from wherry_linux.cgroups import Cgroup
@@ -28,11 +30,10 @@ from wherry_linux.syscalls import prctl
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
     from typing import Any
 
     from wherry.oci.runtime_spec import Spec
-
-OCI_VERSION = "1.2.0"
 
 
 class Created:
@@ -59,6 +60,7 @@ class Runtime:
 
     def __init__(self, root: str | None = None) -> None:
         self.root = root or paths.oci_root()
+        self.warn: Callable[[str], None] = _print_warning
 
     def create(
         self,
@@ -110,16 +112,19 @@ class Runtime:
         cgroup: Cgroup | None = None
         pid = 0
         ours: Channel | None = None
+        resctrl: list[str] = []
+        hooked = False
         try:
             cgroup = _own_group(spec)
             # Before anything is made, so that what a kill leaves can be found.
-            self._write_state(directory, state, spec, cgroup, freeze)
+            self._write_state(directory, state, spec, cgroup, freeze, resctrl)
             if freeze:
                 write_json(os.path.join(directory, "config.json"), spec)
             os.mkfifo(fifo, 0o600)
             if cgroup is not None:
                 cgroup.make()
                 cgroup.limit(spec["linux"].get("resources") or {})
+                _delegate(spec, cgroup)
             restrict_devices(spec, cgroup)
             plan = Plan(spec["linux"].get("namespaces") or [])
             if has_idmapped:
@@ -151,13 +156,16 @@ class Runtime:
             pid = self._guide(ours, stage, spec, plan)
             state["pid"] = pid
             set_limits(spec["process"], pid)
+            resctrl = _give(spec, container_id, pid)
+            hooked = True
             self._run_create_hooks(spec, state)
             ours.send({"go": True, "pid": pid})
             terminal = -1
             if spec["process"].get("terminal") and console_socket is None:
                 _, terminal = ours.expect("console")
             ours.expect("created")
-            self._write_state(directory, {**state, "status": "created"}, spec, cgroup, freeze)
+            state["status"] = "created"
+            self._write_state(directory, state, spec, cgroup, freeze, resctrl)
             if pid_file:
                 with open(pid_file, "w") as file:
                     file.write(str(pid))
@@ -169,7 +177,10 @@ class Runtime:
             if cgroup is not None:
                 cgroup.kill()
                 cgroup.remove()
+            _leave(resctrl)
             _forget(directory)
+            if hooked:
+                self._run_last_hooks(spec.get("hooks") or {}, {**state, "status": "stopped"})
             raise
         return Created(pid, ours, terminal, spec["process"]["args"][0])
 
@@ -206,6 +217,7 @@ class Runtime:
         spec: Spec,
         cgroup: Cgroup | None,
         frozen: bool,
+        resctrl: list[str],
     ) -> None:
         import time
 
@@ -216,6 +228,7 @@ class Runtime:
                 "startTime": start_time(state["pid"]) if state["pid"] else None,
                 "created": time.time(),
                 "cgroup": None if cgroup is None else cgroup.path,
+                "resctrl": resctrl,
                 "hooks": {
                     kind: hooks
                     for kind, hooks in (spec.get("hooks") or {}).items()
@@ -346,11 +359,19 @@ class Runtime:
         for name in os.listdir(directory):
             remove_file(os.path.join(directory, name))
         os.rmdir(directory)
-        hooks = record["hooks"].get("poststop")
-        if hooks:
+        _leave(record.get("resctrl") or [])
+        self._run_last_hooks(record["hooks"], public_state(record, "stopped"))
+
+    def _run_last_hooks(self, hooks: Mapping[str, Any], state: dict[str, Any]) -> None:
+        """Every poststop hook: the container is gone, whatever becomes of them."""
+        state.pop("pid", None)
+        for hook in hooks.get("poststop") or ():
             from wherry_linux.hooks import run_hooks
 
-            run_hooks(hooks, "poststop", public_state(record, "stopped"))
+            try:
+                run_hooks([hook], "poststop", state)
+            except WherryError as error:
+                self.warn(str(error))
 
     def pause(self, container_id: str) -> None:
         """Freeze every process of the container."""
@@ -388,6 +409,39 @@ def _wait_for_program(fifo: int) -> None:
     poll = select.poll()
     poll.register(fifo, 0)
     poll.poll()
+
+
+def _print_warning(message: str) -> None:
+    print(f"wherry: {message}", file=sys.stderr)
+
+
+def _delegate(spec: Spec, cgroup: Cgroup) -> None:
+    from wherry_linux.delegation import delegate, owner_of
+
+    owner = owner_of(spec)
+    if owner is not None:
+        delegate(cgroup.directory, owner)
+
+
+def _give(spec: Spec, container_id: str, pid: int) -> list[str]:
+    """What a container gets once its first process is there; directories to `_leave`."""
+    devices, rdt = spec["linux"].get("netDevices"), spec["linux"].get("intelRdt")
+    if devices:
+        from wherry_linux.network.devices import move_devices
+
+        move_devices(devices, pid)
+    if rdt:
+        from wherry_linux import resctrl
+
+        return resctrl.join(rdt, container_id, pid, resctrl.mount_point())
+    return []
+
+
+def _leave(directories: list[str]) -> None:
+    if directories:
+        from wherry_linux import resctrl
+
+        resctrl.leave(directories)
 
 
 def _end(pid: int, *, ours: bool) -> None:

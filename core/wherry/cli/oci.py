@@ -52,8 +52,9 @@ def oci(words: tuple[str, ...], version: bool, **options: Any) -> int:
     """Run bundles of the OCI runtime specification, with runc's words"""
     if version:
         from wherry import __version__
+        from wherry.oci import OCI_VERSION
 
-        print(f"wherry version {__version__}\nspec: 1.2.0")
+        print(f"wherry version {__version__}\nspec: {OCI_VERSION}")
         return 0
     if not words:
         raise UsageError("'wherry oci' needs a command", hint="See 'wherry oci --help'.")

@@ -28,6 +28,14 @@ from wherry.container.process import container_process
 from wherry.container.resources import resources
 from wherry.errors import UsageError
 from wherry.lean import load_json
+from wherry.oci import (
+    GROUPS_ANNOTATION,
+    INIT_ANNOTATION,
+    KEEP_GROUPS_ANNOTATION,
+    OCI_VERSION,
+    PASSWD_ANNOTATION,
+    USER_ANNOTATION,
+)
 from wherry.values import value
 
 TYPE_CHECKING = False
@@ -45,15 +53,6 @@ if TYPE_CHECKING:
         Spec,
     )
 
-OCI_VERSION = "1.2.0"
-
-USER_ANNOTATION = "org.wherry.user"
-GROUPS_ANNOTATION = "org.wherry.groups"
-INIT_ANNOTATION = "org.wherry.init"
-# What a user that the image does not know is to be called in /etc/passwd.
-PASSWD_ANNOTATION = "org.wherry.passwd"
-# podman's and crun's word for `--group-add keep-groups`.
-KEEP_GROUPS_ANNOTATION = "run.oci.keep_original_groups"
 
 MASKED_PATHS = (
     "/proc/acpi",

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypedDict
 from wherry.container.capabilities import NAMES
 from wherry.container.namespaces import NAMESPACES
 from wherry.container.process import UNLIMITED
+from wherry.oci import USER_ANNOTATION
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -157,7 +158,7 @@ def _process(spec: Spec) -> dict[str, Any]:
     user = process["user"]
     shown: dict[str, Any] = {
         "args": process["args"],
-        "user": spec.get("annotations", {}).get("org.wherry.user")
+        "user": spec.get("annotations", {}).get(USER_ANNOTATION)
         or f"{user.get('uid', 0)}:{user.get('gid', 0)}",
         "cwd": process["cwd"],
         "terminal": process.get("terminal", False),

@@ -1,4 +1,4 @@
-"""The JSON documents of the OCI runtime specification, v1.2, as types.
+"""The JSON documents of the OCI runtime specification, v1.3, as types.
 
 Imported for type checking alone; what a key means is in the specification.
 """

@@ -41,6 +41,7 @@ class Session:
         if not root:
             claim_directory(paths.run())
         self.runtime = Runtime(os.path.abspath(root) if root else paths.oci_root())
+        self.runtime.warn = self.warn
         self._systemd = systemd_cgroup or cgroup_manager == "systemd"
         self._has_groups = cgroup_manager != "disabled"
         self._log = log

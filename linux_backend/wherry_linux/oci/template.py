@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from wherry.container.bundle import MASKED_PATHS, READONLY_PATHS
+from wherry.oci import OCI_VERSION
 from wherry_linux.idmap import rootless_maps
 from wherry_linux.namespaces import is_supported
 
@@ -19,7 +20,7 @@ _NOTHING = ["nosuid", "noexec", "nodev"]
 def default_spec(*, rootless: bool) -> Spec:
     """A bundle's config.json for a root file system in `rootfs`."""
     spec: Spec = {
-        "ociVersion": "1.2.0",
+        "ociVersion": OCI_VERSION,
         "process": {
             "terminal": True,
             "user": {"uid": 0, "gid": 0},

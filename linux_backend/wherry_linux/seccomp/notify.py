@@ -6,6 +6,7 @@ import os
 
 from wherry.errors import UsageError, WherryError
 from wherry.lean import dump_json, load_json, sockets
+from wherry.oci import OCI_VERSION
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def connect(path: str) -> sockets.socket:
 def send_listener(descriptor: int, listener: sockets.socket, state: str, metadata: str) -> None:
     """Send the notifications' descriptor with a ContainerProcessState; both are closed."""
     message: ContainerProcessState = {
-        "ociVersion": "1.2.0",
+        "ociVersion": OCI_VERSION,
         "fds": ["seccompFd"],
         "pid": os.getpid(),
         "metadata": metadata,

@@ -253,9 +253,12 @@ def test_start_hook_runs_a_program_of_the_container(oci: Oci) -> None:
     assert state["pid"] > 0
 
 
-def test_features_are_those_of_this_kernel(oci: Oci) -> None:
+def test_features_say_what_an_engine_may_ask_for(oci: Oci) -> None:
     features = json.loads(oci("features").stdout)
 
-    assert "mount" in features["linux"]["namespaces"]
+    assert "1.3.0" == features["ociVersionMax"] == oci.spec["ociVersion"]
+    assert "time" in features["linux"]["namespaces"]
+    assert "MPOL_BIND" in features["linux"]["memoryPolicy"]["modes"]
+    assert features["linux"]["netDevices"]["enabled"]
     assert "rro" in features["mountOptions"]
     assert "SCMP_ACT_ERRNO" in features["linux"]["seccomp"]["actions"]

@@ -27,7 +27,7 @@ _LIMIT = {"type": "RLIMIT_NOFILE", "soft": 10, "hard": 10}
         (("linux", "personality"), {"domain": "BSD"}, "unknown personality 'BSD'"),
         (("linux", "rootfsPropagation"), "sideways", "unknown rootfsPropagation 'sideways'"),
         (("linux", "timeOffsets"), {"boottime": {"secs": 1}}, "needs a time namespace"),
-        (("linux", "intelRdt"), {"closID": "x"}, "linux.intelRdt is not supported"),
+        (("linux", "intelRdt"), {"closID": "x"}, "no resctrl file system is mounted"),
         (("root", "path"), "nowhere", "does not exist"),
     ],
 )

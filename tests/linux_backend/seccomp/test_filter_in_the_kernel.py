@@ -270,7 +270,7 @@ def test_a_listener_is_given_the_notifications(agent: socket.socket) -> None:
     os.close(notifications)
 
     assert json.loads(content) == {
-        "ociVersion": "1.2.0",
+        "ociVersion": "1.3.0",
         "fds": ["seccompFd"],
         "pid": 77,
         "metadata": "mine",

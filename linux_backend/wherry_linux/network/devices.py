@@ -1,0 +1,139 @@
+"""runtime-spec `linux.netDevices`: interfaces of the host that become the container's."""
+
+from __future__ import annotations
+
+import os
+import struct
+
+from wherry.errors import Conflict, KernelError
+from wherry.lean import sockets
+from wherry_linux import constants as c
+from wherry_linux.channel import Channel
+from wherry_linux.namespaces import open_namespace
+from wherry_linux.network import netlink
+from wherry_linux.network.netlink import Route, attribute, kernel_error, open_socket
+from wherry_linux.syscalls import setns
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from wherry.oci.runtime_spec import LinuxNetDevice
+
+_LINK = struct.Struct("=BxHiII")  # struct ifinfomsg
+_ADDRESS = struct.Struct("=BBBBI")  # struct ifaddrmsg
+_IFF_UP = 1
+_IFA_F_PERMANENT = 0x80
+_IFA_STATES = 0x48  # tentative, found to be another's
+_OF_THE_OLD_PLACE = (netlink.IFA_CACHEINFO, netlink.IFA_FLAGS, netlink.IFA_LABEL)
+_RT_SCOPE_UNIVERSE = 0
+
+
+def check_name(name: str) -> bool:
+    """Whether the kernel takes `name` for an interface (dev_valid_name)."""
+    return (
+        0 < len(name.encode()) < 16
+        and name not in (".", "..")
+        and not any(character.isspace() or character in "/:" for character in name)
+    )
+
+
+def move_devices(devices: Mapping[str, LinuxNetDevice], pid: int) -> None:
+    """Move interfaces into the network namespace of process `pid`, and raise them there.
+
+    They keep their addresses, but for those that the kernel makes itself. Raises what kept
+    one from being moved; those before it are moved then.
+    """
+    namespace = open_namespace(f"/proc/{pid}/ns/net")
+    host = Route(open_socket())
+    inside = Route(_socket_in(namespace))
+    try:
+        for name, device in devices.items():
+            _move(host, inside, namespace, name, device.get("name") or name)
+    finally:
+        inside.close()
+        host.close()
+        os.close(namespace)
+
+
+def _move(host: Route, inside: Route, namespace: int, name: str, new_name: str) -> None:
+    try:
+        index = sockets.if_nametoindex(name)
+    except OSError as error:
+        raise kernel_error(f"move network device {name}", error) from error
+    before = _links(inside)
+    if new_name in before:
+        raise Conflict(
+            f"cannot move network device {name}: the container has a device {new_name} already"
+        )
+    addresses = _permanent_addresses(host, index)
+    try:
+        host.request(
+            netlink.RTM_NEWLINK,
+            _LINK.pack(0, 0, index, 0, 0)
+            + attribute(netlink.IFLA_IFNAME, new_name.encode() + b"\0")
+            + attribute(netlink.IFLA_NET_NS_FD, struct.pack("=I", namespace)),
+        )
+        # "eth%d" is a name that the kernel completes.
+        [index] = [number for key, number in _links(inside).items() if key not in before]
+        for address in addresses:
+            flags = netlink.NLM_F_CREATE | netlink.NLM_F_EXCL
+            inside.request(netlink.RTM_NEWADDR, _with_index(address, index), flags)
+        inside.request(netlink.RTM_NEWLINK, _LINK.pack(0, 0, index, _IFF_UP, _IFF_UP))
+    except OSError as error:
+        raise kernel_error(f"move network device {name} to {new_name}", error) from error
+
+
+def _links(route: Route) -> dict[str, int]:
+    """The interfaces by name."""
+    return {
+        message.attributes[netlink.IFLA_IFNAME].rstrip(b"\0").decode(): _LINK.unpack(message.fixed)[
+            2
+        ]
+        for message in route.dump(netlink.RTM_GETLINK, _LINK.size)
+    }
+
+
+def _permanent_addresses(route: Route, index: int) -> list[bytes]:
+    """The addresses that somebody gave the interface, as requests to give them to another."""
+    found = []
+    for message in route.dump(netlink.RTM_GETADDR, _ADDRESS.size):
+        family, prefix, _, scope, of_link = _ADDRESS.unpack(message.fixed)
+        flags = int.from_bytes(message.attributes.get(netlink.IFA_FLAGS, b""), "little")
+        if of_link != index or scope != _RT_SCOPE_UNIVERSE or not flags & _IFA_F_PERMANENT:
+            continue
+        attributes = b"".join(
+            attribute(kind, content)
+            for kind, content in message.attributes.items()
+            if kind not in _OF_THE_OLD_PLACE
+        )
+        attributes += attribute(netlink.IFA_FLAGS, struct.pack("=I", flags & ~_IFA_STATES))
+        found.append(_ADDRESS.pack(family, prefix, flags & 0x3F, scope, 0) + attributes)
+    return found
+
+
+def _with_index(address: bytes, index: int) -> bytes:
+    return address[: _ADDRESS.size - 4] + struct.pack("=I", index) + address[_ADDRESS.size :]
+
+
+def _socket_in(namespace: int) -> object:
+    """A netlink socket of another network namespace, made by a child that enters it."""
+    ours, theirs = Channel.pair()
+    child = os.fork()
+    if child == 0:
+        try:
+            setns(namespace, c.CLONE_NEWNET)
+            made = open_socket()
+            theirs.send({"socket": True}, made.fileno())
+        except BaseException as error:
+            theirs.send_error(error)
+        os._exit(0)
+    theirs.close()
+    try:
+        _, descriptor = ours.expect("socket")
+        return sockets.socket(fileno=descriptor)
+    except KernelError as error:
+        raise KernelError(f"cannot enter the network namespace: {error}", error.errno) from error
+    finally:
+        ours.close()
+        os.waitpid(child, 0)
