@@ -98,6 +98,8 @@ def as_ours(error: BaseException) -> WherryError:
         return WherryError(f"{error.strerror}{at}")
     if isinstance(error, MemoryError):
         return WherryError("out of memory")
+    if isinstance(error, RecursionError):
+        return WherryError("directories are nested too deeply")
     return WherryError(f"{type(error).__name__}: {error}")
 
 

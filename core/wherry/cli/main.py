@@ -13,7 +13,7 @@ from io import TextIOWrapper
 
 from wherry.cli.each import complain
 from wherry.cli.grammar import HELP, argument, command, option
-from wherry.errors import UsageError, WherryError
+from wherry.errors import UsageError, WherryError, as_ours
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -274,6 +274,8 @@ def print_error(error: Exception) -> int:
     """Say what went wrong on one line, what to try on the next; the exit code."""
     code: int | None = 1
     hint = None
+    if isinstance(error, MemoryError | RecursionError):
+        error = as_ours(error)
     if isinstance(error, WherryError):
         message, hint, code = error.message, error.hint, error.exit_code
     elif isinstance(error, OSError):

@@ -21,6 +21,8 @@ _CHUNK = 1 << 30
 _OVERLAY_NOTES = ("user.overlay.", "trusted.overlay.")
 # One descriptor is open per level while a tree is removed.
 _DEEP = 64
+# Characters of a path, each of which may be four bytes.
+_LONG = 700
 
 
 def copy_tree(source: int, target: int) -> None:
@@ -242,19 +244,46 @@ def change_owner(directory: int, uid: int, gid: int) -> None:
 
 def tree_size(path: str) -> int:
     """The bytes that the files below `path` occupy, links counted once. Raises OSError."""
-    seen: set[tuple[int, int]] = set()
-    total = 0
-    waiting = [path]
-    while waiting:
-        with os.scandir(waiting.pop()) as entries:
+    sizes = _Sizes()
+    waiting: list[str | int] = [path]
+    try:
+        while waiting:
+            directory = waiting.pop()
+            if isinstance(directory, int):
+                os.close(directory)
+                continue
+            if sys.platform == "linux" and len(directory) > _LONG:
+                # The kernel takes no path of more than 4096 bytes: begin a new one here, and
+                # close it once all below it, which is popped before it, has been counted.
+                waiting.append(os.open(directory, _DIRECTORY))
+                directory = f"/proc/self/fd/{waiting[-1]}"
+            waiting += sizes.count(directory)
+    finally:
+        for left in waiting:
+            if isinstance(left, int):
+                os.close(left)
+    return sizes.total
+
+
+class _Sizes:
+    """What the files of a tree occupy together."""
+
+    def __init__(self) -> None:
+        self.total = 0
+        self.seen: set[tuple[int, int]] = set()
+
+    def count(self, directory: str) -> list[str]:
+        """Add the files of a directory; the directories in it."""
+        found = []
+        with os.scandir(directory) as entries:
             for entry in entries:
-                found = entry.stat(follow_symlinks=False)
+                status = entry.stat(follow_symlinks=False)
                 if entry.is_dir(follow_symlinks=False):
-                    waiting.append(entry.path)
-                elif found.st_nlink == 1 or (found.st_dev, found.st_ino) not in seen:
-                    seen.add((found.st_dev, found.st_ino))
-                    total += found.st_size
-    return total
+                    found.append(entry.path)
+                elif status.st_nlink == 1 or (status.st_dev, status.st_ino) not in self.seen:
+                    self.seen.add((status.st_dev, status.st_ino))
+                    self.total += status.st_size
+        return found
 
 
 def empty_directory(directory: int) -> None:
