@@ -49,6 +49,34 @@ def claim_directory(path: str) -> None:
             )
     if status.st_mode & 0o077:
         os.chmod(path, 0o700)
+    for way in {os.path.abspath(path), os.path.realpath(path)}:
+        _check_way(way)
+
+
+def _check_way(path: str) -> None:
+    """Refuse a place that others could change the way to. Raises AccessDenied.
+
+    Anybody may have made what lies in a directory like /tmp, and in one without the sticky
+    bit they may rename what is ours.
+    """
+    if sys.platform == "win32":
+        return
+    above = "/"
+    for name in path.strip("/").split("/"):
+        below = os.path.join(above, name)
+        mode = os.stat(above).st_mode
+        if mode & 0o1002 == 0o0002:
+            raise AccessDenied(
+                f"cannot keep anything in {path}: everybody may write to {above}",
+                hint=f"chmod o-w {above}, or let WHERRY_ROOT name another place",
+            )
+        owner = os.lstat(below).st_uid
+        if mode & 0o002 and owner not in (0, os.geteuid()):
+            raise AccessDenied(
+                f"cannot keep anything in {path}: {below} belongs to user {owner}",
+                hint="WHERRY_ROOT names another place",
+            )
+        above = below
 
 
 def write_atomic(path: str, content: bytes, *, mode: int = 0o600, sync: bool = False) -> None:
@@ -71,7 +99,10 @@ def write_atomic(path: str, content: bytes, *, mode: int = 0o600, sync: bool = F
         if sync:
             _sync_directory(os.path.dirname(path))
     except OSError as error:
-        remove_file(temporary)
+        try:
+            remove_file(temporary)
+        except OSError:
+            pass  # on a read-only disk it is not there either
         raise storage_error(error, f"write {path}") from error
 
 

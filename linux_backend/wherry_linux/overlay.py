@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 
+from wherry.errors import KernelError
 from wherry_linux.syscalls import mount
 
 TYPE_CHECKING = False
@@ -19,6 +21,13 @@ def mount_overlay(options: Options, target: str) -> None:
         if len(data) >= 4000:
             data = _through_descriptors(data, opened)
         mount("overlay", target, "overlay", options.flags, data)
+    except KernelError as error:
+        if error.errno == errno.EINVAL:
+            error.hint = (
+                "overlayfs cannot write where this is: another overlay, NFS or FAT;"
+                " WHERRY_ROOT moves wherry's data to a file system like ext4, xfs or tmpfs"
+            )
+        raise
     finally:
         for descriptor in opened:
             os.close(descriptor)

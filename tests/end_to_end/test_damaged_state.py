@@ -271,3 +271,60 @@ def test_name_of_a_rename_that_was_cut_short_is_free(
 
     assert sorted(wherry("ps", "-a", "--format", "{{.Names}}").lines) == ["box", "other"]
     assert "already in use" in wherry("create", "--name", "box", busybox_image, check=False).stderr
+
+
+@pytest.fixture
+def stacked_disk(world: World) -> Iterator[None]:
+    """An overlay at this test's WHERRY_ROOT, where no other can have its writable layer."""
+    places = {name: f"{world.base}/{name}" for name in ("disk", "lower", "upper", "work")}
+    for path in places.values():
+        os.mkdir(path)
+    subprocess.run(["mount", "-t", "tmpfs", "none", places["disk"]], check=True)
+    for name in ("lower", "upper", "work"):
+        places[name] = f"{places['disk']}/{name}"
+        os.mkdir(places[name])
+    options = f"lowerdir={places['lower']},upperdir={places['upper']},workdir={places['work']}"
+    subprocess.run(["mount", "-t", "overlay", "none", "-o", options, world.root], check=True)
+    yield
+    subprocess.run(["umount", world.root, places["disk"]], check=True)
+
+
+@as_root
+@pytest.mark.usefixtures("stacked_disk")
+def test_disk_that_can_hold_no_container_is_told_of(wherry: Cli) -> None:
+    wherry("load", input=busybox_archive())
+
+    result = wherry("run", "--rm", "--network", "none", "busybox", "true", check=False)
+
+    assert result.returncode == 125
+    assert "overlayfs cannot write where this is" in result.stderr
+    assert wherry("ps", "-aq").lines == []
+
+
+@as_root
+def test_disk_that_became_read_only_is_told_of(
+    wherry: Cli, wherry_root: str, busybox_image: str
+) -> None:
+    wherry("create", "--name", "box", busybox_image)
+    subprocess.run(["mount", "--bind", wherry_root, wherry_root], check=True)
+    subprocess.run(["mount", "-o", "remount,ro,bind", wherry_root], check=True)
+    try:
+        listed = wherry("ps", "-a", "--format", "{{.Names}}")
+        changes = (
+            ("create", busybox_image),
+            ("rmi", "-f", busybox_image),
+            ("rename", "box", "new"),
+            ("rm", "box"),
+            ("volume", "create"),
+            ("start", "box"),
+        )
+        results = [wherry(*words, check=False) for words in changes]
+    finally:
+        subprocess.run(["umount", wherry_root], check=True)
+
+    assert listed.stdout == "box\n"
+    for result in results:
+        assert result.returncode == 1, result.argv
+        assert "Read-only file system" in result.stderr
+        assert ".tmp" not in result.stderr
+    assert wherry("start", "box").returncode == 0

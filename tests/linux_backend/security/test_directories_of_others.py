@@ -90,6 +90,27 @@ def test_link_of_another_user_is_refused(tmp_path: Path) -> None:
     assert _mode(str(tmp_path / "ours")) == 0o755
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="gives files to another user")
+@pytest.mark.parametrize("kind", ["directory", "link"])
+def test_place_that_another_user_has_made_for_us_is_refused(tmp_path: Path, kind: str) -> None:
+    tmp_path.chmod(0o1777)  # as /tmp
+    os.mkdir(tmp_path / "ours", 0o755)
+    place = tmp_path / "theirs"
+    os.mkdir(place) if kind == "directory" else os.symlink("ours", place)
+    os.lchown(place, _OTHER, _OTHER)
+
+    with pytest.raises(AccessDenied, match=f"theirs belongs to user {_OTHER}"):
+        claim_directory(f"{place}/data")
+
+
+def test_place_in_a_directory_that_everybody_may_change_is_refused(tmp_path: Path) -> None:
+    os.mkdir(tmp_path / "open")
+    os.chmod(tmp_path / "open", 0o777)
+
+    with pytest.raises(AccessDenied, match="everybody may write to"):
+        claim_directory(f"{tmp_path}/open/root/data")
+
+
 def test_temporary_file_is_never_one_that_was_there(tmp_path: Path) -> None:
     victim = tmp_path / "victim"
     victim.write_text("as it was")
