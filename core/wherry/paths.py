@@ -86,6 +86,11 @@ def config() -> str:
     return os.environ.get("DOCKER_CONFIG") or os.path.expanduser("~/.docker")
 
 
+def manifest_lists() -> str:
+    """The lists of manifests that are put together here."""
+    return os.path.join(config(), "manifests")
+
+
 def cache() -> str:
     """What can be made again: compiled filters, package lists."""
     return os.path.join(data(), "cache")

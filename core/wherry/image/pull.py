@@ -181,7 +181,7 @@ class _Pull:
         while chain[-1].media_type in INDEXES:
             if len(chain) > _MAX_NESTING:
                 raise Unsupported(f"{self._reference.familiar()}: its indexes are nested too deep")
-            entry = choose_manifest(_entries(chain[-1]), self._platform)
+            entry = choose_manifest(entries_of(chain[-1]), self._platform)
             chain.append(self._manifest(self._reference.with_digest(str(entry["digest"]))))
             if len(chain[-1].content) != entry.get("size"):
                 raise CorruptState(f"manifest {entry['digest']} has not the size its index says")
@@ -189,7 +189,7 @@ class _Pull:
 
     def _config(self, manifest: Mapping[str, Any]) -> dict[str, Any]:
         descriptor = manifest.get("config")
-        _check_descriptor(descriptor, self._reference.familiar())
+        check_descriptor(descriptor, self._reference.familiar())
         assert isinstance(descriptor, dict)
         if descriptor.get("mediaType") not in _CONFIGS:
             raise Unsupported(
@@ -371,12 +371,12 @@ class _Pull:
             ) from None
 
 
-def _entries(index: Manifest) -> list[Mapping[str, Any]]:
+def entries_of(index: Manifest) -> list[Mapping[str, Any]]:
     entries = index.document().get("manifests")
     if not isinstance(entries, list):
         raise CorruptState(f"index {index.digest} has no list of manifests")
     for entry in entries:
-        _check_descriptor(entry, f"index {index.digest}")
+        check_descriptor(entry, f"index {index.digest}")
     return entries
 
 
@@ -391,14 +391,14 @@ def _layers(
             f"{len(diff_ids)} in its config"
         )
     for descriptor in descriptors:
-        _check_descriptor(descriptor, reference.familiar())
+        check_descriptor(descriptor, reference.familiar())
     return [
         _Layer(descriptor=descriptor, diff_id=str(diff_id))
         for descriptor, diff_id in zip(descriptors, diff_ids, strict=True)
     ]
 
 
-def _check_descriptor(descriptor: object, where: str) -> None:
+def check_descriptor(descriptor: object, where: str) -> None:
     """Raise CorruptState unless `descriptor` has a size and a digest that can be verified."""
     if isinstance(descriptor, dict) and type(descriptor.get("size")) is int:
         try:

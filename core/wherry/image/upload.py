@@ -45,6 +45,13 @@ def upload_blob(
     return False
 
 
+def mount_blob(registry: Registry, reference: Reference, digest: str, source: str) -> bool:
+    """Have a blob of the repository `source` in `reference`'s; False where that cannot be."""
+    if registry.has_blob(reference, digest):
+        return True
+    return _Upload(registry, reference, digest, 0).begin(source)
+
+
 class _Upload:
     """One blob on its way up; what the registry already has is not sent again."""
 
