@@ -92,6 +92,7 @@ def test_overloaded_registry_is_waited_for(
     flaky.mischief = at_layer(
         image,
         Mischief(status=429, headers={"Retry-After": "0"}),
+        Mischief(status=429, headers={"Retry-After": "Sun, 06 Nov 1994 08:49:37 GMT"}),
         Mischief(status=503),
         Mischief(status=500),
     )
