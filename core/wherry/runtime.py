@@ -91,10 +91,17 @@ if TYPE_CHECKING:
 
         # ---- work on files ----
 
-        def unshared(self, function: Callable[[], Any], *, mounts: bool = False) -> Any:
+        def unshared(
+            self,
+            function: Callable[[], Any],
+            *,
+            mounts: bool = False,
+            maps: tuple[list[IDMapping], list[IDMapping]] | None = None,
+        ) -> Any:
             """`function()` where container ids are our own; its result crosses as JSON.
 
-            `mounts` gives it a mount namespace that ends with it.
+            `mounts` gives it a mount namespace that ends with it. `maps` are those of a
+            container whose ids are not everybody's; files of ours can be reached all the same.
             """
 
         def mount_overlay(self, lower: Sequence[str], upper: str, work: str, target: str) -> None:

@@ -94,6 +94,8 @@ class LinuxRuntime:
         if uid == 0:
             return (idmap.IDENTITY, idmap.IDENTITY)
         uid_maps, gid_maps = idmap.rootless_maps(uid, gid)
+        if mode == "nomap":
+            return idmap.without_own(uid_maps), idmap.without_own(gid_maps)
         if mode.startswith("keep-id"):
             inside_uid, inside_gid = read_kept(mode, uid, gid)
             return (
@@ -159,10 +161,16 @@ class LinuxRuntime:
 
     # ---- work on files ----
 
-    def unshared(self, function: Callable[[], Any], *, mounts: bool = False) -> Any:
+    def unshared(
+        self,
+        function: Callable[[], Any],
+        *,
+        mounts: bool = False,
+        maps: tuple[list[IDMapping], list[IDMapping]] | None = None,
+    ) -> Any:
         from wherry_linux.userns import run_unshared
 
-        return run_unshared(function, mounts=mounts)
+        return run_unshared(function, mounts=mounts, maps=maps)
 
     def mount_overlay(self, lower: Sequence[str], upper: str, work: str, target: str) -> None:
         from wherry.container.overlay import overlay_mount

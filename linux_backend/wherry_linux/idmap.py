@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from wherry.errors import AccessDenied, KernelError, WherryError
+from wherry.errors import AccessDenied, KernelError, Unsupported, WherryError
 from wherry_linux.constants import CLONE_NEWUSER
 from wherry_linux.syscalls import unshare
 
@@ -111,6 +111,57 @@ def keep_id(maps: list[IDMapping], own: int, inside: int) -> list[IDMapping]:
             kept.append({"containerID": following, "hostID": first, "size": room})
             following, first, left = following + room, first + room, left - room
     return kept
+
+
+def without_own(maps: list[IDMapping]) -> list[IDMapping]:
+    """The subordinate ids of `rootless_maps` alone, from root on (podman's --userns nomap)."""
+    rest = maps[1:]
+    if not rest:
+        raise Unsupported(
+            "--userns nomap needs subordinate ids, and this user has none",
+            hint="`wherry doctor` shows the line that grants them",
+        )
+    moved = [entry.copy() for entry in rest]
+    for entry in moved:
+        entry["containerID"] -= 1
+    return moved
+
+
+# An id that no image has.
+_SPARE = (1 << 32) - 16
+
+
+def with_own(maps: list[IDMapping], own: int) -> list[IDMapping]:
+    """`maps`, and host id `own` as an id that nobody uses where they do not have it."""
+    if has_host(maps, own):
+        return maps
+    return [*maps, {"containerID": _SPARE, "hostID": own, "size": 1}]
+
+
+def within(maps: list[IDMapping], outer: list[IDMapping]) -> list[IDMapping]:
+    """`maps` to ids of the host, as maps to ids of a namespace that has the maps `outer`."""
+    result: list[IDMapping] = []
+    for entry in maps:
+        first, left, inside = entry["hostID"], entry["size"], entry["containerID"]
+        while left:
+            around = next((one for one in outer if 0 <= first - one["hostID"] < one["size"]), None)
+            if around is None:
+                raise AccessDenied(
+                    f"this user may not map id {first}",
+                    hint="/etc/subuid and /etc/subgid grant ids; `wherry doctor` shows the line",
+                )
+            offset = first - around["hostID"]
+            size = min(left, around["size"] - offset)
+            result.append(
+                {"containerID": inside, "hostID": around["containerID"] + offset, "size": size}
+            )
+            first, left, inside = first + size, left - size, inside + size
+    return result
+
+
+def has_host(maps: list[IDMapping], number: int) -> bool:
+    """Whether the host's id `number` is mapped."""
+    return any(0 <= number - entry["hostID"] < entry["size"] for entry in maps)
 
 
 def mapped_size(maps: list[IDMapping]) -> int:

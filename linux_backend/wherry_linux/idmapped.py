@@ -34,6 +34,8 @@ from wherry_linux.syscalls import mount, mount_setattr, move_mount, open_tree, u
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from wherry.oci.runtime_spec import Mount, Spec
 
 _ROOT = "root"
@@ -45,6 +47,27 @@ def stage(spec: Spec, place: str, users: int) -> None:
     It is below a tmpfs on `place`, which becomes the working directory, and the spec's
     mounts lead there. `users` is the container's user namespace; -1 for the host's.
     """
+    _stage(spec, place, users, is_idmapped)
+
+
+def stage_all(spec: Spec, place: str) -> None:
+    """As `stage`, with everything that comes from the host, and nothing idmapped.
+
+    For a container whose root has no way through the directories that lead there.
+    """
+    if not spec["mounts"] or spec["mounts"][0]["destination"] != "/":
+        root: Mount = {"destination": "/", "type": "bind", "source": spec["root"]["path"]}
+        spec["mounts"] = [{**root, "options": ["rbind"]}, *spec["mounts"]]
+    _stage(spec, place, -1, _is_of_host)
+
+
+def _is_of_host(entry: Mount) -> bool:
+    options = Options(entry.get("options") or [])
+    is_bind = options.flags & c.MS_BIND or entry.get("type") == "bind"
+    return bool(is_bind and not options.namespace) or entry.get("type") == "overlay"
+
+
+def _stage(spec: Spec, place: str, users: int, is_staged: Callable[[Mount], bool]) -> None:
     try:
         unshare(c.CLONE_NEWNS)
     except KernelError as error:
@@ -52,7 +75,10 @@ def stage(spec: Spec, place: str, users: int) -> None:
         raise _refusal(entry, entry["source"], error.errno) from error
     mount("", "/", "", c.MS_REC | c.MS_SLAVE)
     trees: list[int] = []
-    mounts = [_move(entry, users, trees) for entry in spec.get("mounts") or []]
+    mounts = [
+        _move(entry, users, trees) if is_staged(entry) else entry
+        for entry in spec.get("mounts") or []
+    ]
     if mounts[0]["destination"] == "/":
         spec["root"]["path"] = _ROOT
     spec["mounts"] = mounts
@@ -65,8 +91,6 @@ def stage(spec: Spec, place: str, users: int) -> None:
 
 def _move(entry: Mount, users: int, trees: list[int]) -> Mount:
     """The mount of what is going to be in the staging place, and in `trees` before."""
-    if not is_idmapped(entry):
-        return entry
     moved = entry.copy()
     options = [option for option in entry.get("options") or () if option not in IDMAP_OPTIONS]
     if entry.get("type") == "overlay":
@@ -123,9 +147,9 @@ def mount_mapped(root: int, entry: Mount) -> None:
 
 
 def open_mapped(entry: Mount, source: str, users: int) -> int:
-    """A descriptor, the caller's, of a mount of `source` that is nowhere yet, idmapped.
+    """A descriptor, the caller's, of a mount of `source` that is nowhere yet.
 
-    By the mappings of `entry`, or those of the user namespace that `users` holds.
+    If `entry` is idmapped, by its mappings, or those of the user namespace that `users` holds.
     """
     options = Options(entry.get("options") or [])
     recursive = c.AT_RECURSIVE if options.flags & c.MS_REC else 0
@@ -134,11 +158,17 @@ def open_mapped(entry: Mount, source: str, users: int) -> int:
     try:
         tree = open_tree(c.AT_FDCWD, source, c.OPEN_TREE_CLONE | c.OPEN_TREE_CLOEXEC | recursive)
         try:
-            _idmap(tree, maps, options.idmap)
+            if is_idmapped(entry):
+                _idmap(tree, maps, options.idmap)
         except KernelError:
             os.close(tree)
             raise
     except KernelError as error:
+        if not is_idmapped(entry):
+            raise KernelError(
+                f"cannot mount {source} on {entry['destination']}: {os.strerror(error.errno)}",
+                error.errno,
+            ) from error
         raise _refusal(entry, source, error.errno) from error
     finally:
         if own:

@@ -18,7 +18,7 @@ from wherry.lean import dump_json, sockets
 from wherry.oci import INIT_ANNOTATION
 from wherry_linux import console, reaper
 from wherry_linux import constants as c
-from wherry_linux.idmap import read_maps, to_host
+from wherry_linux.idmap import open_users, read_maps, to_host, within
 from wherry_linux.mounts import fd_path, open_in_root
 from wherry_linux.process import (
     become,
@@ -50,7 +50,7 @@ from wherry_linux.rootfs import (
     share_root,
     write_sysctls,
 )
-from wherry_linux.syscalls import check, keyctl, libc, mount, prctl, unshare
+from wherry_linux.syscalls import check, keyctl, libc, mount, prctl, setns, unshare
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -79,6 +79,7 @@ class Launch:
         pivot: bool = True,
         die_with_parent: bool = False,
         place: str = "",
+        is_nested: bool = False,
     ) -> None:
         self.spec = spec
         self.state = state
@@ -90,8 +91,11 @@ class Launch:
         self.new_keyring = new_keyring
         self.pivot = pivot
         self.die_with_parent = die_with_parent
-        # A directory to stage idmapped mounts in; "" where there are none.
+        # A directory to stage mounts in; "" where there is nothing to stage.
         self.place = place
+        # The first user namespace has the usual maps of who started us, and the container's
+        # is made in it: its root has no way through this user's directories.
+        self.is_nested = is_nested
         # What `start` writes to, opened while the way there is still open to us.
         self.start = -1
         self.has_init = (spec.get("annotations") or {}).get(INIT_ANNOTATION) == "true"
@@ -126,8 +130,8 @@ def _enter_namespaces(launch: Launch, channel: Channel) -> None:
         # network's helper, has to find us.
         hide()
     launch.start = os.open(launch.fifo, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    _give_streams(launch)
-    if launch.place:
+    _give_streams(launch, _uid_maps(launch.spec))
+    if launch.place and not launch.is_nested:
         from wherry_linux.idmapped import stage
 
         stage(launch.spec, launch.place, plan.joined.get("user", -1))
@@ -143,10 +147,9 @@ def _enter_namespaces(launch: Launch, channel: Channel) -> None:
     channel.send({"namespaces": True})
     channel.expect("go")
     if "user" in plan.kinds:
-        if not keeps_groups(launch.spec.get("annotations") or {}):
-            libc.setgroups(0, None)  # denied in a single-id namespace
-        os.setresgid(0, 0, 0)
-        os.setresuid(0, 0, 0)
+        _become_root(launch)
+        if launch.is_nested:
+            _nest(launch)
         if not plan.has_company:
             # A change of ids closes our own /proc to us. Nobody else is there to look.
             prctl(c.PR_SET_DUMPABLE, 1)
@@ -160,9 +163,31 @@ def _enter_namespaces(launch: Launch, channel: Channel) -> None:
         hide()
 
 
-def _give_streams(launch: Launch) -> None:
+def _become_root(launch: Launch) -> None:
+    if not keeps_groups(launch.spec.get("annotations") or {}):
+        libc.setgroups(0, None)  # denied in a single-id namespace
+    os.setresgid(0, 0, 0)
+    os.setresuid(0, 0, 0)
+
+
+def _nest(launch: Launch) -> None:
+    """From this user's own namespace into the container's, with what is mounted in it."""
+    from wherry_linux.idmapped import stage_all
+
+    linux = launch.spec["linux"]
+    outer = [read_maps(f"/proc/self/{name}") for name in ("uid_map", "gid_map")]
+    uid_maps = within(linux["uidMappings"], outer[0])
+    users = open_users(uid_maps, within(linux["gidMappings"], outer[1]))
+    _give_streams(launch, uid_maps)
+    stage_all(launch.spec, launch.place)
+    setns(users, c.CLONE_NEWUSER)
+    os.close(users)
+    _become_root(launch)
+
+
+def _give_streams(launch: Launch, uid_maps: list[IDMapping]) -> None:
     """Make the container's root the owner of our pipes: from inside it could not."""
-    root = to_host(_uid_maps(launch.spec), 0)
+    root = to_host(uid_maps, 0)
     if root is None or root == os.geteuid():
         return
     for descriptor in launch.stdio or (0, 1, 2):

@@ -127,6 +127,7 @@ class Runtime:
                 _delegate(spec, cgroup)
             restrict_devices(spec, cgroup)
             plan = Plan(spec["linux"].get("namespaces") or [])
+            is_nested = os.geteuid() != 0 and plan.makes("user") and not _maps_caller(spec)
             if has_idmapped:
                 linux = spec["linux"]
                 plan.prepare_users(linux.get("uidMappings") or [], linux.get("gidMappings") or [])
@@ -141,7 +142,8 @@ class Runtime:
                 new_keyring=new_keyring,
                 pivot=pivot,
                 die_with_parent=supervise,
-                place=directory if has_idmapped else "",
+                place=directory if has_idmapped or is_nested else "",
+                is_nested=is_nested,
             )
             if supervise:
                 prctl(c.PR_SET_CHILD_SUBREAPER, 1)
@@ -153,7 +155,7 @@ class Runtime:
             theirs.close()
             for descriptor in plan.joined.values():
                 os.close(descriptor)
-            pid = self._guide(ours, stage, spec, plan)
+            pid = self._guide(ours, stage, spec, plan, is_nested=is_nested)
             state["pid"] = pid
             set_limits(spec["process"], pid)
             resctrl = _give(spec, container_id, pid)
@@ -184,15 +186,18 @@ class Runtime:
             raise
         return Created(pid, ours, terminal, spec["process"]["args"][0])
 
-    def _guide(self, channel: Channel, stage: int, spec: Spec, plan: Plan) -> int:
+    def _guide(
+        self, channel: Channel, stage: int, spec: Spec, plan: Plan, *, is_nested: bool
+    ) -> int:
         """See stage one through to its end; the pid of init, which it has forked."""
         try:
             channel.expect("namespaces")
             if plan.makes("user"):
                 linux = spec["linux"]
-                idmap.write_maps(
-                    stage, linux.get("uidMappings") or [], linux.get("gidMappings") or []
-                )
+                maps = linux.get("uidMappings") or [], linux.get("gidMappings") or []
+                if is_nested:
+                    maps = idmap.rootless_maps(os.geteuid(), os.getegid())
+                idmap.write_maps(stage, *maps)
             channel.send({"go": True})
             message, _ = channel.expect("pid")
             return int(message["pid"])
@@ -452,6 +457,14 @@ def _end(pid: int, *, ours: bool) -> None:
         return
     if ours:
         os.waitpid(pid, 0)
+
+
+def _maps_caller(spec: Spec) -> bool:
+    """Whether we ourselves exist in the container's user namespace."""
+    linux = spec["linux"]
+    return idmap.has_host(linux.get("uidMappings") or [], os.geteuid()) and idmap.has_host(
+        linux.get("gidMappings") or [], os.getegid()
+    )
 
 
 def _forget(directory: str) -> None:

@@ -12,7 +12,7 @@ from wherry import paths
 from wherry.errors import KernelError, WherryError, as_ours, from_json, to_json
 from wherry.lean import dump_json, load_json
 from wherry_linux.constants import CLONE_NEWNS, CLONE_NEWUSER, MS_PRIVATE, MS_REC
-from wherry_linux.idmap import rootless_maps, write_maps
+from wherry_linux.idmap import rootless_maps, with_own, write_maps
 from wherry_linux.syscalls import mount, unshare
 
 TYPE_CHECKING = False
@@ -23,21 +23,30 @@ if TYPE_CHECKING:
     from wherry.oci.runtime_spec import IDMapping
 
 
-def run_unshared(function: Callable[[], Any], *, mounts: bool = False) -> Any:
+def run_unshared(
+    function: Callable[[], Any],
+    *,
+    mounts: bool = False,
+    maps: tuple[list[IDMapping], list[IDMapping]] | None = None,
+) -> Any:
     """`function()` where container ids are this process's own.
 
     For root that is right here; for others, or with `mounts` (which asks for a mount
     namespace that ends with the call), in a forked child that inherits every
-    descriptor. The result crosses as JSON, a WherryError as itself.
+    descriptor. The result crosses as JSON, a WherryError as itself. `maps` take the place
+    of the usual ones; what is this user's own can be reached in any case.
     """
     is_root = os.geteuid() == 0
     if is_root and not mounts:
         return function()
     if is_root:
         return in_child(function, CLONE_NEWNS, None)
-    return in_child(
-        function, CLONE_NEWNS | CLONE_NEWUSER, rootless_maps(os.geteuid(), os.getegid())
-    )
+    uid, gid = os.geteuid(), os.getegid()
+    if maps is None:
+        maps = rootless_maps(uid, gid)
+    else:
+        maps = with_own(maps[0], uid), with_own(maps[1], gid)
+    return in_child(function, CLONE_NEWNS | CLONE_NEWUSER, maps)
 
 
 def in_child(

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import pytest
-
-from support.settings import OFFLINE, as_rootless
+from support.settings import OFFLINE
 from support.waiting import Deadline, wait_until
 
 if TYPE_CHECKING:
@@ -35,15 +33,3 @@ def test_program_that_hears_no_signal_should_have_an_init(wherry: Cli, busybox_i
     assert wherry("stop", "polite").stderr == ""
     wherry("start", "deaf")
     assert wherry("stop", "-s", "KILL", "deaf").stderr == ""
-
-
-@as_rootless
-@pytest.mark.parametrize("mode", ["auto", "nomap"])
-def test_user_namespaces_of_other_kinds_are_refused(
-    wherry: Cli, busybox_image: str, mode: str
-) -> None:
-    result = wherry("run", OFFLINE, "--userns", mode, busybox_image, "true", check=False)
-
-    assert result.returncode == 125
-    assert f"wherry: --userns {mode} is not supported" in result.stderr
-    assert wherry("ps", "-aq").stdout == ""

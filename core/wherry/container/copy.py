@@ -14,6 +14,12 @@ import sys
 from wherry.errors import Unsupported
 from wherry.files import storage_error
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Owners = Callable[[os.stat_result], tuple[int, int]]
+
 _DIRECTORY = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0)
 _FILE = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 _CHUNK = 1 << 30
@@ -25,15 +31,16 @@ _DEEP = 64
 _LONG = 700
 
 
-def copy_tree(source: int, target: int) -> None:
+def copy_tree(source: int, target: int, *, owners: Owners | None = None) -> None:
     """Copy what directory `source` holds into the empty directory `target`, and how it is.
 
     Both are descriptors of directories and stay open. Owners, modes, times, extended
     attributes, links and holes are kept; sockets are left out, and device nodes where
-    this user may make none.
+    this user may make none. With `owners`, which says what the owners of the original
+    become, the copy is one of a layer, with overlayfs' own marks.
     """
     try:
-        _Copy(target).directory(source, target)
+        _Copy(target, owners).directory(source, target)
     except OSError as error:
         raise storage_error(error, f"copy {error.filename or 'a tree'}") from error
 
@@ -41,14 +48,15 @@ def copy_tree(source: int, target: int) -> None:
 class _Copy:
     """One run of `copy_tree`: what is linked more than once, and where it went first."""
 
-    def __init__(self, root: int) -> None:
+    def __init__(self, root: int, owners: Owners | None) -> None:
         self.root = root
+        self.owners = owners
         self.linked: dict[tuple[int, int], str] = {}
 
     def directory(self, source: int, target: int, path: str = "") -> None:
         for name in os.listdir(source):
             self.entry(source, target, name, os.path.join(path, name))
-        copy_attributes(source, target, os.fstat(source))
+        copy_attributes(source, target, os.fstat(source), self.owners)
 
     def entry(self, source: int, target: int, name: str, path: str) -> None:
         if sys.platform == "win32":
@@ -62,13 +70,13 @@ class _Copy:
             os.link(self.linked[key], name, src_dir_fd=self.root, dst_dir_fd=target)
             return
         if stat.S_ISREG(found.st_mode):
-            _copy_file(source, target, name)
+            _copy_file(source, target, name, self.owners)
         elif stat.S_ISLNK(found.st_mode):
             os.symlink(os.readlink(name, dir_fd=source), name, dir_fd=target)
-        elif not _copy_node(target, name, found):
+        elif not _copy_node(target, name, found, is_layer=self.owners is not None):
             return
         if not stat.S_ISREG(found.st_mode):
-            _own(name, found, target)
+            _own(name, found, target, self.owners)
         if found.st_nlink > 1:
             self.linked[key] = path
 
@@ -85,14 +93,14 @@ class _Copy:
             os.close(inner_source)
 
 
-def _copy_file(source: int, target: int, name: str) -> None:
+def _copy_file(source: int, target: int, name: str, owners: Owners | None) -> None:
     reader = open_file(name, source)
     try:
         writer = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=target)
         try:
             found = os.fstat(reader)
             copy_content(reader, writer, found.st_size)
-            copy_attributes(reader, writer, found)
+            copy_attributes(reader, writer, found, owners)
         finally:
             os.close(writer)
     finally:
@@ -156,7 +164,7 @@ def _copy_range(reader: int, writer: int, position: int, end: int) -> None:
         position += done
 
 
-def _copy_node(target: int, name: str, found: os.stat_result) -> bool:
+def _copy_node(target: int, name: str, found: os.stat_result, *, is_layer: bool) -> bool:
     """Make a fifo or a device node; whether it could be made."""
     if sys.platform == "win32":
         raise Unsupported("trees are copied on Linux only")
@@ -164,7 +172,8 @@ def _copy_node(target: int, name: str, found: os.stat_result) -> bool:
         os.mkfifo(name, 0o600, dir_fd=target)
         return True
     # A character device 0:0 is overlayfs' mark of a removed file.
-    if stat.S_ISSOCK(found.st_mode) or (stat.S_ISCHR(found.st_mode) and found.st_rdev == 0):
+    is_mark = stat.S_ISCHR(found.st_mode) and found.st_rdev == 0
+    if stat.S_ISSOCK(found.st_mode) or (is_mark and not is_layer):
         return False
     try:
         os.mknod(name, stat.S_IFMT(found.st_mode) | 0o600, found.st_rdev, dir_fd=target)
@@ -173,23 +182,29 @@ def _copy_node(target: int, name: str, found: os.stat_result) -> bool:
     return True
 
 
-def _own(name: str, found: os.stat_result, target: int) -> None:
+def _own(name: str, found: os.stat_result, target: int, owners: Owners | None) -> None:
     """Give owner, mode and times to what is no file and no directory."""
     if sys.platform == "win32":
         raise Unsupported("trees are copied on Linux only")
-    os.chown(name, found.st_uid, found.st_gid, dir_fd=target, follow_symlinks=False)
+    uid, gid = owners(found) if owners else (found.st_uid, found.st_gid)
+    os.chown(name, uid, gid, dir_fd=target, follow_symlinks=False)
     if not stat.S_ISLNK(found.st_mode):
         os.chmod(name, stat.S_IMODE(found.st_mode), dir_fd=target)
     os.utime(name, ns=(found.st_atime_ns, found.st_mtime_ns), dir_fd=target, follow_symlinks=False)
 
 
-def copy_attributes(source: int, target: int, found: os.stat_result) -> None:
+def copy_attributes(
+    source: int, target: int, found: os.stat_result, owners: Owners | None = None
+) -> None:
     """Owner, then mode (a change of owner clears setuid), extended attributes and times."""
     if sys.platform != "linux":
         raise Unsupported("trees are copied on Linux only")
-    os.fchown(target, found.st_uid, found.st_gid)
+    uid, gid = owners(found) if owners else (found.st_uid, found.st_gid)
+    os.fchown(target, uid, gid)
     os.fchmod(target, stat.S_IMODE(found.st_mode))
     for name in _attribute_names(source):
+        if owners is None and name.startswith(_OVERLAY_NOTES):
+            continue
         try:
             os.setxattr(target, name, os.getxattr(source, name))
         except OSError as error:
@@ -208,7 +223,7 @@ def _attribute_names(source: int) -> list[str]:
         if error.errno == errno.EOPNOTSUPP:
             return []
         raise
-    return [name for name in names if not name.startswith(_OVERLAY_NOTES)]
+    return names
 
 
 def change_owner_of(path: str, uid: int, gid: int) -> None:

@@ -44,15 +44,12 @@ def check_userns(mode: str) -> None:
     kind, colon, rest = mode.partition(":")
     if kind == "auto":
         read_auto(mode)
-    elif mode == "nomap":
-        raise UsageError(
-            "--userns nomap is not supported",
-            hint="private (the default), host, keep-id and container:NAME are",
-        )
     elif kind == "keep-id":
         if colon:
             read_kept(mode, 0, 0)
-    elif not (mode in ("", "host", "private", "ns") or (kind in ("container", "ns") and rest)):
+    elif not (
+        mode in ("", "host", "private", "ns", "nomap") or (kind in ("container", "ns") and rest)
+    ):
         raise UsageError("--userns: invalid USER mode", hint=f"{mode!r} is none that wherry knows")
 
 
@@ -126,6 +123,22 @@ def auto_maps(first: int, size: int, fixed: Sequence[IDMapping]) -> list[IDMappi
         if entry is not None:
             here = max(here, entry["containerID"] + entry["size"])
     return sorted(maps, key=lambda entry: entry["containerID"])
+
+
+def host_of(maps: Sequence[IDMapping], inside: int) -> int | None:
+    """The host's id of one within; None where it is not mapped."""
+    for entry in maps:
+        if 0 <= inside - entry["containerID"] < entry["size"]:
+            return entry["hostID"] + inside - entry["containerID"]
+    return None
+
+
+def inside_of(maps: Sequence[IDMapping], host: int) -> int | None:
+    """The id within of one of the host's; None where it is not mapped."""
+    for entry in maps:
+        if 0 <= host - entry["hostID"] < entry["size"]:
+            return entry["containerID"] + host - entry["hostID"]
+    return None
 
 
 # ---- a mount with ids of its own: `-v …:idmap=uids=FROM-TO-COUNT#…;gids=…` ----

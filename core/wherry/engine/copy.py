@@ -16,7 +16,7 @@ import stat
 import sys
 
 from wherry.container.archive import open_below, pack, unpack
-from wherry.engine import idmaps
+from wherry.engine import idmaps, shifted
 from wherry.engine.mounts import lower_directories, oci_mounts
 from wherry.errors import (
     Conflict,
@@ -30,7 +30,6 @@ from wherry.errors import (
     from_json,
     to_json,
 )
-from wherry.image.layers import layer_path
 from wherry.lean import dump_json, load_json
 from wherry.values import value
 from wherry.volume.store import VolumeStore
@@ -128,9 +127,16 @@ class ContainerFiles:
         if container.reload()["Status"] not in _LIVE:
             with container.lock():
                 if container.reload()["Status"] not in _LIVE:
-                    answer = self.runtime.unshared(lambda: self._mounted(function), mounts=True)
+                    answer = self._unshared(lambda: self._mounted(function))
                     return answer
         answer = self.runtime.in_container(container, function)
+        return answer
+
+    def _unshared(self, function: Callable[[], T]) -> T:
+        """`function()` with the container's ids, in a mount namespace that ends with it."""
+        shift = idmaps.shifted_maps(self.container)
+        maps = None if shift is None else shift[0]
+        answer: T = self.runtime.unshared(function, mounts=True, maps=maps)
         return answer
 
     def _mounted(self, function: Callable[[int], T]) -> T:
@@ -158,8 +164,8 @@ class ContainerFiles:
             container.record["Mounts"],
             directory=container.directory,
             volumes=volumes,
-            layer_path=layer_path,
-            ids=(idmaps.leased(container), True),
+            layer_path=lambda diff_id: shifted.layer_path(container, diff_id),
+            ids=(idmaps.own_maps(container), True),
         )
         taken = {mount["destination"] for mount in mounts}
         for name in ("hosts", "hostname", "resolv.conf"):
@@ -279,7 +285,7 @@ class ContainerFiles:
             finally:
                 os.close(root)
 
-        self.runtime.unshared(read, mounts=True)
+        self._unshared(read)
 
     def write(self, path: str, reader: int, *, keep_ids: bool) -> None:
         """Unpack the tar stream of a descriptor in the directory `path`."""

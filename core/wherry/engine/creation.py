@@ -14,7 +14,7 @@ from wherry.container.namespaces import mode
 from wherry.container.resources import LIMITS, limits
 from wherry.container.signals import read_signal
 from wherry.container.store import Container
-from wherry.engine import idmaps, mounts, removal
+from wherry.engine import idmaps, mounts, removal, shifted
 from wherry.engine.launch import block_devices
 from wherry.errors import Conflict, NotFound, UsageError
 from wherry.files import Lock, make_dir, write_atomic
@@ -168,7 +168,8 @@ def _fill(
         make_dir(container.path("work"), 0o700)
     make_dir(container.path("root"), 0o755)
     container.write_state()
-    idmaps.lease(container, engine.container_store, engine.runtime)
+    idmaps.assign(container, engine.container_store, engine.runtime)
+    shifted.prepare(container, container.record["Layers"], engine.runtime)
     with volumes.held():
         container.record["Mounts"] = mounts.create_mounts(
             container, engine.runtime, volumes, engine.container_store, secrets=secrets

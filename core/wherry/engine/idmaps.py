@@ -12,7 +12,7 @@ import os
 
 from wherry import paths
 from wherry.container.userns import auto_maps, is_auto, read_auto
-from wherry.errors import Conflict, CorruptState, Unsupported
+from wherry.errors import Conflict, CorruptState, Unsupported, UsageError
 from wherry.files import Lock, read_json, write_json
 
 TYPE_CHECKING = False
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from wherry.container.store import Container, ContainerStore
+    from wherry.container.userns import AutoUsers
     from wherry.oci.runtime_spec import IDMapping, Mount, Spec
     from wherry.runtime import Runtime
 
@@ -33,26 +34,38 @@ IDMAP = "x-wherry.idmap"
 _FILE = "ids.json"
 # As many as a user has by subuid(5), so that every id that images have is there.
 _SIZE = 65536
+# Of the 65536 that a user has, for all containers.
+_ROOTLESS_SIZE = 2048
 
 
-def lease(container: Container, store: ContainerStore, runtime: Runtime) -> None:
-    """Take a range for a new container, if it is to have one of its own. Raises Conflict."""
+def assign(container: Container, store: ContainerStore, runtime: Runtime) -> None:
+    """Settle the ids of a new container, where they are not everybody's. Raises Conflict."""
     mode = str(container.body["HostConfig"].get("UsernsMode") or "")
-    if not is_auto(mode):
-        return
-    if runtime.is_rootless():
-        raise Unsupported(
-            "--userns auto is not supported without root",
-            hint="private (the default), host, keep-id and container:NAME are",
+    if is_auto(mode):
+        _lease(container, read_auto(mode), store, runtime)
+    elif mode.startswith(("keep-id", "nomap")) and runtime.is_rootless():
+        maps = runtime.id_maps(mode)
+        if maps is not None:
+            _write(container, {"uid": maps[0], "gid": maps[1]}, runtime)
+    elif mode == "nomap":
+        raise UsageError(
+            "--userns nomap is for unprivileged users", hint="root is never mapped by --userns auto"
         )
-    asked = read_auto(mode)
-    size = asked.size or _SIZE
+
+
+def _lease(container: Container, asked: AutoUsers, store: ContainerStore, runtime: Runtime) -> None:
+    size = asked.size or (_ROOTLESS_SIZE if runtime.is_rootless() else _SIZE)
     fixed = {"uid": asked.uid_maps, "gid": asked.gid_maps}
     granted = dict(zip(("uid", "gid"), runtime.id_ranges(), strict=True))
     with Lock(paths.containers()):
         taken = _taken(store)
-        maps = {}
+        maps: dict[str, Any] = {"leased": True}
         for kind in ("uid", "gid"):
+            if not granted[kind]:
+                raise Unsupported(
+                    "--userns auto needs subordinate ids, and this user has none",
+                    hint="`wherry doctor` shows the line that grants them",
+                )
             theirs = [*taken[kind], *_host_ranges(fixed[kind])]
             first = _find_room(granted[kind], theirs, size)
             if first is None:
@@ -61,7 +74,15 @@ def lease(container: Container, store: ContainerStore, runtime: Runtime) -> None
                     hint="auto:size=N asks for fewer; `wherry rm` gives back a container's range",
                 )
             maps[kind] = auto_maps(first, size, fixed[kind])
-        write_json(container.path(_FILE), maps)
+        _write(container, maps, runtime)
+
+
+def _write(container: Container, maps: dict[str, Any], runtime: Runtime) -> None:
+    if runtime.is_rootless():
+        usual = runtime.id_maps("")
+        assert usual is not None
+        maps = {**maps, "usual": {"uid": usual[0], "gid": usual[1]}}
+    write_json(container.path(_FILE), maps)
 
 
 def _taken(store: ContainerStore) -> dict[str, list[Range]]:
@@ -70,7 +91,7 @@ def _taken(store: ContainerStore) -> dict[str, list[Range]]:
     for container_id in store.ids():
         maps = _read(os.path.join(paths.container(container_id), _FILE))
         for kind, ranges in taken.items():
-            ranges += _host_ranges(maps[kind] if maps else ())
+            ranges += _host_ranges(maps[kind] if maps and maps.get("leased") else ())
     return taken
 
 
@@ -91,14 +112,31 @@ def _find_room(granted: Sequence[Range], taken: Sequence[Range], size: int) -> i
     return None
 
 
-def leased(container: Container) -> Maps | None:
-    """The maps of a container that has a range of its own; None for any other."""
-    if not is_auto(str(container.body["HostConfig"].get("UsernsMode") or "")):
+def own_maps(container: Container) -> Maps | None:
+    """The maps of a container whose ids are not everybody's; None for any other."""
+    maps = _load(container)
+    return None if maps is None else (maps["uid"], maps["gid"])
+
+
+def shifted_maps(container: Container) -> tuple[Maps, Maps] | None:
+    """The maps of a container whose files have the host's ids of them, and this user's usual ones.
+
+    None where files have the owners that images and volumes give them.
+    """
+    maps = _load(container)
+    if maps is None or "usual" not in maps:
+        return None
+    return (maps["uid"], maps["gid"]), (maps["usual"]["uid"], maps["usual"]["gid"])
+
+
+def _load(container: Container) -> dict[str, Any] | None:
+    mode = str(container.body["HostConfig"].get("UsernsMode") or "")
+    if not mode.startswith(("auto", "keep-id", "nomap")):
         return None
     maps = _read(container.path(_FILE))
-    if maps is None:
+    if maps is None and is_auto(mode):
         raise CorruptState(f"{container.path(_FILE)} is missing: it has the container's ids")
-    return maps["uid"], maps["gid"]
+    return maps
 
 
 def _read(path: str) -> dict[str, Any] | None:

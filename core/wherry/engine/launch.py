@@ -153,9 +153,9 @@ class ContainerKeeper:
         body = container.body
         if not self._runtime.is_rootless() and why_no_user_namespace(body):
             return None
-        leased = idmaps.leased(container)
-        if leased is not None:
-            return leased
+        own = idmaps.own_maps(container)
+        if own is not None:
+            return own
         return self._runtime.id_maps(body["HostConfig"].get("UsernsMode") or "")
 
     def _shared_memory(self, body: Mapping[str, Any]) -> str | None:

@@ -20,6 +20,7 @@ from wherry.container.copy import change_owner_of, copy_attributes, copy_tree, e
 from wherry.container.mount import clean_target, mounts_of, split_volume
 from wherry.container.overlay import overlay_mount
 from wherry.container.userns import mount_maps, read_idmap
+from wherry.engine import shifted
 from wherry.errors import (
     CorruptState,
     KernelError,
@@ -29,7 +30,6 @@ from wherry.errors import (
     WherryError,
 )
 from wherry.files import Lock, make_dir, read_json, remove_file, write_json
-from wherry.image.layers import layer_path
 from wherry.volume.store import ANONYMOUS
 
 TYPE_CHECKING = False
@@ -77,11 +77,15 @@ def create_mounts(
         image_layers=_image_layers,
         draft=container.path(_DRAFT),
     )
+    shifted.prepare(
+        container, [layer for point in points for layer in point.get("Layers") or ()], runtime
+    )
     prepare_mounts(
         points,
         directory=container.directory,
         lower=lower_directories(container),
         user=container.body.get("User") or "",
+        owner=lambda uid, gid: shifted.owner_of(container, uid, gid),
         runtime=runtime,
         volumes=volumes,
     )
@@ -109,7 +113,7 @@ def start_mounts(
         container.record["Mounts"],
         directory=container.directory,
         volumes=volumes,
-        layer_path=layer_path,
+        layer_path=lambda diff_id: shifted.layer_path(container, diff_id),
         ids=(maps, False),
     )
     if (container.body.get("Wherry") or {}).get("Secrets"):
@@ -126,7 +130,9 @@ def lower_directories(container: Container) -> list[str]:
     """What a container's root file system is made of, the topmost first."""
     if rootfs := (container.body.get("Wherry") or {}).get("Rootfs"):
         return [rootfs]
-    return [layer_path(diff_id) for diff_id in reversed(container.record["Layers"])]
+    return [
+        shifted.layer_path(container, diff_id) for diff_id in reversed(container.record["Layers"])
+    ]
 
 
 def _image_layers(name: str) -> Sequence[str]:
@@ -319,12 +325,13 @@ def prepare_mounts(
     user: str,
     runtime: Runtime,
     volumes: VolumeStore,
+    owner: Callable[[int, int], tuple[int, int]] = lambda uid, gid: (uid, gid),
 ) -> None:
     """What has to be done once before a container can use its mounts.
 
     `directory` is the container's own; `lower` are the directories that its root file
-    system is made of, the topmost first; `user` is the body's. Safe to call again after
-    a crash.
+    system is made of, the topmost first; `user` is the body's, and `owner` says whom of us
+    the container's ids are. Safe to call again after a crash.
     """
     overlays = _overlay_directories(points, directory)
     filled = [
@@ -355,7 +362,7 @@ def prepare_mounts(
                 for volume, destination in filled:
                     _fill(volume, root, destination, runtime)
                 if owned:
-                    _give(owned, _user_ids(user, root, runtime))
+                    _give(owned, owner(*_user_ids(user, root, runtime)))
             finally:
                 os.close(root)
 

@@ -6,9 +6,12 @@ import os
 import sys
 
 from wherry import paths
+from wherry.container.copy import remove_tree
+from wherry.engine import shifted
 from wherry.engine.mounts import lower_directories
 from wherry.errors import Conflict, NotFound, Unsupported, UsageError, WherryError
 from wherry.files import make_dir, read_json
+from wherry.image.layers import layer_path
 from wherry.image.reference import parse_reference
 from wherry.lean import load_json
 from wherry.timestamps import now
@@ -108,8 +111,10 @@ def _find(engine: Engine, name: str) -> Container:
 class _Trees:
     """A container's writable layer and the layers below it, open; only where ids are its own."""
 
-    def __init__(self, engine: Engine, container: Container) -> None:
+    def __init__(self, engine: Engine, container: Container, copy: str = "") -> None:
+        """`copy` is a place for a copy of the container's layer with the owners of an image."""
         self._engine = engine
+        self._copy = copy
         self._container = container
         self._upper = self._lower = -1
 
@@ -119,7 +124,18 @@ class _Trees:
             make_dir(os.path.join(paths.layers(), "empty"), 0o755)
         ]
         flags = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0)
-        self._upper = os.open(container.path("upper"), flags)
+        upper = container.path("upper")
+        owners = shifted.original_owners(container) if self._copy else None
+        if owners is not None:
+            os.mkdir(self._copy)
+            try:
+                shifted.copy_layer(upper, self._copy, owners)
+            except BaseException:
+                remove_tree(self._copy)
+                raise
+            upper = self._copy
+            layers = [layer_path(diff_id) for diff_id in reversed(container.record["Layers"])]
+        self._upper = os.open(upper, flags)
         # In a mount namespace of our own: the container does not see it.
         runtime.mount_overlay(layers, "", "", container.path("root"))
         self._lower = os.open(container.path("root"), flags)
@@ -128,6 +144,8 @@ class _Trees:
     def __exit__(self, *_: object) -> None:
         os.close(self._upper)
         os.close(self._lower)
+        if self._copy:
+            remove_tree(self._copy)
 
     def changes(self, *, as_layer: bool = False) -> Iterator[Change]:
         from wherry.image.difference import changes
@@ -172,7 +190,7 @@ def _pack(engine: Engine, container: Container, path: str, pause: bool) -> dict[
     from wherry.image.commit import make_layer
 
     def pack() -> dict[str, Any]:
-        with _Trees(engine, container) as trees:
+        with _Trees(engine, container, f"{path}.upper") as trees:
             return make_layer(trees.changes(as_layer=True), path).to_json()
 
     is_paused = pause and _pause(engine, container)
