@@ -8,11 +8,11 @@ from __future__ import annotations
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from wherry.errors import WherryError
-    from wherry.library import CommandFailed, Container, Result, run
+    from wherry.library import CommandFailed, Container, Result, TimedOut, pull, run
 
 __version__ = "0.1.0"
 
-__all__ = ["CommandFailed", "Container", "Result", "WherryError", "run"]
+__all__ = ["CommandFailed", "Container", "Result", "TimedOut", "WherryError", "pull", "run"]
 
 
 def __getattr__(name: str) -> object:

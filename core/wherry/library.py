@@ -13,27 +13,29 @@ Options are those of `wherry run`, with underscores: `volume=["/src:/src:ro"]`,
 `network="none"`, `read_only=True`, `memory="1g"`. What cannot be done raises a
 `wherry.errors.WherryError`.
 
-A container is started by a fork of this process, which a program with threads should
-not do while they hold locks: start containers before threads.
+`env`, `label` and their like take a dict as well. docs/library.md is the manual.
 """
 
 from __future__ import annotations
 
 import os
 import tempfile
+import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any
 
-from wherry.errors import UsageError, WherryError
+from wherry.calls import call
+from wherry.errors import NotFound, UsageError, WherryError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
     from types import TracebackType
 
-    from wherry.cli.grammar import Declaration
-    from wherry.container.request import RunRequest
-    from wherry.container.spec import CreateBody, ExecConfig
-    from wherry.engine import Engine
+    from wherry.container.spec import ExecConfig
+
+# What kills a container when its time is up.
+_KILLED = 137
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,29 +71,64 @@ class CommandFailed(WherryError):
         self.result = result
 
 
+class TimedOut(WherryError):
+    """A command took too long and was ended; `result` has what it had written by then."""
+
+    def __init__(self, result: Result, seconds: float) -> None:
+        command = " ".join(result.args) or "the container's command"
+        super().__init__(f"{command} did not end within {seconds:g} s")
+        self.result = result
+
+
 def run(
     image: str,
     command: Sequence[str] = (),
     *,
-    input: bytes | None = None,  # noqa: A002
+    input: bytes | str | None = None,  # noqa: A002
     check: bool = False,
+    timeout: int | None = None,
     **options: Any,
 ) -> Result:
     """Run a command in a new container, wait for it, and remove the container.
 
     `input` is its standard input; without it that is empty. With `check` an exit code
-    other than 0 raises CommandFailed. Raises WherryError where the container cannot be
-    started.
+    other than 0 raises CommandFailed; a container that runs for `timeout` seconds is
+    ended, which raises TimedOut. Raises WherryError where it cannot be started.
     """
-    options.setdefault("rm", True)
+    if timeout is not None and timeout < 1:
+        raise UsageError(f"invalid timeout {timeout}: it takes a second at least")
+    options = {"rm": True, "quiet": True, "timeout": timeout, **options}
     if input is not None:
         options["interactive"] = True
-    engine = _engine()
-    body, request = _parse(image, command, options)
-    with _Streams(input) as streams:
-        returncode = engine.containers.run(body, request, stdio=streams.stdio)
+    with tempfile.TemporaryDirectory(prefix="wherry-") as directory, _Streams(input) as streams:
+        # Whoever is interrupted while waiting leaves no container that goes on.
+        cid_file = options.setdefault("cidfile", f"{directory}/id")
+        begun = time.monotonic()
+        try:
+            returncode = call("run", _words(image, command, options), stdio=streams.stdio)
+        except WherryError:
+            raise
+        except BaseException:
+            _end(cid_file)
+            raise
         result = streams.result(command, returncode)
+        if timeout and returncode == _KILLED and time.monotonic() - begun >= timeout:
+            raise TimedOut(result, timeout)
     return result.check() if check else result
+
+
+def _end(cid_file: str) -> None:
+    try:
+        with open(cid_file) as file:
+            call("remove", file.read().strip())
+    except (FileNotFoundError, NotFound):
+        pass
+
+
+def pull(image: str, *, platform: str = "") -> str:
+    """Bring an image up to date with its registry; its id."""
+    pulled: str = call("pull", image, platform)
+    return pulled
 
 
 class Container:
@@ -99,17 +136,13 @@ class Container:
 
     def __init__(self, image: str, command: Sequence[str] = (), **options: Any) -> None:
         """Nothing happens before the block is entered."""
-        self._image = image
-        self._command = command
-        self._options = options
-        self._engine = _engine()
+        self._words = _words(image, command, {"quiet": True, **options})
         self.id = ""
 
     def __enter__(self) -> Container:
-        body, request = _parse(self._image, self._command, self._options)
-        self.id = self._engine.containers.create(body, request)
+        self.id = call("create", self._words)
         try:
-            self._engine.containers.start(self.id)
+            call("start", self.id)
         except BaseException:
             self.remove()
             raise
@@ -144,14 +177,14 @@ class Container:
 
     def inspect(self) -> dict[str, Any]:
         """What `wherry inspect` shows."""
-        document: dict[str, Any] = self._engine.containers.inspect(self.id)
+        document: dict[str, Any] = call("inspect", self.id)
         return document
 
     def exec(
         self,
         command: Sequence[str],
         *,
-        input: bytes | None = None,  # noqa: A002
+        input: bytes | str | None = None,  # noqa: A002
         check: bool = False,
         env: Mapping[str, str] | None = None,
         user: str = "",
@@ -170,53 +203,59 @@ class Container:
             "WorkingDir": workdir,
         }
         with _Streams(input) as streams:
-            returncode = self._engine.containers.exec(self.id, config, stdio=streams.stdio)
+            returncode = call("exec", self.id, config, stdio=streams.stdio)
             result = streams.result(command, returncode)
         return result.check() if check else result
 
     def logs(self, *, follow: bool = False, tail: int = -1) -> Iterator[str]:
         """What it has written, a line at a time, both streams in their order; -1: all of it."""
-        for record in self._engine.containers.logs(self.id, follow=follow, tail=tail):
+        from wherry.backend import load_engine
+
+        for record in load_engine().containers.logs(self.id, follow=follow, tail=tail):
             yield record["log"]
 
     def wait(self) -> int:
         """Wait until it has ended; its exit code."""
-        return self._engine.containers.wait(self.id)
+        code: int = call("wait", self.id)
+        return code
 
     def stop(self, timeout: int | None = None) -> None:
         """Ask it to end, and make it end after `timeout` seconds."""
-        self._engine.containers.stop(self.id, timeout)
+        call("stop", self.id, timeout)
 
     def kill(self, signal: str = "KILL") -> None:
         """Send a signal to its first process."""
-        self._engine.containers.kill(self.id, signal)
+        call("kill", self.id, signal)
 
     def copy_in(self, source: str | os.PathLike[str], target: str) -> None:
         """Copy a file or directory of this machine into it, as `wherry cp` does."""
-        self._copy(os.fspath(source), f"{self.id}:{target}")
+        call("copy", _host_path(source), f"{self.id}:{target}")
 
     def copy_out(self, source: str, target: str | os.PathLike[str]) -> None:
         """Copy a file or directory of it to this machine, as `wherry cp` does."""
-        self._copy(f"{self.id}:{source}", os.fspath(target))
-
-    def _copy(self, source: str, target: str) -> None:
-        from wherry.cli.transfer import cp
-
-        if code := cp.function(**cp.parse([source, target, "--quiet"])):
-            raise WherryError(f"cannot copy {source} to {target} (exit code {code})")
+        call("copy", f"{self.id}:{source}", _host_path(target))
 
     def remove(self) -> None:
         """Remove it with its anonymous volumes, whether it runs or not."""
         if self.id:
-            self._engine.containers.remove(self.id, force=True, volumes=True)
+            try:
+                call("remove", self.id)
+            except NotFound:
+                pass  # with `rm`, or by another hand
             self.id = ""
+
+
+def _host_path(path: str | os.PathLike[str]) -> str:
+    """A path as `wherry cp` takes it for one of this machine, and not for a stream."""
+    text = os.fspath(path)
+    return text if os.path.isabs(text) else os.path.join(".", text)
 
 
 class _Streams:
     """The three streams of one command, as unnamed files: no thread has to pump."""
 
-    def __init__(self, content: bytes | None) -> None:
-        self._content = content
+    def __init__(self, content: bytes | str | None) -> None:
+        self._content = content.encode() if isinstance(content, str) else content
         self._files: list[IO[bytes]] = []
 
     def __enter__(self) -> _Streams:
@@ -248,36 +287,27 @@ class _Streams:
             file.close()
 
 
-def _engine() -> Engine:
-    from wherry.backend import load_engine
-
-    return load_engine()
-
-
-def _parse(
-    image: str, command: Sequence[str], options: Mapping[str, Any]
-) -> tuple[CreateBody, RunRequest]:
-    """The options of `wherry run` as its own parser reads them."""
-    from wherry.cli.host import resolve
-    from wherry.cli.run import prepare
+def _words(image: str, command: Sequence[str], options: Mapping[str, Any]) -> list[str]:
+    """The words of `wherry run` that say the same. Raises UsageError."""
     from wherry.cli.run import run as declaration
 
-    values = declaration.parse(_words(declaration, image, command, options))
-    return prepare(resolve(values), declaration)
-
-
-def _words(
-    declaration: Declaration, image: str, command: Sequence[str], options: Mapping[str, Any]
-) -> list[str]:
+    if isinstance(command, str):
+        raise UsageError("the command is a list of words", hint='["sh", "-c", "…"] has a shell')
     known = {option.name: option for option in declaration.options}
     words = []
     for name, given in options.items():
         if name not in known:
             raise UsageError(f"unknown option {name}", hint="the options are those of `wherry run`")
-        flag = known[name].long
-        for value in given if isinstance(given, (list, tuple)) else (given,):
-            if value is None:
-                continue
-            text = str(value).lower() if isinstance(value, bool) else str(value)
-            words.append(f"{flag}={text}")
+        words += [f"{known[name].long}={text}" for text in _texts(given)]
     return [*words, "--", image, *command]
+
+
+def _texts(given: Any) -> list[str]:
+    """An option's values as the command line has them."""
+    if given is None:
+        return []
+    if isinstance(given, Mapping):
+        return [f"{key}={value}" for key, value in given.items()]
+    if isinstance(given, (list, tuple)):
+        return [str(value) for value in given]
+    return [str(given).lower() if isinstance(given, bool) else str(given)]
