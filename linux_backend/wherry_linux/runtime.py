@@ -523,6 +523,7 @@ def check_id(container_id: str) -> None:
     if (
         not container_id
         or container_id in (".", "..")
+        or not container_id.isascii()
         or not all(character.isalnum() or character in "_.+-" for character in container_id)
     ):
         raise UsageError(f"invalid container id {container_id!r}")
@@ -546,6 +547,9 @@ def load_spec(bundle: str) -> Spec:
         spec: Spec = read_json(os.path.join(bundle, "config.json"))
     except FileNotFoundError:
         raise NotFound(f"bundle {bundle} has no config.json") from None
+    from wherry_linux.oci.shape import SPEC, check_shape
+
+    check_shape(spec, SPEC, f"{bundle}/config.json")
     process = spec.get("process")
     if not process or not process.get("args"):
         raise UsageError(f"{bundle}/config.json: process.args is missing")

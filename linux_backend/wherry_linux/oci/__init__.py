@@ -2,6 +2,8 @@
 
 session.py    what the options before the command set: the state directory, the log
 commands.py   create, start, state, kill, delete, run, exec, …
+events.py     what a container uses, as lines of JSON
+shape.py      which keys a config.json has, and of what types
 features.py   what the runtime can do here, as runtime-spec's features document
 template.py   the config.json that `spec` writes
 """
@@ -9,7 +11,7 @@ template.py   the config.json that `spec` writes
 from __future__ import annotations
 
 from wherry.cli.grammar import HELP
-from wherry.errors import UsageError, WherryError
+from wherry.errors import Unsupported, UsageError, WherryError
 from wherry_linux.oci.session import Session
 
 TYPE_CHECKING = False
@@ -25,6 +27,8 @@ def main(words: Sequence[str], **options: Any) -> int:
     session = Session(**options)
     name, *rest = words
     declaration = commands.COMMANDS.get(name)
+    if name in ("checkpoint", "restore"):
+        raise Unsupported(f"wherry oci {name}: containers are not written to files")
     if declaration is None:
         raise UsageError(
             f"unknown command: wherry oci {name}",

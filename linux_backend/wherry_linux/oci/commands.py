@@ -11,6 +11,7 @@ from wherry.errors import Conflict, UsageError, WherryError
 from wherry.files import read_json, write_atomic
 from wherry.lean import dump_json, load_json, sockets
 from wherry_linux.cgroups import Cgroup
+from wherry_linux.oci.shape import PROCESS, RESOURCES, check_shape
 from wherry_linux.processes import in_same_pid_namespace
 from wherry_linux.runtime import frozen_spec, load_spec
 
@@ -293,6 +294,7 @@ def _read_process(path: str) -> Process:
         process: Process = read_json(path)
     except FileNotFoundError:
         raise WherryError(f"{path} does not exist") from None
+    check_shape(process, PROCESS, path)
     if not process.get("args"):
         raise UsageError(f"{path}: args is missing")
     if not process.get("cwd", "").startswith("/"):
@@ -513,6 +515,11 @@ def update(session: Session, container_id: str, resources: str, **limits: Any) -
         wanted = chosen  # type: ignore[assignment]
     if not record["cgroup"]:
         raise Conflict(f"cannot update container {container_id}: it has no control group")
+    memory = wanted.get("memory") or {}
+    if memory.get("swap") and not memory.get("limit"):
+        # `swap` is both together, so that it means nothing without the limit there is.
+        resources_then = frozen_spec(record)["linux"].get("resources") or {}
+        memory["limit"] = (resources_then.get("memory") or {}).get("limit") or 0
     Cgroup(record["cgroup"]).limit(wanted)
     return 0
 
@@ -527,6 +534,7 @@ def _read_resources(path: str) -> LinuxResources:
         found: LinuxResources = load_json(text)
     except (OSError, ValueError) as error:
         raise UsageError(f"cannot read resources from {path}: {error}") from error
+    check_shape(found, RESOURCES, "standard input" if path == "-" else path)
     return found
 
 
@@ -546,6 +554,25 @@ def spec(session: Session, bundle: str, rootless: bool) -> int:  # noqa: ARG001
     return 0
 
 
+@command(
+    option("--interval", default="5s", metavar="duration", help="Time between two lines"),
+    option("--stats", type=bool, help="Show one line and end"),
+    _ID,
+)
+def events(session: Session, container_id: str, interval: str, stats: bool) -> int:
+    """Show what a container uses"""
+    from wherry.words import read_duration
+    from wherry_linux.oci.events import show
+
+    try:
+        seconds = read_duration(interval) / 1e9
+    except ValueError as error:
+        raise UsageError(f"--interval: {error}") from error
+    if seconds <= 0:
+        raise UsageError(f"--interval {interval} is not greater than zero")
+    return show(session.runtime, container_id, interval=seconds, once=stats)
+
+
 @command()
 def features(session: Session) -> int:  # noqa: ARG001
     """Show what the runtime can do here"""
@@ -558,7 +585,7 @@ def features(session: Session) -> int:  # noqa: ARG001
 COMMANDS: dict[str, Declaration] = {
     declaration.path[-1]: declaration
     for declaration in (
-        create, delete, exec_, features, kill, list_, pause, ps, resume, run, spec, start, state,
-        update,
+        create, delete, events, exec_, features, kill, list_, pause, ps, resume, run, spec, start,
+        state, update,
     )
 }  # fmt: skip

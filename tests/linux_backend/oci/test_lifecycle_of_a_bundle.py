@@ -262,3 +262,64 @@ def test_features_say_what_an_engine_may_ask_for(oci: Oci) -> None:
     assert features["linux"]["netDevices"]["enabled"]
     assert "rro" in features["mountOptions"]
     assert "SCMP_ACT_ERRNO" in features["linux"]["seccomp"]["actions"]
+
+
+def test_events_tell_what_a_container_uses(oci: Oci) -> None:
+    oci.create("c1", "sleep", "60")
+    oci("start", "c1")
+
+    event = json.loads(oci("events", "--stats", "c1").stdout)
+
+    assert (event["type"], event["id"]) == ("stats", "c1")
+    assert {"cpu", "memory", "pids", "blkio", "network_interfaces"} <= event["data"].keys()
+    oci("kill", "c1", "KILL")
+    # It ends with the container, however long the interval.
+    oci("events", "--interval", "1h", "c1", check=False)
+
+
+def test_containers_cannot_be_written_to_files(oci: Oci) -> None:
+    result = oci("checkpoint", "c1", check=False)
+
+    assert result.returncode == 1
+    assert result.stderr == "wherry: wherry oci checkpoint: containers are not written to files\n"
+
+
+@pytest.mark.parametrize("status", ["created", "running", "paused", "stopped"])
+def test_container_is_deleted_by_force_whatever_it_does(oci: Oci, status: str) -> None:
+    oci.create("c1", "sleep", "60")
+    if status != "created":
+        oci("start", "c1")
+    if status == "paused":
+        oci("pause", "c1")
+    if status == "stopped":
+        pid = json.loads(oci("state", "c1").stdout)["pid"]
+        oci("kill", "c1", "KILL")
+        _wait_until_gone(pid)
+    assert oci.status("c1") == status
+
+    oci("delete", "--force", "c1")
+
+    assert oci("list", "-q").stdout == ""
+    assert oci("delete", "--force", "c1").returncode == 0
+
+
+def test_signal_reaches_every_process(oci: Oci) -> None:
+    oci.create("c1", "sleep", "60")
+    oci("start", "c1")
+    pid_file = oci.base / "pid"
+    oci("exec", "--detach", "--pid-file", str(pid_file), "c1", "sleep", "50")
+
+    oci("kill", "--all", "c1", "KILL")
+
+    _wait_until_gone(int(pid_file.read_text()))
+
+
+@pytest.mark.parametrize("status", ["stopped", "nothing"])
+def test_signal_to_what_does_not_run_is_refused(oci: Oci, status: str) -> None:
+    if status == "stopped":
+        oci.run("true", options=("--keep",))
+
+    result = oci("kill", "c1", "TERM", check=False)
+
+    assert result.returncode == 1
+    assert "is not running" in result.stderr or "does not exist" in result.stderr
