@@ -10,7 +10,7 @@ from wherry.values import value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from typing import Any, Protocol
 
     from wherry.engine import Engine
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
         def engine(self) -> Engine:
             """The engine itself. Raises Unsupported where it is on another system."""
+
+
+_NOTHING: Mapping[str, bytes] = {}
 
 
 @value
@@ -40,6 +43,14 @@ class Command:
     stdin: Any = None
     # The file of this host that another wherry's standard output becomes, once it is whole.
     output: str = ""
+    # This host's files that the command may read and write: what its options name.
+    reads: tuple[str, ...] = ()
+    writes: tuple[str, ...] = ()
+    # The contents of secrets that are this host's, by name.
+    secrets: Mapping[str, bytes] = _NOTHING
+    # What is done here where the containers are elsewhere, in the place of `argv` alone: it is
+    # given a function that has another wherry carry out words, and tells the exit code.
+    elsewhere: Callable[[Callable[..., int]], int] | None = None
 
 
 # The only place where core names the packages that build on it.

@@ -9,6 +9,9 @@ from wherry.files import Draft
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
     from wherry.backend import Command
     from wherry.engine import Engine
 
@@ -17,34 +20,60 @@ class VmBackend:
     """Carries commands out in the machine that WHERRY_MACHINE names, or the default one."""
 
     def execute(self, command: Command) -> int:
-        from wherry_vm.client import Client, flush
-        from wherry_vm.machines import DEFAULT, load_or_create
-        from wherry_vm.starter import join, tell
-        from wherry_vm.terminal import open_console
+        from wherry_vm.client import flush
 
-        machine = load_or_create(os.environ.get("WHERRY_MACHINE") or DEFAULT)
         flush()
-        link = join(machine, "command", tell)
-        try:
-            if not command.output:
-                return Client(link, open_console(), command.argv, stdin=command.stdin).run()
-            draft = Draft(command.output)
-            with draft as stdout:
-                client = Client(
-                    link, open_console(), command.argv, stdin=command.stdin, stdout=stdout
-                )
-                code = client.run()
-                if code:
-                    draft.discard()
-                return code
-        finally:
-            link.close()
+        forwarder = Forwarder(command)
+        if command.elsewhere is not None:
+            return command.elsewhere(forwarder.forward)
+        if not command.output:
+            return forwarder.forward(command.argv, stdin=command.stdin)
+        draft = Draft(command.output)
+        with draft as stdout:
+            code = forwarder.forward(command.argv, stdin=command.stdin, stdout=stdout)
+            if code:
+                draft.discard()
+            return code
 
     def engine(self) -> Engine:
         raise Unsupported(
             "the engine is inside the machine",
             hint="from Python, too, commands are given: subprocess.run(['wherry', …])",
         )
+
+
+class Forwarder:
+    """Has words carried out in the machine, on behalf of one command."""
+
+    def __init__(self, command: Command) -> None:
+        from wherry_vm.answers import configuration
+        from wherry_vm.machines import DEFAULT, load_or_create
+
+        self._command = command
+        self._machine = load_or_create(os.environ.get("WHERRY_MACHINE") or DEFAULT)
+        self._configuration = configuration()
+
+    def forward(self, argv: Sequence[str], *, stdin: Any = None, stdout: int = 1) -> int:
+        """The exit code of `wherry *argv` in the guest; `stdin` is as in wherry.backend.Command."""
+        from wherry_vm.answers import answer
+        from wherry_vm.client import Client
+        from wherry_vm.starter import join, tell
+        from wherry_vm.terminal import open_console
+
+        link = join(self._machine, "command", tell)
+        try:
+            client = Client(
+                link,
+                open_console(),
+                argv,
+                stdin=stdin,
+                stdout=stdout,
+                answer=lambda question: answer(self._command, question),
+                configuration=self._configuration,
+            )
+            return client.run()
+        finally:
+            link.close()
 
 
 def load() -> VmBackend:

@@ -40,12 +40,17 @@ class Client:
         stdin: Any = None,
         stdout: int = 1,
         operation: str = "run",
+        answer: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
+        configuration: dict[str, str] | None = None,
     ) -> None:
         """`stdin` is what wherry.backend.Command says; `stdout` a descriptor of ours.
 
         With the operation "program" `argv` are the words of another program than wherry.
+        `answer` and `configuration` are what wherry_vm.answers has.
         """
         self._operation = operation
+        self._answer = answer
+        self._configuration = configuration or {}
         self._link = link
         self._console = console
         self._argv = tuple(argv)
@@ -79,6 +84,7 @@ class Client:
             "op": self._operation,
             "argv": list(self._argv),
             "environment": environment,
+            "configuration": self._configuration,
             "stdin": self._stdin is not None,
             "terminals": self._terminals,
             "size": self._console.size(),
@@ -142,6 +148,11 @@ class Client:
                     return int(message["code"])
                 if message.get("event") == "taken":
                     self._window.give(int(message["bytes"]))
+                elif message.get("event") == "ask" and self._answer is not None:
+                    answer = self._answer(message["question"])
+                    self._link.send(
+                        control({"op": "answer", "id": message["id"], "answer": answer})
+                    )
         if self._problem is not None:
             raise self._problem
         if self._interrupts:

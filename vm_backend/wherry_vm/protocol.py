@@ -15,6 +15,10 @@ streams are the user's terminal. What follows, in both directions, until the end
     {"op": "eof"}      no more of it         {"event": "taken", "bytes": n}  of STDIN
     {"op": "signal", "name": "SIGINT"}       {"event": "exit", "code": n}    the last word
     {"op": "resize", "size": [24, 80]}       {"error": {…}}                  it never ran
+    {"op": "answer", "id": n, "answer": {…}} {"event": "ask", "id": n, "question": {…}}
+
+The questions are those of `wherry.origin`; "configuration" in the request are the files of
+docker's configuration directory that are not credentials, by their names in it.
 
 No more than `WINDOW` bytes of STDIN are on their way without having been taken, so that
 a signal never waits behind input that nobody reads.
@@ -28,3 +32,6 @@ CHUNK = 1 << 16
 
 RUNNER_SOCKET = "/run/wherry-guest/runner.sock"
 """Where the guest's runner listens: root's alone, and reached through SSH."""
+
+ORIGINS = "/run/wherry-guest/origins"
+"""Where commands in the guest ask their hosts; WHERRY_ORIGINS moves it."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 
+from wherry import origin
 from wherry.config_file import ConfigFile
 from wherry.container.env import merge_env, read_env_file, read_label_file, resolve_env
 from wherry.container.mount import absolute_bind, absolute_source
@@ -65,6 +66,11 @@ def resolve(values: Values) -> Values:
     return resolved
 
 
+def elsewhere(values: Values) -> Values:
+    """`values`, resolved, as another wherry is told them."""
+    return {**values, "secret": tuple(map(secret_elsewhere, values["secret"]))}
+
+
 def _environment(values: Values, config: ConfigFile) -> tuple[str, ...]:
     """`NAME=value` for all of --env-host, --env-file, -e, and the proxies of config.json."""
     here = os.environ
@@ -119,8 +125,8 @@ def _time_zone() -> str:
 
 def _new_file(path: str) -> str:
     """The absolute path of a file that is not there yet."""
-    if not path:
-        return ""
+    if not path or origin.is_elsewhere():
+        return path
     if os.path.exists(path):
         raise UsageError(
             f"container ID file found, make sure the other container isn't running or delete {path}"
@@ -178,8 +184,19 @@ def _secret_fields(text: str) -> dict[str, str]:
     return fields
 
 
+def secret_elsewhere(text: str) -> str:
+    """A `--secret` whose content is this host's, as another wherry is told it: without."""
+    fields = _secret_fields(text)
+    if not fields.keys() & {"src", "env"}:
+        return text
+    kept = {key: word for key, word in fields.items() if key not in ("src", "env")}
+    return ",".join(f"{key}={word}" for key, word in {**kept, "origin": "host"}.items())
+
+
 def _secret_content(name: str, fields: dict[str, str]) -> bytes | None:
     """What the secret holds; None for one that `wherry secret create` has kept."""
+    if fields.pop("origin", "") and origin.is_elsewhere():
+        return origin.read_secret(name)
     variable, path = fields.pop("env", ""), fields.pop("src", "")
     if variable:
         if variable not in os.environ:

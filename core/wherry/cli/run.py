@@ -6,7 +6,7 @@ from wherry.backend import Command, execute
 from wherry.cli import options
 from wherry.cli.each import complain
 from wherry.cli.grammar import argument, command
-from wherry.cli.host import check_terminal, console_size, read_secrets, resolve
+from wherry.cli.host import check_terminal, console_size, elsewhere, read_secrets, resolve
 from wherry.container.create import create_body
 from wherry.container.request import PullOptions, RunRequest
 from wherry.errors import UsageError
@@ -46,9 +46,10 @@ def run(**values: Any) -> int:
         check_terminal(values["tty"], bool(body["AttachStdin"]))
     return execute(
         Command(
-            argv=run.argv(**values),
+            argv=run.argv(**elsewhere(values)),
             action=lambda engine: engine.containers.run(body, request),
             stdin=0 if body["AttachStdin"] and not request.explain else None,
+            **_host_side(values, request),
         )
     )
 
@@ -72,7 +73,18 @@ def create(**values: Any) -> int:
         print(engine.containers.create(body, request))
         return 0
 
-    return execute(Command(argv=create.argv(**values), action=action))
+    return execute(
+        Command(argv=create.argv(**elsewhere(values)), action=action, **_host_side(values, request))
+    )
+
+
+def _host_side(values: dict[str, Any], request: RunRequest) -> dict[str, Any]:
+    """What of the command stays on the host it was typed on."""
+    return {
+        "reads": (values["authfile"],) if values["authfile"] else (),
+        "writes": (values["cidfile"],) if values["cidfile"] else (),
+        "secrets": request.secrets,
+    }
 
 
 def prepare(values: dict[str, Any], declaration: Declaration) -> tuple[CreateBody, RunRequest]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 
-from wherry import names
+from wherry import names, origin
 from wherry.container.bundle import merge_image_config
 from wherry.container.namespaces import mode
 from wherry.container.resources import LIMITS, limits
@@ -17,7 +17,7 @@ from wherry.container.store import Container
 from wherry.engine import idmaps, mounts, removal, shifted
 from wherry.engine.launch import block_devices
 from wherry.errors import Conflict, NotFound, UsageError
-from wherry.files import Lock, make_dir, write_atomic
+from wherry.files import Lock, make_dir
 from wherry.image.layers import missing_layers
 from wherry.timestamps import now
 from wherry.volume.store import VolumeStore
@@ -66,7 +66,7 @@ def _create(engine: Engine, body: CreateBody, request: RunRequest, name: str) ->
             container = Container(container_id, _record(container_id, name, merged, image))
             _fill(container, image, engine, volumes, request.secrets)
             if request.cid_file:
-                write_atomic(request.cid_file, container_id.encode(), mode=0o644)
+                origin.write_file(request.cid_file, container_id.encode())
         except BaseException:
             store.release_name(name, container_id)
             mounts.abandon(directory, volumes, store.volume_users)

@@ -17,6 +17,7 @@ import time
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode, urlsplit  # noqa: TID253
 
+from wherry import origin
 from wherry.errors import AccessDenied, CorruptState, NotFound, RegistryError
 from wherry.files import read_json
 from wherry.image.reference import DEFAULT_DOMAIN
@@ -73,6 +74,9 @@ def config_key(domain: str) -> str:
 
 def find_credentials(config: ConfigFile, domain: str, path: str = "") -> Credentials | None:
     """The stored credentials for a repository, where there are any."""
+    if origin.is_elsewhere():
+        found = origin.ask(ask="credentials", registry=domain, path=path, file=config.path)
+        return Credentials(**found) if found else None
     key = config_key(domain)
     helper = config.section("credHelpers").get(key) or config.text("credsStore")
     if helper:

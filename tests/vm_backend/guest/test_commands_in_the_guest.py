@@ -67,10 +67,11 @@ class Host:
 
 
 @pytest.fixture
-def run() -> Iterator[Callable[..., Host]]:
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Host]]:
     """`run("sh", "-c", …, stdin=False, terminals=(False, False, False), size=None)`"""
     from wherry_vm.guest.serve import serve
 
+    monkeypatch.setenv("WHERRY_ORIGINS", str(tmp_path / "origins"))
     opened: list[tuple[socket.socket, int]] = []
 
     def start(

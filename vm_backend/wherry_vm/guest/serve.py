@@ -13,7 +13,8 @@ import termios
 from wherry.container.wire import CONTROL, STDERR, STDIN, STDOUT, Parser, control, frame
 from wherry.errors import MachineError, to_json
 from wherry.lean import load_json
-from wherry_vm.protocol import CHUNK
+from wherry_vm.guest.origin import Origin
+from wherry_vm.protocol import CHUNK, ORIGINS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -38,12 +39,16 @@ def serve(connection: socket.socket) -> None:
         if request.get("op") not in ("run", "program"):
             raise ValueError(f"a request that is none: {payload[:80]!r}")
         streams = Streams(request)
-        pid = start(request, streams)
+        origin = Origin(os.environ.get("WHERRY_ORIGINS") or ORIGINS)
+        pid = start(request, streams, origin)
     except (OSError, ValueError, KeyError, TypeError) as error:
         problem = MachineError(f"the guest could not start the command: {error}")
         connection.sendall(control({"error": to_json(problem)}))
         return
-    Server(connection, parser, streams, pid).run(frames)
+    try:
+        Server(connection, parser, streams, origin, pid).run(frames)
+    finally:
+        origin.close()
 
 
 class Streams:
@@ -98,10 +103,12 @@ class Streams:
             os.close(descriptor)
 
 
-def start(request: dict[str, Any], streams: Streams) -> int:
+def start(request: dict[str, Any], streams: Streams, origin: Origin) -> int:
     """Fork the command; its pid. It leads a session, on its terminal if it has one."""
     argv = [str(word) for word in request["argv"]]
     environment = {str(key): str(text) for key, text in request.get("environment", {}).items()}
+    if request["op"] == "run":
+        environment.update(origin.environment(request.get("configuration", {})))
     pid = os.fork()
     if pid == 0:
         code = 1
@@ -151,11 +158,17 @@ class Server:
     """Carries streams and signals between a running command and the host."""
 
     def __init__(
-        self, connection: socket.socket, parser: Parser, streams: Streams, pid: int
+        self,
+        connection: socket.socket,
+        parser: Parser,
+        streams: Streams,
+        origin: Origin,
+        pid: int,
     ) -> None:
         self._connection = connection
         self._parser = parser
         self._streams = streams
+        self._origin = origin
         self._pid = pid
         self._end = os.pidfd_open(pid)
         self._outputs = streams.outputs
@@ -170,6 +183,7 @@ class Server:
         for descriptor in {*self._outputs, self._streams.stdin} - {-1}:
             os.set_blocking(descriptor, False)
         self._poll.register(self._end, select.POLLIN)
+        self._poll.register(self._origin.listener, select.POLLIN)
         self._take(frames)
         try:
             while self._step():
@@ -191,6 +205,8 @@ class Server:
                 return False
             if descriptor == self._connection.fileno():
                 self._serve_connection(mask)
+            elif descriptor == self._origin.listener.fileno():
+                self._origin.hear(self._tell)
             elif descriptor == self._streams.stdin and mask & (select.POLLOUT | select.POLLERR):
                 self._write_input()
             if descriptor in self._outputs and mask & (select.POLLIN | select.POLLHUP):
@@ -212,6 +228,9 @@ class Server:
             else:
                 # A pipe that has hung up would wake us even if nothing is asked.
                 _unregister(self._poll, descriptor)
+
+    def _tell(self, message: dict[str, Any]) -> None:
+        self._unsent += control(message)
 
     # ---- from the host ----
 
@@ -246,6 +265,8 @@ class Server:
                 os.kill(self._pid, number)
         elif operation == "resize" and self._streams.master >= 0:
             set_size(self._streams.master, message.get("size"))
+        elif operation == "answer":
+            self._origin.answer(message)
 
     def _write_input(self) -> None:
         try:
@@ -255,7 +276,7 @@ class Server:
         except OSError:  # nobody reads it any more: as lost as in a pipe that is closed
             written = len(self._input)
         del self._input[:written]
-        self._unsent += control({"event": "taken", "bytes": written})
+        self._tell({"event": "taken", "bytes": written})
         if self._input_ends and not self._input and not self._streams.types:
             self._close_input()
 

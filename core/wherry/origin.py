@@ -1,0 +1,69 @@
+"""The host that a command was typed on, where another wherry carries it out.
+
+A machine's guest is asked for all of a command, but some of what it needs is the host's:
+credentials and their helpers, contents of secrets, files such as --cidfile. It asks for
+them, one JSON object a connection, at the UNIX socket that WHERRY_ORIGIN names; the
+command on the host answers what its own words entitle the guest to, and nothing else.
+
+    {"ask": "credentials", "registry": "ghcr.io", "path": …}   {"username": …, "password": …}
+    {"ask": "secret", "name": …}                               {"content": base64}
+    {"ask": "file", "path": …, "content": base64}              {}
+
+Where it cannot be done the answer is {"error": …}, see wherry.errors.
+"""
+
+from __future__ import annotations
+
+import os
+
+from wherry.errors import MachineError, from_json
+from wherry.lean import dump_json, load_json, sockets
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+
+def is_elsewhere() -> bool:
+    """Whether this command was typed on another host."""
+    return "WHERRY_ORIGIN" in os.environ
+
+
+def ask(**question: Any) -> dict[str, Any]:
+    """The host's answer. Raises what kept it from being given."""
+    socket = sockets.socket(sockets.AF_UNIX, sockets.SOCK_STREAM | sockets.SOCK_CLOEXEC)
+    try:
+        socket.connect(os.environ["WHERRY_ORIGIN"])
+        socket.sendall(dump_json(question).encode() + b"\n")
+        answer = b""
+        while data := socket.recv(1 << 16):
+            answer += data
+    except OSError as error:
+        raise MachineError(f"cannot ask the host: {error.strerror}") from error
+    finally:
+        socket.close()
+    if not answer:
+        raise MachineError("the host has not answered: its command is gone")
+    message: dict[str, Any] = load_json(answer)
+    if "error" in message:
+        raise from_json(message["error"])
+    return message
+
+
+def read_secret(name: str) -> bytes:
+    """The content of a secret that the host has."""
+    from binascii import a2b_base64
+
+    return a2b_base64(ask(ask="secret", name=name)["content"])
+
+
+def write_file(path: str, content: bytes) -> None:
+    """Write a file that the command's own options name, on the host it was typed on."""
+    if not is_elsewhere():
+        from wherry.files import write_atomic
+
+        write_atomic(path, content, mode=0o644)
+        return
+    from binascii import b2a_base64
+
+    ask(ask="file", path=path, content=b2a_base64(content, newline=False).decode())

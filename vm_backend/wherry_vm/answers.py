@@ -1,0 +1,93 @@
+"""What a command on the host answers the guest: see wherry.origin.
+
+The guest is not trusted with more than the command is about: files and secrets are those
+that its own words name, and credentials are asked one registry at a time.
+"""
+
+from __future__ import annotations
+
+import os
+from binascii import a2b_base64, b2a_base64
+
+from wherry import paths
+from wherry.errors import AccessDenied, WherryError, to_json
+from wherry.files import write_atomic
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    from wherry.backend import Command
+
+# Of config.json, what the guest is told: neither credentials nor programs of the host.
+_KEPT = ("auths", "credsStore", "credHelpers", "plugins", "cliPluginsExtraDirs")
+
+
+def answer(command: Command, question: Mapping[str, Any]) -> dict[str, Any]:
+    """The answer to a question of the guest's; never raises what the question is to blame for."""
+    try:
+        kind = question.get("ask")
+        if kind == "credentials":
+            return _credentials(command, question)
+        if kind == "secret":
+            return _secret(command, str(question["name"]))
+        if kind == "file":
+            return _file(command, str(question["path"]), str(question["content"]))
+        raise AccessDenied(f"the host answers no question about {kind!r}")
+    except WherryError as error:
+        return {"error": to_json(error)}
+    except (KeyError, TypeError, ValueError) as error:
+        return {"error": to_json(AccessDenied(f"the question makes no sense: {error}"))}
+
+
+def configuration() -> dict[str, str]:
+    """The files of docker's configuration directory that the guest is told, in base64."""
+    from wherry.config_file import ConfigFile
+    from wherry.lean import dump_json
+
+    files = {}
+    content = {key: each for key, each in ConfigFile().content.items() if key not in _KEPT}
+    if content:
+        files["config.json"] = dump_json(content).encode()
+    certificates = os.path.join(paths.config(), "certs.d")
+    for directory, _, names in os.walk(certificates):
+        for name in names:
+            path = os.path.join(directory, name)
+            relative = os.path.relpath(path, paths.config()).replace(os.sep, "/")
+            try:
+                with open(path, "rb") as file:
+                    files[relative] = file.read()
+            except OSError:
+                continue  # what cannot be read here is not there elsewhere
+    return {name: b2a_base64(data, newline=False).decode() for name, data in files.items()}
+
+
+def _credentials(command: Command, question: Mapping[str, Any]) -> dict[str, Any]:
+    from wherry.config_file import ConfigFile
+    from wherry.image.auth import find_credentials
+
+    file = str(question.get("file", ""))
+    config = ConfigFile(file if file in command.reads else None)
+    found = find_credentials(config, str(question["registry"]), str(question.get("path", "")))
+    if found is None:
+        return {}
+    return {
+        "username": found.username,
+        "password": found.password,
+        "identity_token": found.identity_token,
+        "registry_token": found.registry_token,
+    }
+
+
+def _secret(command: Command, name: str) -> dict[str, Any]:
+    if name not in command.secrets:
+        raise AccessDenied(f"the command names no secret {name!r}")
+    return {"content": b2a_base64(command.secrets[name], newline=False).decode()}
+
+
+def _file(command: Command, path: str, content: str) -> dict[str, Any]:
+    if path not in command.writes:
+        raise AccessDenied(f"the command names no file {path!r}")
+    write_atomic(path, a2b_base64(content), mode=0o644)
+    return {}
