@@ -53,8 +53,13 @@ class Forwarder:
         self._machine = load_or_create(os.environ.get("WHERRY_MACHINE") or DEFAULT)
         self._configuration = configuration()
 
-    def forward(self, argv: Sequence[str], *, stdin: Any = None, stdout: int = 1) -> int:
-        """The exit code of `wherry *argv` in the guest; `stdin` is as in wherry.backend.Command."""
+    def forward(
+        self, argv: Sequence[str], *, stdin: Any = None, stdout: int = 1, stderr: int = 2
+    ) -> int:
+        """The exit code of `wherry *argv` in the guest.
+
+        `stdin` is as in wherry.backend.Command; the others are descriptors of this process.
+        """
         from wherry_vm.answers import answer
         from wherry_vm.client import Client
         from wherry_vm.starter import join, tell
@@ -67,7 +72,7 @@ class Forwarder:
                 open_console(),
                 argv,
                 stdin=stdin,
-                stdout=stdout,
+                outputs=(stdout, stderr),
                 answer=lambda question: answer(self._command, question),
                 configuration=self._configuration,
             )

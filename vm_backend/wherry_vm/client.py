@@ -38,12 +38,12 @@ class Client:
         argv: Sequence[str],
         *,
         stdin: Any = None,
-        stdout: int = 1,
+        outputs: tuple[int, int] = (1, 2),
         operation: str = "run",
         answer: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
         configuration: dict[str, str] | None = None,
     ) -> None:
-        """`stdin` is what wherry.backend.Command says; `stdout` a descriptor of ours.
+        """`stdin` is what wherry.backend.Command says; `outputs` descriptors of ours.
 
         With the operation "program" `argv` are the words of another program than wherry.
         `answer` and `configuration` are what wherry_vm.answers has.
@@ -55,10 +55,11 @@ class Client:
         self._console = console
         self._argv = tuple(argv)
         self._stdin = stdin
-        self._descriptors = {STDIN: 0, STDOUT: stdout, STDERR: 2}
+        stdout, stderr = outputs
+        self._descriptors = {STDIN: 0, STDOUT: stdout, STDERR: stderr}
         # A command that reads nothing may still want to know whether somebody could type.
         from_terminal = stdin in (0, None) and _is_terminal(0)
-        self._terminals = [from_terminal, _is_terminal(stdout), _is_terminal(2)]
+        self._terminals = [from_terminal, _is_terminal(stdout), _is_terminal(stderr)]
         self._parser = Parser()
         self._interrupts = 0
         self._problem: WherryError | None = None

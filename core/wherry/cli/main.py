@@ -66,6 +66,9 @@ COMMANDS: Table = {
     "completion": "completion:completion",
     "container": {
         **_CONTAINER_VERBS,
+        "get-archive": "files:get_archive",
+        "put-archive": "files:put_archive",
+        "stat-path": "files:stat_path",
         "inspect": "inspect:inspect_container",
         "list": "ps:ps",
         "ls": "ps:ps",

@@ -11,7 +11,10 @@ from wherry.errors import UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from wherry.engine import Engine
+    from wherry.engine.copy import Files
 
 
 def split_argument(text: str) -> tuple[str, str]:
@@ -46,10 +49,19 @@ def cp(source: str, destination: str, archive: bool, follow_link: bool, quiet: b
         raise UsageError("neither the source nor the destination of cp may be empty")
 
     def action(engine: Engine) -> int:
-        from wherry.engine import copy
+        from wherry.engine.copy import ContainerFiles
 
         container = engine.containers.find(from_container or to_container)
-        files = copy.ContainerFiles(container, engine.runtime)
+        return _copy(ContainerFiles(container, engine.runtime))
+
+    def elsewhere(forward: Callable[..., int]) -> int:
+        from wherry.engine.files_elsewhere import FilesElsewhere
+
+        return _copy(FilesElsewhere(from_container or to_container, forward))
+
+    def _copy(files: Files) -> int:
+        from wherry.engine import copy
+
         if destination == "-":
             copy.copy_to_stream(files, from_path, _stdout(), follow=follow_link)
         elif source == "-":
@@ -62,7 +74,6 @@ def cp(source: str, destination: str, archive: bool, follow_link: bool, quiet: b
             _tell(size, destination, quiet)
         return 0
 
-    reads = from_container == "" and source == "-"
     argv = cp.argv(
         source=source,
         destination=destination,
@@ -70,7 +81,7 @@ def cp(source: str, destination: str, archive: bool, follow_link: bool, quiet: b
         follow_link=follow_link,
         quiet=quiet,
     )
-    return execute(Command(argv=argv, action=action, stdin=0 if reads else None))
+    return execute(Command(argv=argv, action=action, elsewhere=elsewhere))
 
 
 def _stdout() -> int:

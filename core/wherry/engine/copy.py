@@ -110,11 +110,45 @@ def split_source(path: str) -> tuple[str, str, str]:
 # ---- a container's files ----
 
 
-class ContainerFiles:
-    """The files of one container, running or not."""
+class Files:
+    """The files of one container, wherever it is."""
+
+    name: str
+
+    def stat(self, path: str) -> dict[str, Any]:
+        """What is at `path`, itself and not what it links to. Raises NotFound.
+
+        name, size, mode (stat(2)'s), mtime (seconds), linkTarget (absolute, "" for none).
+        """
+        raise NotImplementedError
+
+    def read(self, source: Source, called: str, writer: int) -> None:
+        """Write `source` as a tar stream to a descriptor, as `called` in it; closes nothing."""
+        raise NotImplementedError
+
+    def write(self, path: str, reader: int, *, keep_ids: bool) -> None:
+        """Unpack the tar stream of a descriptor in the directory `path`."""
+        raise NotImplementedError
+
+    def follow(self, path: str) -> tuple[str, dict[str, Any] | None]:
+        """Where `path` leads through symbolic links, and what is there (None for nothing)."""
+        for _ in range(_LINKS):
+            try:
+                found = self.stat(path)
+            except NotFound:
+                return path, None
+            if not found["linkTarget"]:
+                return path, found
+            path = found["linkTarget"]
+        raise UsageError(f"too many symbolic links: {path}")
+
+
+class ContainerFiles(Files):
+    """Those of a container that is here, running or not."""
 
     def __init__(self, container: Container, runtime: Runtime) -> None:
         self.container = container
+        self.name = container.name
         self.runtime = runtime
 
     def within(self, function: Callable[[int], T]) -> T:
@@ -184,10 +218,6 @@ class ContainerFiles:
     # ---- looking ----
 
     def stat(self, path: str) -> dict[str, Any]:
-        """What is at `path`, itself and not what it links to. Raises NotFound.
-
-        name, size, mode (stat(2)'s), mtime (seconds), linkTarget (absolute, "" for none).
-        """
         parent, name, called = split_source(path)
 
         def look(root: int) -> dict[str, Any]:
@@ -211,18 +241,6 @@ class ContainerFiles:
 
         return self.within(look)
 
-    def follow(self, path: str) -> tuple[str, dict[str, Any] | None]:
-        """Where `path` leads through symbolic links, and what is there (None for nothing)."""
-        for _ in range(_LINKS):
-            try:
-                found = self.stat(path)
-            except NotFound:
-                return path, None
-            if not found["linkTarget"]:
-                return path, found
-            path = found["linkTarget"]
-        raise UsageError(f"too many symbolic links: {path}")
-
     def _open(self, root: int, directory: str, path: str) -> int:
         try:
             return self.runtime.open_in_root(root, directory, flags=_DIRECTORY)
@@ -240,8 +258,6 @@ class ContainerFiles:
     # ---- reading and writing ----
 
     def read(self, source: Source, called: str, writer: int) -> None:
-        """Write `source` as a tar stream to a descriptor, as `called` in it; closes nothing."""
-
         def read(root: int) -> None:
             directory = self._open(root, source.parent, source.parent)
             try:
@@ -288,7 +304,6 @@ class ContainerFiles:
         self._unshared(read)
 
     def write(self, path: str, reader: int, *, keep_ids: bool) -> None:
-        """Unpack the tar stream of a descriptor in the directory `path`."""
         self._check_writable(path)
 
         def write(root: int) -> None:
@@ -334,7 +349,7 @@ class ContainerFiles:
 # ---- the three kinds of `cp` ----
 
 
-def copy_out(files: ContainerFiles, path: str, target: str, *, keep_ids: bool, follow: bool) -> int:
+def copy_out(files: Files, path: str, target: str, *, keep_ids: bool, follow: bool) -> int:
     """`cp CONTAINER:PATH TARGET`; the bytes that were carried."""
     source = _container_source(files, path, follow=follow)
     destination = _local_destination(target)
@@ -355,9 +370,7 @@ def copy_out(files: ContainerFiles, path: str, target: str, *, keep_ids: bool, f
     return _piped(lambda writer: files.read(source, called, writer), receive)
 
 
-def copy_in(
-    files: ContainerFiles, source_path: str, target: str, *, keep_ids: bool, follow: bool
-) -> int:
+def copy_in(files: Files, source_path: str, target: str, *, keep_ids: bool, follow: bool) -> int:
     """`cp SOURCE CONTAINER:TARGET`; the bytes that were carried."""
     source = _local_source(source_path, follow=follow)
     destination = _container_destination(files, target)
@@ -381,15 +394,15 @@ def copy_in(
     return _tree_bytes(source)
 
 
-def copy_from_stream(files: ContainerFiles, target: str, reader: int) -> None:
+def copy_from_stream(files: Files, target: str, reader: int) -> None:
     """`cp - CONTAINER:TARGET`: a tar stream into a directory that is there."""
     destination = _container_destination(files, target)
     if not destination.is_dir:
-        raise UsageError(f'destination "{files.container.name}:{target}" must be a directory')
+        raise UsageError(f'destination "{files.name}:{target}" must be a directory')
     files.write(destination.path, reader, keep_ids=True)
 
 
-def copy_to_stream(files: ContainerFiles, path: str, writer: int, *, follow: bool) -> None:
+def copy_to_stream(files: Files, path: str, writer: int, *, follow: bool) -> None:
     """`cp CONTAINER:PATH -`: a tar stream."""
     source = _container_source(files, path, follow=follow)
     _streamed(lambda: files.read(source, source.called, writer))
@@ -410,19 +423,19 @@ def _streamed(write: Callable[[], None]) -> None:
         raise
 
 
-def _container_source(files: ContainerFiles, path: str, *, follow: bool) -> Source:
+def _container_source(files: Files, path: str, *, follow: bool) -> Source:
     found = files.stat(path)
     called = split_source(path)[2]
     if follow and found["linkTarget"]:
         path, there = files.follow(path)
         if there is None:
-            raise NotFound(f"Could not find the file {path} in container {files.container.name}")
+            raise NotFound(f"Could not find the file {path} in container {files.name}")
         found = there
     parent, name, _ = split_source(path)
     return Source(parent=parent, name=name, is_dir=stat.S_ISDIR(found["mode"]), called=called)
 
 
-def _container_destination(files: ContainerFiles, path: str) -> Destination:
+def _container_destination(files: Files, path: str) -> Destination:
     asked = posixpath.join("/", path)
     where, found = files.follow(posixpath.normpath(asked))
     if found is None:
