@@ -191,7 +191,8 @@ def environment(process: Process, home: str) -> dict[str, str]:
     variables = {}
     for assignment in process.get("env") or []:
         name, _, value = assignment.partition("=")
-        variables[name] = value
+        if name:  # an image may say "=x", which execve(2) takes and nobody can ask for
+            variables[name] = value
     variables.setdefault("HOME", home or "/")
     return variables
 

@@ -22,7 +22,7 @@ def is_config(document: Any) -> bool:
         and _fits(document, _DOCUMENT)
         and isinstance(document.get("rootfs"), dict)
         and _are_texts(document["rootfs"].get("diff_ids"))
-        and _has_no_nul(document, 0)
+        and _has_plain_texts(document, 0)
     )
 
 
@@ -65,16 +65,27 @@ def _is_history(value: Any) -> bool:
     return isinstance(value, list) and all(_fits(entry, _HISTORY) for entry in value)
 
 
-def _has_no_nul(value: Any, depth: int) -> bool:
-    """No text of the kernel's holds a NUL, and none of ours is nested like that."""
+def _has_plain_texts(value: Any, depth: int) -> bool:
+    """Whether all texts can be the kernel's and a terminal's; none of ours is nested like that."""
     if isinstance(value, str):
-        return "\0" not in value
+        return _is_plain(value)
     if isinstance(value, dict):
         return depth < _DEEPEST and all(
-            "\0" not in key and _has_no_nul(one, depth + 1) for key, one in value.items()
+            _is_plain(key) and _has_plain_texts(one, depth + 1) for key, one in value.items()
         )
     if isinstance(value, list):
-        return depth < _DEEPEST and all(_has_no_nul(one, depth + 1) for one in value)
+        return depth < _DEEPEST and all(_has_plain_texts(one, depth + 1) for one in value)
+    return True
+
+
+def _is_plain(text: str) -> bool:
+    """No NUL, and no half of a character, which JSON can spell (`\\ud800`)."""
+    if "\0" in text:
+        return False
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
     return True
 
 

@@ -38,6 +38,8 @@ _WRONG: list[Any] = [
     {"User": 5},
     {"WorkingDir": 5},
     {"WorkingDir": "/a\0b"},
+    {"WorkingDir": "/a\ud800"},
+    {"Volumes": {"/\udfff": {}}},
     {"StopSignal": 9},
     {"Healthcheck": []},
     {"Healthcheck": {"Test": ["NONE"], "Timeout": "x"}},
