@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from wherry.oci.image_spec import Descriptor
 
 
+# How deep indexes lie in each other.
+_MAX_NESTING = 4
+
+
 @value
 class Pushed:
     """What now stands in the registry."""
@@ -76,6 +80,8 @@ class _Push:
         layers: dict[str, Mapping[str, Any]] = {}
         configs: dict[str, Mapping[str, Any]] = {}
         for manifest in manifests:
+            if manifest.media_type in INDEXES:
+                continue
             document = manifest.document()
             layers |= {layer["digest"]: layer for layer in document["layers"]}
             configs[document["config"]["digest"]] = document["config"]
@@ -99,7 +105,7 @@ class _Push:
     def _what_to_push(
         self, descriptor: Mapping[str, Any], platform: str | None
     ) -> tuple[Manifest, list[Manifest]]:
-        """The manifest or index that gets the tag, and the manifests whose blobs go with it."""
+        """The manifest or index that gets the tag, and all that it leads to, in order."""
         top = self._read(descriptor)
         if top.media_type not in INDEXES:
             return top, [top]
@@ -113,7 +119,7 @@ class _Push:
             return self._what_to_push(entry, platform)
         whole = [entry for entry in entries if self._is_whole(entry)]
         if len(whole) == len(entries):
-            return top, [self._read(entry) for entry in whole]
+            return top, [part for entry in whole for part in self._parts(entry)]
         images = [entry for entry in whole if not _is_attestation(entry)]
         if len(images) != 1:
             raise NotFound(
@@ -126,13 +132,19 @@ class _Push:
         )
         return self._what_to_push(images[0], None)
 
-    def _is_whole(self, entry: Mapping[str, Any]) -> bool:
-        if not self._store.has_blob(entry["digest"]):
+    def _parts(self, entry: Mapping[str, Any]) -> list[Manifest]:
+        """A manifest, or an index after what it leads to."""
+        manifest = self._read(entry)
+        inner = manifest.document()["manifests"] if manifest.media_type in INDEXES else ()
+        return [*(part for each in inner for part in self._parts(each)), manifest]
+
+    def _is_whole(self, entry: Mapping[str, Any], depth: int = 0) -> bool:
+        if depth > _MAX_NESTING or not self._store.has_blob(entry["digest"]):
             return False
         manifest = self._read(entry)
-        if manifest.media_type in INDEXES:
-            return False
         document = manifest.document()
+        if manifest.media_type in INDEXES:
+            return all(self._is_whole(each, depth + 1) for each in document["manifests"])
         return all(
             self._store.has_blob(blob["digest"])
             for blob in (*document["layers"], document["config"])

@@ -233,6 +233,24 @@ def test_index_is_pushed_whole_where_all_of_it_is_here(
     assert manifest_in(registry, "app", arm.digest) == arm.manifest
 
 
+def test_index_that_leads_to_an_index_is_pushed_whole(
+    registry: RegistryServer, store: ImageStore
+) -> None:
+    image = make_image({"a": b"1"})
+    keep(store, image)
+    inner = make_index({"linux/amd64": image})
+    entries = [descriptor_of(inner, OCI_INDEX)]
+    outer = json.dumps({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": entries}).encode()
+    store.put_blob(inner)
+    store.put_blob(outer)
+
+    pushed = push(store, f"{registry.host}/app:1", descriptor_of(outer, OCI_INDEX))
+
+    assert pushed.digest == digest_of(outer)
+    assert manifest_in(registry, "app", digest_of(inner)) == inner
+    assert manifest_in(registry, "app", image.digest) == image.manifest
+
+
 def test_only_manifest_that_is_here_is_pushed_alone(
     registry: RegistryServer, store: ImageStore
 ) -> None:
