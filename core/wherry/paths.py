@@ -106,9 +106,9 @@ def layers() -> str:
     return os.path.join(data(), "layers")
 
 
-def blob_sources(digest: str) -> str:
-    """The repositories that are known to have a blob: a hint for pushes."""
-    return os.path.join(data(), "blob-sources", digest.replace(":", "-"))
+def blob_sources() -> str:
+    """The repositories that are known to have blobs: a hint for pushes."""
+    return os.path.join(data(), "blob-sources")
 
 
 def containers() -> str:

@@ -15,6 +15,7 @@ from wherry.container.copy import remove_tree
 from wherry.errors import Conflict, WherryError
 from wherry.files import Lock, make_dir, remove_file
 from wherry.image.layers import layer_size
+from wherry.image.sources import forget_sources
 from wherry.image.store import INDEXES
 from wherry.lean import load_json
 
@@ -42,6 +43,7 @@ def collect(store: ImageStore, used_layers: Iterable[str], unshared: Unshared) -
         with Lock(f"{make_dir(store.root)}/held", wait=False):
             _remove_drafts(store, unshared)
             digests, diff_ids = _reachable(store)
+            forget_sources(digests)
             return _remove_blobs(store, digests) + _remove_layers(
                 diff_ids | set(used_layers), unshared
             )

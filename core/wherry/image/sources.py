@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING
 
 from wherry import paths
 from wherry.errors import CorruptState
-from wherry.files import Lock, make_dir, read_json, write_atomic
+from wherry.files import Lock, make_dir, read_json, remove_file, write_atomic
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from wherry.image.reference import Reference
 
 _MAX_SOURCES = 8
@@ -22,7 +24,7 @@ _MAX_SOURCES = 8
 
 def remember_source(digest: str, reference: Reference) -> None:
     """Note that `reference`'s repository has the blob."""
-    path = paths.blob_sources(digest)
+    path = _path(digest)
     make_dir(os.path.dirname(path))
     with Lock(f"{path}.lock" if os.name == "nt" else os.path.dirname(path)):
         known = _read(path)
@@ -31,13 +33,25 @@ def remember_source(digest: str, reference: Reference) -> None:
             write_atomic(path, json.dumps(known[:_MAX_SOURCES]).encode())
 
 
+def forget_sources(kept: Collection[str]) -> None:
+    """Forget where blobs came from that are none of `kept`: they cannot be pushed from here."""
+    directory = paths.blob_sources()
+    for name in os.listdir(directory) if os.path.isdir(directory) else ():
+        if name.replace("-", ":", 1) not in kept:
+            remove_file(os.path.join(directory, name))
+
+
 def source_of(digest: str, reference: Reference) -> str | None:
     """Another repository of `reference`'s registry that has the blob."""
     prefix = f"{reference.domain}/"
-    for name in _read(paths.blob_sources(digest)):
+    for name in _read(_path(digest)):
         if name.startswith(prefix) and name != reference.name:
             return name.removeprefix(prefix)
     return None
+
+
+def _path(digest: str) -> str:
+    return os.path.join(paths.blob_sources(), digest.replace(":", "-"))
 
 
 def _read(path: str) -> list[str]:

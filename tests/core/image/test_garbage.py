@@ -15,6 +15,8 @@ from wherry.files import Lock
 from wherry.image import layers
 from wherry.image.garbage import collect
 from wherry.image.layers import StoredLayer, layer_path, publish
+from wherry.image.reference import parse_reference
+from wherry.image.sources import remember_source, source_of
 
 if TYPE_CHECKING:
     from wherry.image.store import ImageStore
@@ -43,6 +45,18 @@ def test_what_nothing_leads_to_is_removed_and_counted(store: ImageStore) -> None
 
     assert not store.has_blob(diff_id)
     assert os.listdir(f"{paths.layers()}/sha256") == []
+
+
+def test_where_a_blob_came_from_goes_with_it(store: ImageStore) -> None:
+    digest = store.put_blob(b"1")
+    here, there = (parse_reference(f"registry.example/{name}") for name in ("here", "there"))
+    remember_source(digest, here)
+    assert source_of(digest, there) == "here"
+
+    collect_now(store)
+
+    assert source_of(digest, there) is None
+    assert os.listdir(paths.blob_sources()) == []
 
 
 def test_layers_of_containers_stay(store: ImageStore) -> None:
