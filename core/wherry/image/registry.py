@@ -183,6 +183,11 @@ class Registry:
             raise RegistryError(
                 f"cannot push {reference.familiar()}: {self.host} keeps {kept} instead of {digest}"
             )
+        if b'"subject"' in content and "OCI-Subject" not in response.headers:
+            from wherry.image.referrers import add_referrer
+
+            pushed = Manifest(content=content, media_type=media_type, digest=digest)
+            add_referrer(self, reference, pushed)
         return digest
 
     def tags(self, reference: Reference) -> list[str]:

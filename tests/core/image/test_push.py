@@ -251,6 +251,49 @@ def test_index_that_leads_to_an_index_is_pushed_whole(
     assert manifest_in(registry, "app", image.digest) == image.manifest
 
 
+def with_subject(image: MemoryImage, subject: MemoryImage) -> MemoryImage:
+    """`image`, which says that it belongs to another."""
+    document = json.loads(image.manifest)
+    document["subject"] = descriptor_of(subject.manifest, subject.media_type)
+    document["annotations"] = {"made": "yesterday"}
+    manifest = json.dumps(document).encode()
+    return MemoryImage(manifest=manifest, blobs=image.blobs, diff_ids=image.diff_ids)
+
+
+def test_what_belongs_to_an_image_is_listed_where_the_registry_lists_nothing(
+    registry: RegistryServer, store: ImageStore
+) -> None:
+    image = make_image({"a": b"1"})
+    registry.put_image("app", "1", image)
+    signatures = [with_subject(make_image({name: b"2"}), image) for name in ("b", "c")]
+
+    for number, signature in enumerate([*signatures, signatures[0]]):
+        push(store, f"{registry.host}/app:s{number}", keep(store, signature))
+
+    listed = json.loads(manifest_in(registry, "app", image.digest.replace(":", "-")))
+    assert listed["mediaType"] == OCI_INDEX
+    assert [entry["digest"] for entry in listed["manifests"]] == [
+        signature.digest for signature in signatures
+    ]
+    assert listed["manifests"][0] == {
+        **descriptor_of(signatures[0].manifest, OCI_MANIFEST),
+        "artifactType": "application/vnd.oci.image.config.v1+json",
+        "annotations": {"made": "yesterday"},
+    }
+
+
+def test_registry_that_lists_what_belongs_to_an_image_is_left_alone(
+    registry: RegistryServer, flaky: FlakyProxy, store: ImageStore
+) -> None:
+    image = make_image({"a": b"1"})
+    signature = with_subject(make_image({"b": b"2"}), image)
+    flaky.mischief = lambda asked: Mischief(headers={"OCI-Subject": image.digest})
+
+    push(store, f"{flaky.host}/app:s", keep(store, signature))
+
+    assert flaky.count("PUT", "/manifests/") == 1
+
+
 def test_only_manifest_that_is_here_is_pushed_alone(
     registry: RegistryServer, store: ImageStore
 ) -> None:
