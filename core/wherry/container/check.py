@@ -5,7 +5,6 @@ from __future__ import annotations
 from wherry.container.mount import mounts_of
 from wherry.container.ports import port_key
 from wherry.container.signals import read_signal
-from wherry.container.userns import check_userns
 from wherry.errors import UsageError
 
 TYPE_CHECKING = False
@@ -98,7 +97,10 @@ def _check_modes(body: CreateBody, host: HostConfig) -> None:
         if mode and mode not in words and not (may_join and kind == "container" and target):
             shown = "container:" if kind == "container" and colon else mode
             raise UsageError(f"{wrong}: {shown!r}" if key == "IpcMode" else wrong)
-    check_userns(host.get("UsernsMode") or "")
+    if host.get("UsernsMode"):
+        from wherry.container.userns import check_userns
+
+        check_userns(host["UsernsMode"])
     network = host.get("NetworkMode") or ""
     if network.partition(":")[0] == "container":
         _check_joined_network(body, host, network)

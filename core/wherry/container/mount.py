@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import posixpath
 
-from wherry.container.userns import read_idmap
 from wherry.errors import UsageError
 from wherry.words import read_bool, read_bytes, split_csv
 
@@ -185,8 +184,7 @@ def _apply_mode(mount: Mount, own: WherryMount, mode: str) -> str:
     elif mode == "O" and mount["Type"] == "bind":
         own["Overlay"] = True
     elif mode == "idmap" or mode.startswith("idmap="):
-        own["IDMap"] = mode[6:]
-        read_idmap(own["IDMap"])
+        own["IDMap"] = _checked_idmap(mode[6:])
     elif mode in _FLAGS:
         own["Flags"] = [*own.get("Flags", ()), mode]
         return f"flag {mode.removeprefix('no')}"
@@ -205,6 +203,13 @@ def _apply_mode(mount: Mount, own: WherryMount, mode: str) -> str:
     else:
         return ""
     return mode.partition("=")[0]
+
+
+def _checked_idmap(text: str) -> str:
+    from wherry.container.userns import read_idmap
+
+    read_idmap(text)
+    return text
 
 
 # ---- --mount ----
@@ -245,8 +250,7 @@ def parse_mount(text: str) -> Mount:
     if fields.pop("u", False):
         own["Chown"] = True
     if "idmap" in fields:
-        own["IDMap"] = str(fields.pop("idmap"))
-        read_idmap(own["IDMap"])
+        own["IDMap"] = _checked_idmap(str(fields.pop("idmap")))
     if relabel := fields.pop("relabel", ""):
         if relabel not in ("shared", "private"):
             raise UsageError(

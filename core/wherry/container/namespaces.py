@@ -72,6 +72,12 @@ def mode(body: Mapping[str, Any], kind: str) -> str:
     return str(section.get(_MODES[kind]) or "")
 
 
+def has_own_ids(body: Mapping[str, Any]) -> bool:
+    """Whether the container's ids are not everybody's (see wherry.engine.idmaps)."""
+    userns = str((body.get("HostConfig") or {}).get("UsernsMode") or "")
+    return userns.startswith(("auto", "keep-id", "nomap"))
+
+
 def namespaces(body: Mapping[str, Any], facts: ContainerFacts) -> list[LinuxNamespace]:
     """The namespaces that the container gets or joins. Raises UsageError."""
     result: list[LinuxNamespace] = []

@@ -16,8 +16,8 @@ import stat
 import sys
 
 from wherry.container.archive import open_below, pack, unpack
-from wherry.engine import idmaps, shifted
-from wherry.engine.mounts import lower_directories, oci_mounts
+from wherry.engine import idmaps
+from wherry.engine.mounts import layer_of, lower_directories, oci_mounts
 from wherry.errors import (
     Conflict,
     CorruptState,
@@ -198,7 +198,7 @@ class ContainerFiles(Files):
             container.record["Mounts"],
             directory=container.directory,
             volumes=volumes,
-            layer_path=lambda diff_id: shifted.layer_path(container, diff_id),
+            layer_path=lambda diff_id: layer_of(container, diff_id),
             ids=(idmaps.own_maps(container), True),
         )
         taken = {mount["destination"] for mount in mounts}

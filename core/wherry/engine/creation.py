@@ -10,11 +10,11 @@ import sys
 
 from wherry import names, origin
 from wherry.container.bundle import merge_image_config
-from wherry.container.namespaces import mode
+from wherry.container.namespaces import has_own_ids, mode
 from wherry.container.resources import LIMITS, limits
 from wherry.container.signals import read_signal
 from wherry.container.store import Container
-from wherry.engine import idmaps, mounts, removal, shifted
+from wherry.engine import mounts, removal
 from wherry.engine.launch import block_devices
 from wherry.errors import Conflict, NotFound, UsageError
 from wherry.files import Lock, make_dir
@@ -168,8 +168,11 @@ def _fill(
         make_dir(container.path("work"), 0o700)
     make_dir(container.path("root"), 0o755)
     container.write_state()
-    idmaps.assign(container, engine.container_store, engine.runtime)
-    shifted.prepare(container, container.record["Layers"], engine.runtime)
+    if has_own_ids(container.body):
+        from wherry.engine import idmaps, shifted
+
+        idmaps.assign(container, engine.container_store, engine.runtime)
+        shifted.prepare(container, container.record["Layers"], engine.runtime)
     with volumes.held():
         container.record["Mounts"] = mounts.create_mounts(
             container, engine.runtime, volumes, engine.container_store, secrets=secrets

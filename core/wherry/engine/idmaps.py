@@ -22,14 +22,11 @@ if TYPE_CHECKING:
 
     from wherry.container.store import Container, ContainerStore
     from wherry.container.userns import AutoUsers
-    from wherry.oci.runtime_spec import IDMapping, Mount, Spec
+    from wherry.oci.runtime_spec import IDMapping
     from wherry.runtime import Runtime
 
     Maps = tuple[list[IDMapping], list[IDMapping]]
     Range = tuple[int, int]
-
-IDMAP = "x-wherry.idmap"
-"""Our own option of a mount: idmapped, with what is mounted below it where that can be."""
 
 _FILE = "ids.json"
 # As many as a user has by subuid(5), so that every id that images have is there.
@@ -147,25 +144,3 @@ def _read(path: str) -> dict[str, Any] | None:
     if not isinstance(maps, dict) or not maps.keys() >= {"uid", "gid"}:
         raise CorruptState(f"{path} is damaged: it has no maps of ids")
     return maps
-
-
-def changes_owners(maps: Maps | None) -> bool:
-    """Whether a file has another owner in the container than here."""
-    return maps is not None and any(
-        entry["containerID"] != entry["hostID"] for kind in maps for entry in kind
-    )
-
-
-def shift(spec: Spec, given: Sequence[Mount]) -> None:
-    """Have what comes from the host idmapped, so that its files keep their owners.
-
-    `given` are the volumes, binds and files among the spec's mounts; the root is one, too.
-    """
-    own = {mount["destination"] for mount in given}
-    for mount in spec["mounts"]:
-        if mount["destination"] != "/" and mount["destination"] not in own:
-            continue
-        options = mount.setdefault("options", [])
-        is_mapped = mount.get("uidMappings") or "idmap" in options
-        if mount["type"] in ("bind", "overlay") and not is_mapped:
-            options.append(IDMAP)

@@ -7,11 +7,10 @@ import sys
 
 from wherry import paths
 from wherry.container.bundle import ContainerFacts, runtime_spec
-from wherry.container.namespaces import mode
+from wherry.container.namespaces import has_own_ids, mode
 from wherry.container.overlay import overlay_mount
 from wherry.container.resources import drop_limits
-from wherry.container.userns import is_auto
-from wherry.engine import idmaps, mounts, removal
+from wherry.engine import mounts, removal
 from wherry.errors import Conflict, NotFound, UsageError
 from wherry.files import make_dir, write_atomic, write_json
 from wherry.lean import posix
@@ -20,7 +19,7 @@ from wherry.volume.store import VolumeStore
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from typing import Any
 
     from wherry.container.store import Container, ContainerStore
@@ -72,7 +71,7 @@ class ContainerKeeper:
             maps = None  # nobody in a user namespace of its own may join the host's
         else:
             maps = self._id_maps(container if owner is None else owner)
-        is_shifted = not runtime.is_rootless() and idmaps.changes_owners(maps)
+        is_shifted = not runtime.is_rootless() and _changes_owners(maps)
         network = mode(body, "network")
         if network.startswith("container:"):
             other = self._running(network.removeprefix("container:"))
@@ -118,7 +117,7 @@ class ContainerKeeper:
             if own.get("Rootfs"):
                 spec["root"]["path"] = container.path("root")
                 spec["mounts"] = [_bound_root(own["Rootfs"]), *spec["mounts"]]
-            idmaps.shift(spec, facts.mounts)
+            _idmap(spec, facts.mounts)
         write_json(container.path("config.json"), spec)
         return spec
 
@@ -153,9 +152,12 @@ class ContainerKeeper:
         body = container.body
         if not self._runtime.is_rootless() and why_no_user_namespace(body):
             return None
-        own = idmaps.own_maps(container)
-        if own is not None:
-            return own
+        if has_own_ids(body):
+            from wherry.engine.idmaps import own_maps
+
+            own = own_maps(container)
+            if own is not None:
+                return own
         return self._runtime.id_maps(body["HostConfig"].get("UsernsMode") or "")
 
     def _shared_memory(self, body: Mapping[str, Any]) -> str | None:
@@ -242,7 +244,7 @@ def why_no_user_namespace(body: Mapping[str, Any]) -> str:
     namespace: whoever asks for the host's network as root wants to use it as root.
     """
     host = body["HostConfig"]
-    if is_auto(host.get("UsernsMode") or ""):
+    if (host.get("UsernsMode") or "").startswith("auto"):
         return ""  # it is the very thing that was asked for
     if host.get("Privileged"):
         return "--privileged"
@@ -284,6 +286,28 @@ def time_zone_file(name: str) -> str:
             hint=f"the names are those of the files below {directory}",
         )
     return path
+
+
+def _changes_owners(maps: tuple[list[IDMapping], list[IDMapping]] | None) -> bool:
+    """Whether a file has another owner in the container than here."""
+    return maps is not None and any(
+        entry["containerID"] != entry["hostID"] for kind in maps for entry in kind
+    )
+
+
+def _idmap(spec: Spec, given: Sequence[Mount]) -> None:
+    """Have what comes from the host idmapped, so that its files keep their owners.
+
+    `given` are the volumes, binds and files among the spec's mounts; the root is one, too.
+    """
+    own = {mount["destination"] for mount in given}
+    for mount in spec["mounts"]:
+        if mount["destination"] != "/" and mount["destination"] not in own:
+            continue
+        options = mount.setdefault("options", [])
+        is_mapped = mount.get("uidMappings") or "idmap" in options
+        if mount["type"] in ("bind", "overlay") and not is_mapped:
+            options.append("x-wherry.idmap")
 
 
 def _bound_root(path: str) -> Mount:

@@ -18,9 +18,8 @@ import sys
 
 from wherry.container.copy import change_owner_of, copy_attributes, copy_tree, empty_directory
 from wherry.container.mount import clean_target, mounts_of, split_volume
+from wherry.container.namespaces import has_own_ids
 from wherry.container.overlay import overlay_mount
-from wherry.container.userns import mount_maps, read_idmap
-from wherry.engine import shifted
 from wherry.errors import (
     CorruptState,
     KernelError,
@@ -30,6 +29,7 @@ from wherry.errors import (
     WherryError,
 )
 from wherry.files import Lock, make_dir, read_json, remove_file, write_json
+from wherry.image.layers import layer_path
 from wherry.volume.store import ANONYMOUS
 
 TYPE_CHECKING = False
@@ -77,15 +77,17 @@ def create_mounts(
         image_layers=_image_layers,
         draft=container.path(_DRAFT),
     )
-    shifted.prepare(
-        container, [layer for point in points for layer in point.get("Layers") or ()], runtime
-    )
+    if has_own_ids(container.body):
+        from wherry.engine import shifted
+
+        layers = [layer for point in points for layer in point.get("Layers") or ()]
+        shifted.prepare(container, layers, runtime)
     prepare_mounts(
         points,
         directory=container.directory,
         lower=lower_directories(container),
         user=container.body.get("User") or "",
-        owner=lambda uid, gid: shifted.owner_of(container, uid, gid),
+        owner=lambda uid, gid: _owner_of(container, uid, gid),
         runtime=runtime,
         volumes=volumes,
     )
@@ -113,7 +115,7 @@ def start_mounts(
         container.record["Mounts"],
         directory=container.directory,
         volumes=volumes,
-        layer_path=lambda diff_id: shifted.layer_path(container, diff_id),
+        layer_path=lambda diff_id: layer_of(container, diff_id),
         ids=(maps, False),
     )
     if (container.body.get("Wherry") or {}).get("Secrets"):
@@ -130,9 +132,24 @@ def lower_directories(container: Container) -> list[str]:
     """What a container's root file system is made of, the topmost first."""
     if rootfs := (container.body.get("Wherry") or {}).get("Rootfs"):
         return [rootfs]
-    return [
-        shifted.layer_path(container, diff_id) for diff_id in reversed(container.record["Layers"])
-    ]
+    return [layer_of(container, diff_id) for diff_id in reversed(container.record["Layers"])]
+
+
+def layer_of(container: Container, diff_id: str) -> str:
+    """The files of a layer, as a container stands on them."""
+    if not has_own_ids(container.body):
+        return layer_path(diff_id)
+    from wherry.engine import shifted
+
+    return shifted.layer_path(container, diff_id)
+
+
+def _owner_of(container: Container, uid: int, gid: int) -> tuple[int, int]:
+    if not has_own_ids(container.body):
+        return uid, gid
+    from wherry.engine import shifted
+
+    return shifted.owner_of(container, uid, gid)
 
 
 def _image_layers(name: str) -> Sequence[str]:
@@ -649,6 +666,8 @@ def _add_flags(mount: Mount, own: Mapping[str, Any], ids: Ids) -> None:
     mount["options"] += own.get("Flags") or ()
     if "IDMap" not in own:
         return
+    from wherry.container.userns import mount_maps, read_idmap
+
     maps, inside = ids
     ranges = read_idmap(own["IDMap"])
     if ranges:
