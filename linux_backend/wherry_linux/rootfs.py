@@ -229,8 +229,12 @@ def _make_node(root: int, path: str, device: LinuxDevice) -> None:
         try:
             os.mknod(name, _KINDS[device["type"]] | mode, number, dir_fd=parent)
         except FileExistsError:
-            os.unlink(name, dir_fd=parent)
-            os.mknod(name, _KINDS[device["type"]] | mode, number, dir_fd=parent)
+            found = os.stat(name, dir_fd=parent, follow_symlinks=False)
+            same = stat.S_IFMT(found.st_mode) == _KINDS[device["type"]]
+            if not same or (device["type"] != "p" and found.st_rdev != number):
+                raise WherryError(
+                    f"cannot make device {path}: the image has another file there"
+                ) from None
         # By descriptor: a link that takes the name's place must not lead to the host.
         node = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
         try:

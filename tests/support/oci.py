@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 _APPLETS = (
     "cat", "echo", "grep", "hostname", "id", "ls", "mkdir", "mount", "readlink", "rm", "sh",
-    "sleep", "stat", "stty", "test", "touch", "true", "tty", "uname",
+    "sleep", "stat", "stty", "test", "touch", "tr", "true", "tty", "uname",
 )  # fmt: skip
 
 
