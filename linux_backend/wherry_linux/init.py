@@ -263,15 +263,16 @@ def _init(launch: Launch, channel: Channel) -> None:
     identity = resolve_identity(process, spec.get("annotations") or {})
     variables = environment(process, identity.home)
     executable = find_executable(process["args"], variables, process["cwd"])
+    if process.get("terminal"):
+        # Now: containerd waits for the end of the streams that `create` was given.
+        console.take(terminal)
     channel.send({"created": True})
     _wait_for_start(launch.start, channel if launch.die_with_parent else None)
     # Everything outside has found us by now; from here on others may come in.
     prctl(c.PR_SET_DUMPABLE, 0)
 
     _run_hooks(launch, "startContainer", "created")
-    if process.get("terminal"):
-        console.take(terminal)
-    else:
+    if not process.get("terminal"):
         _take_streams(launch, (identity.uid, identity.gid))
     try:
         os.chdir(process["cwd"])
