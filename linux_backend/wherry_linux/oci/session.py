@@ -24,6 +24,18 @@ _PODMAN_PIDS = 2048
 _LEVELS = ("debug", "info", "warning", "error")
 
 
+def _default_root() -> str:
+    """Where the state is kept; podman makes its user root of a user namespace first."""
+    runtime_dir = os.environ.get("XDG_RUNTIME_DIR")
+    with open("/proc/self/uid_map") as file:
+        is_other = os.geteuid() == 0 and file.read().split()[:2] != ["0", "0"]
+    if is_other and runtime_dir and not os.environ.get("WHERRY_ROOT"):
+        claim_directory(f"{runtime_dir}/wherry")
+        return f"{runtime_dir}/wherry/oci"
+    claim_directory(paths.run())
+    return paths.oci_root()
+
+
 class Session:
     """One call of the runtime."""
 
@@ -38,9 +50,7 @@ class Session:
         cgroup_manager: str = "cgroupfs",
         **_: Any,
     ) -> None:
-        if not root:
-            claim_directory(paths.run())
-        self.runtime = Runtime(os.path.abspath(root) if root else paths.oci_root())
+        self.runtime = Runtime(os.path.abspath(root) if root else _default_root())
         self.runtime.warn = self.warn
         self._systemd = systemd_cgroup or cgroup_manager == "systemd"
         self._has_groups = cgroup_manager != "disabled"
