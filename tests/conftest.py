@@ -34,7 +34,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip what this machine cannot run, or fail where it has to."""
     marks = [mark for mark in MARKS if item.get_closest_marker(mark)]
     for mark in marks:
-        reason = cannot_run(mark, rootless="rootless" in marks)
+        reason = cannot_run(mark, rootless=not {"rootless", "single_uid"}.isdisjoint(marks))
         if reason and mark in required_marks():
             pytest.fail(f"{reason} (and WHERRY_TEST_REQUIRE asks for {mark})", pytrace=False)
         if reason:

@@ -73,12 +73,15 @@ def test_monitor_holds_nothing_of_its_caller(
     with open(path, "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         os.set_inheritable(lock.fileno(), True)
+        other = wherry.account.uid != os.geteuid()
         process = subprocess.Popen(
             [*wherry.account.command, "run", "-d", "--network", "none", "--name", "box",
              "busybox", "sleep", "1000"],
             env=wherry.environment, cwd=wherry.directory, close_fds=False,
             stdout=subprocess.DEVNULL,
-            user=wherry.account.uid, group=wherry.account.gid, extra_groups=[],
+            user=wherry.account.uid if other else None,
+            group=wherry.account.gid if other else None,
+            extra_groups=[] if other else None,
         )  # fmt: skip
         assert process.wait(20) == 0
     monitor = _monitor(wherry, world)

@@ -11,17 +11,27 @@ import os
 import shutil
 import subprocess
 import sys
+from typing import TYPE_CHECKING
 
 import pytest
 
-MARKS = ("linux", "rootless", "network", "vm")
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+MARKS = ("linux", "rootless", "single_uid", "network", "vm")
 
 
 def cannot_run(mark: str, *, rootless: bool) -> str | None:
-    """Why a test with `mark` cannot run here; `rootless` says whether it has that mark too."""
+    """Why a test with `mark` cannot run here; `rootless`: it runs as another user than root."""
     if mark == "linux":
         return _linux() or (None if rootless else _root())
-    return {"rootless": _rootless, "network": _network, "vm": _vm}[mark]()
+    checks: dict[str, Callable[[], str | None]] = {
+        "rootless": _rootless,
+        "single_uid": _single_uid,
+        "network": _network,
+        "vm": _vm,
+    }
+    return checks[mark]()
 
 
 def required_marks() -> set[str]:
@@ -72,6 +82,12 @@ def _rootless() -> str | None:
         ["unshare", "--user", "--map-root-user", "true"],
         "needs user namespaces for unprivileged users",
     )
+
+
+def _single_uid() -> str | None:
+    if sys.platform != "win32" and os.geteuid() != 0:
+        return "needs root to make the user it runs as: one without subordinate ids"
+    return _rootless()
 
 
 @functools.cache

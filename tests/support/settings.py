@@ -31,7 +31,7 @@ _ROOTLESS = pytest.param(
 _SINGLE = pytest.param(
     Setting(backend="linux", user="single"),
     id="single-uid",
-    marks=[pytest.mark.linux, pytest.mark.rootless],
+    marks=[pytest.mark.linux, pytest.mark.single_uid],
 )
 _VM = pytest.param(Setting(backend="vm", user="current"), id="vm", marks=pytest.mark.vm)
 
