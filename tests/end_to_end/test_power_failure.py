@@ -14,6 +14,7 @@ import pytest
 from support.busybox import busybox_archive
 from support.requirements import need_tool
 from support.settings import OFFLINE, as_root
+from support.waiting import Deadline, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,7 +37,11 @@ def mounted(image: str, target: str) -> Iterator[None]:
     try:
         yield
     finally:
-        subprocess.run(["umount", target], check=True)
+        # The monitor of a container ends a moment after `run` has returned.
+        wait_until(
+            lambda: subprocess.run(["umount", target], check=False).returncode == 0,
+            Deadline(20, f"{target} to be left"),
+        )
 
 
 def test_layer_that_is_there_when_the_power_fails_is_whole(
