@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,7 +17,6 @@ from support.waiting import wait_gone
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from support.cli import Cli, Result
     from support.world import World
@@ -79,6 +79,30 @@ def test_damaged_state_of_a_stopped_container_keeps_it_from_nothing(
     wherry("start", "box")
     assert _state(wherry, "box") == "running 0"
     wherry("rm", "-f", "box")
+
+
+def test_records_of_other_types_are_told_of_as_damaged(
+    wherry: Cli, wherry_root: str, busybox_image: str
+) -> None:
+    wherry("volume", "create", "data")
+    wherry("create", "--name", "whole", busybox_image)
+    made = wherry("create", "--name", "box", busybox_image).stdout.strip()
+    container = f"{wherry_root}/data/containers/{made}"
+    files = {name: f"{container}/{name}.json" for name in ("container", "state")}
+    files["volume"] = f"{wherry_root}/data/volumes/data/volume.json"
+    for path in files.values():
+        record = json.loads(Path(path).read_text())
+        Path(path).write_text(json.dumps(dict.fromkeys(record, 5)))
+
+    commands = (("ps", "-a"), ("volume", "ls"), ("system", "df"), ("inspect", "box"),
+                ("volume", "prune", "-af"), ("volume", "inspect", "data"))  # fmt: skip
+    results = [wherry(*words, check=False) for words in commands]
+
+    assert "whole" in results[0].stdout
+    for result in results:
+        assert "internal error" not in result.stderr
+    wherry("rm", "-f", "box")
+    assert wherry("ps", "-a", "--format", "{{.Names}}").stdout == "whole\n"
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "{}"])

@@ -12,7 +12,7 @@ import os
 import stat
 import sys
 
-from wherry.container.copy import open_file
+from wherry.container.copy import change_mode, open_file
 from wherry.errors import CorruptState, Unsupported, UsageError, WherryError
 
 TYPE_CHECKING = False
@@ -247,7 +247,7 @@ class _Unpacker:
             return  # a kind that only other systems know
         self.own(name, entry, parent)
         if not entry.issym():
-            os.chmod(name, entry.mode & 0o7777, dir_fd=parent)
+            change_mode(name, entry.mode & 0o7777, parent)
 
     def clear(self, parent: int, name: str) -> bool:
         """Take away what has this name; False where something is mounted on it."""

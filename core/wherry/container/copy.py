@@ -67,7 +67,13 @@ class _Copy:
             return
         key = (found.st_dev, found.st_ino)
         if key in self.linked:
-            os.link(self.linked[key], name, src_dir_fd=self.root, dst_dir_fd=target)
+            os.link(
+                self.linked[key],
+                name,
+                src_dir_fd=self.root,
+                dst_dir_fd=target,
+                follow_symlinks=False,
+            )
             return
         if stat.S_ISREG(found.st_mode):
             _copy_file(source, target, name, self.owners)
@@ -189,8 +195,24 @@ def _own(name: str, found: os.stat_result, target: int, owners: Owners | None) -
     uid, gid = owners(found) if owners else (found.st_uid, found.st_gid)
     os.chown(name, uid, gid, dir_fd=target, follow_symlinks=False)
     if not stat.S_ISLNK(found.st_mode):
-        os.chmod(name, stat.S_IMODE(found.st_mode), dir_fd=target)
+        change_mode(name, stat.S_IMODE(found.st_mode), target)
     os.utime(name, ns=(found.st_atime_ns, found.st_mtime_ns), dir_fd=target, follow_symlinks=False)
+
+
+def change_mode(name: str, mode: int, directory: int) -> None:
+    """chmod(2) of what has just been made there, and of nothing else.
+
+    A container that sees it may have put a link in its place, which chmod(2) would follow.
+    """
+    if sys.platform != "linux":
+        os.chmod(name, mode, dir_fd=directory)
+        return
+    handle = os.open(name, os.O_PATH | os.O_NOFOLLOW, dir_fd=directory)
+    try:
+        if not stat.S_ISLNK(os.fstat(handle).st_mode):
+            os.chmod(f"/proc/self/fd/{handle}", mode)
+    finally:
+        os.close(handle)
 
 
 def copy_attributes(

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 _HEX = frozenset("0123456789abcdef")
 
 # What every record has.
-_KEYS = frozenset(("Id", "Name", "Created", "Image", "Body", "Mounts"))
+_KINDS = {"Id": str, "Name": str, "Created": str, "Image": str, "Body": dict, "Mounts": list}
 
 
 class Container:
@@ -61,10 +61,11 @@ class Container:
                 state = read_json(os.path.join(self.directory, "state.json"))
             except (FileNotFoundError, CorruptState):
                 pass
+            initial = initial_state()
             # What cannot be read tells of nothing that runs: it can be started, and removed.
-            if not isinstance(state, dict) or "Status" not in state:
+            if not (isinstance(state, dict) and "Status" in state and _fits(state, initial)):
                 state = {}
-            self._state = {**initial_state(), **state}
+            self._state = {**initial, **state}
         return self._state
 
     def reload(self) -> dict[str, Any]:
@@ -147,9 +148,18 @@ def read_record(container_id: str) -> dict[str, Any]:
     except CorruptState as error:
         error.hint = hint
         raise
-    if not isinstance(record, dict) or not record.keys() >= _KEYS:
+    if not (
+        isinstance(record, dict)
+        and all(isinstance(record.get(key), kind) for key, kind in _KINDS.items())
+        and isinstance(record["Body"].get("HostConfig"), dict)
+    ):
         raise CorruptState(f"{path} is damaged: it is no record of a container", hint=hint)
     return record
+
+
+def _fits(state: dict[str, Any], initial: dict[str, Any]) -> bool:
+    """Whether what `state` has of `initial` is of the same type."""
+    return all(isinstance(state.get(key, value), type(value)) for key, value in initial.items())
 
 
 def initial_state() -> dict[str, Any]:

@@ -194,6 +194,9 @@ class VolumeStore:
         directory = os.path.join(self.root, name)
         try:
             fields = read_json(os.path.join(directory, "volume.json"))
+            kinds = {"CreatedAt": str, "Labels": dict | None, "Options": dict | None}
+            if not all(isinstance(fields[key], kind) for key, kind in kinds.items()):
+                raise TypeError("a field of another type")
             return Volume(
                 name=name,
                 directory=directory,
