@@ -323,7 +323,7 @@ class LinuxRuntime:
         user: str,
         detach: bool,
         stdin: bool,
-        on_terminal: Callable[[int], None],
+        on_terminal: Callable[[int], object],
         on_started: Callable[[int], None] | None = None,
         stdio: tuple[int, int, int] | None = None,
     ) -> int:

@@ -71,3 +71,28 @@ def hand_over(master: int, name: str, socket: Any) -> None:
     rights = [(sockets.SOL_SOCKET, sockets.SCM_RIGHTS, master.to_bytes(4, "little"))]
     socket.sendmsg([name.encode()], rights)
     socket.close()
+
+
+def hold(master: int) -> None:
+    """Keep a terminal open for the program on it, whose user has left: a process that reads.
+
+    Without it the program would be hung up on, or wait for ever for its output to be read.
+    """
+    holder = os.fork()
+    if holder:
+        # Before we end, which hangs up on all that are in our group.
+        os.setpgid(holder, holder)
+        return
+    try:
+        os.chdir("/")
+        null = os.open("/dev/null", os.O_RDWR)
+        for descriptor in range(3):
+            os.dup2(null, descriptor)
+        os.closerange(3, master)
+        os.closerange(master + 1, 1 << 16)
+        while os.read(master, 1 << 16):
+            pass
+    except OSError:
+        pass  # EIO: nobody has the terminal open any more
+    finally:
+        os._exit(0)

@@ -11,6 +11,8 @@ import os
 import select
 import time
 
+from wherry.container.wire import control
+from wherry.errors import Conflict, to_json
 from wherry.timestamps import now
 from wherry_linux.processes import kill_child
 
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 
     from wherry.container.spec import HealthConfig
     from wherry.oci.runtime_spec import Process
+    from wherry_linux.clients import Client
     from wherry_linux.monitor import Monitor
 
 _SECOND = 1_000_000_000
@@ -48,11 +51,28 @@ class HealthChecks:
         self._output_fd = -1
         self._output = b""
         self._check_start = ""
+        # Who has asked for the check that is under way.
+        self._askers: list[Client] = []
 
     def begin(self) -> None:
         """Record that the container is starting, and plan the first check."""
         self._record()
         self._plan()
+
+    def check_for(self, client: Client) -> None:
+        """Check now, and tell `client` what came of it."""
+        if self._monitor.container.state["Status"] != "running":
+            raise Conflict(f"container {self._monitor.container.name} is paused")
+        self._askers.append(client)
+        if not self.is_checking():
+            self._monitor.cancel(self._run)
+            self._run()
+
+    def _answer(self, message: bytes) -> None:
+        askers, self._askers = self._askers, []
+        for client in askers:
+            if client in self._monitor.clients:
+                client.send(message)
 
     def is_checking(self) -> bool:
         """Whether a check is under way."""
@@ -82,6 +102,9 @@ class HealthChecks:
         if self.child:
             self._stop_child()
             self._forget_child()
+        name = self._monitor.container.name
+        error = Conflict(f"container {name} has ended during its health check")
+        self._answer(control({"error": to_json(error)}))
 
     def _plan(self) -> None:
         """Run the next check when it is due, counted from the end of the last one."""
@@ -210,6 +233,7 @@ class HealthChecks:
             if self._streak >= self._retries:
                 self._status = "unhealthy"
         self._record()
+        self._answer(control({"event": "done", "code": code}))
         if self._status != before:
             self._monitor.container.event(f"health_status: {self._status}")
         if self._status == "unhealthy" and before != "unhealthy":

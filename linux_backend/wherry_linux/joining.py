@@ -56,7 +56,7 @@ def execute(
     detach: bool = False,
     stdin: bool = True,
     stdio: tuple[int, int, int] | None = None,
-    on_terminal: Callable[[int], None] | None = None,
+    on_terminal: Callable[[int], object] | None = None,
     on_started: Callable[[int], None] | None = None,
     preserve: int = 0,
     console_socket: Any = None,
@@ -68,8 +68,9 @@ def execute(
 
     `user` is looked up in the container; without it `process["user"]` has numbers.
     With `process["terminal"]` the process gets a new terminal of the container, and
-    `on_terminal` its master side, to relay until it returns, or `console_socket` in
-    runc's way; `on_started` gets the pid. `below` names a group in the container's own.
+    `on_terminal` its master side, to relay until it returns (true: the user has left it), or
+    `console_socket` in runc's way; `on_started` gets the pid. `below` names a group in the
+    container's own.
     `forward` passes our signals on. Raises what kept the program from running.
     """
     record = runtime.record(container_id)
@@ -123,8 +124,14 @@ def execute(
     if forward:
         forward_signals(child)
     if terminal >= 0 and on_terminal is not None:
-        on_terminal(terminal)
+        was_left = on_terminal(terminal)
+        if was_left:
+            console.hold(terminal)
+            # What hangs up on us from now on is not meant for the program.
+            os.setpgid(child, child)
         os.close(terminal)
+        if was_left:
+            return 0
     return exit_code(child)
 
 

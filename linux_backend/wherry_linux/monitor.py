@@ -18,6 +18,8 @@ What they may ask, as CONTROL messages:
      "quiet"}                                       `keep` is stronger than --rm, `quiet`
                                                     leaves out the event "stop"
     {"op": "pause"}, {"op": "unpause"}              answered by "done"
+    {"op": "check"}                                 answered by "done" with the "code" that the
+                                                    health check ended with
 
 and what it says: {"event": "started", "pid", "namespaces"}, {"event": "attached", "pid"},
 {"event": "exit", "code"}, {"event": "done"}, {"error": …}.
@@ -577,6 +579,11 @@ class Monitor:
     def _carry_out(self, client: Client, operation: object, message: dict[str, Any]) -> None:
         if operation == "stop":
             self._stop(client, message)
+            return
+        if operation == "check":
+            if self.health is None:
+                raise Conflict(f"container {self.container.name} does not run its health check")
+            self.health.check_for(client)
             return
         if operation == "kill":
             self._kill(message["signal"], message.get("final", False))

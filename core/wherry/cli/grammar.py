@@ -264,9 +264,12 @@ class Declaration:
             if value != each.default:
                 words += _write_option(each, value)
         given: list[str] = []
-        for positional in self.arguments:
+        for positional in reversed(self.arguments):
             value = values.get(positional.name, ())
-            given += value if isinstance(value, tuple) else [value] if value != "" else []
+            if isinstance(value, tuple):
+                given = [*value, *given]
+            elif value != "" or positional.required or given:
+                given = [value, *given]
         doubtful = given if self.interspersed else given[:1]
         if any(word.startswith("-") and word != "-" for word in doubtful):
             words.append("--")

@@ -59,7 +59,7 @@ _SETTINGS = (
            help="Memory (default 2g)"),
     option("--disk", convert=_disk, default=None, metavar="bytes",
            help="Size that the disk can grow to (default 64g)"),
-    option("--idle", convert=_idle, default=None, metavar="duration",
+    option("--idle", convert=_idle, write="{}s".format, default=None, metavar="duration",
            help="Stop after so long without a container or a command (default 10m; never)"),
     option("--share", multiple=True, metavar="list",
            help="Directory that the machine sees, DIR or DIR:ro (default: your home)"),

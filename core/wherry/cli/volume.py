@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import sys
+
 from wherry.backend import Command, execute
 from wherry.cli import common
 from wherry.cli.grammar import argument, command, option
@@ -148,3 +151,53 @@ def prune(all: bool, filter: tuple[str, ...], force: bool) -> int:  # noqa: A002
         return 0
 
     return execute(Command(argv=prune.argv(all=all, filter=filter, force=True), action=action))
+
+
+@command(
+    option("-o", "--output", help="Write to a file, instead of STDOUT"),
+    argument("volume"),
+    name="volume export",
+)
+def export(volume: str, output: str) -> int:
+    """Export the files of a volume as a tar archive"""
+    if not output and sys.stdout is not None and sys.stdout.isatty():
+        raise UsageError("cowardly refusing to save to a terminal. Use the -o flag or redirect")
+
+    def action(engine: Engine) -> int:
+        from wherry.engine.volume_files import write_files
+        from wherry.files import Draft
+
+        found = engine.volumes.store.find(volume)
+        if not output:
+            write_files(found, engine.runtime, sys.stdout.fileno())
+            return 0
+        with Draft(output) as descriptor:
+            write_files(found, engine.runtime, descriptor)
+        return 0
+
+    return execute(Command(argv=export.argv(volume=volume), action=action, output=output))
+
+
+@command(
+    argument("volume"),
+    argument("source", required=False, metavar="file|-"),
+    name="volume import",
+)
+def import_(volume: str, source: str) -> int:
+    """Put the files of a tar archive into a volume"""
+    is_stdin = source in ("", "-")
+    try:
+        stream = open(0 if is_stdin else source, "rb", buffering=0, closefd=not is_stdin)  # noqa: SIM115
+    except OSError as error:
+        raise UsageError(f"open {source}: {os.strerror(error.errno or 0).lower()}") from error
+
+    def action(engine: Engine) -> int:
+        from wherry.engine.volume_files import read_files
+
+        with stream:
+            found = engine.volumes.store.find(volume)
+            read_files(found, engine.runtime, stream.fileno())
+        return 0
+
+    argv = import_.argv(volume=volume, source="-")
+    return execute(Command(argv=argv, action=action, stdin=stream))

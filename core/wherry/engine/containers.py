@@ -231,10 +231,14 @@ class Containers:
         container.event(f"exec_start: {words}", execID=exec_id)
         stdin = bool(config.get("AttachStdin"))
 
-        def relay(master: int) -> None:
+        was_left = False
+
+        def relay(master: int) -> bool:
             from wherry.engine.session import relay_terminal
 
-            relay_terminal(master, stdin=stdin, detach_keys=detach_keys)
+            nonlocal was_left
+            was_left = relay_terminal(master, stdin=stdin, detach_keys=detach_keys)
+            return was_left
 
         def execute(
             stdio: tuple[int, int, int] | None, on_started: Callable[[int], None] | None
@@ -268,7 +272,7 @@ class Containers:
                 )
             finally:
                 streams.close()
-        if not detach:
+        if not (detach or was_left):
             container.event("exec_die", execID=exec_id, exitCode=str(code))
         return code
 
@@ -417,13 +421,23 @@ class Containers:
                 return 137
         return int(container.state["ExitCode"])
 
+    def check_health(self, name: str) -> bool:
+        """Run a container's health check now; whether it is healthy."""
+        container = self.find(name)
+        check = container.body.get("Healthcheck") or {}
+        if not check.get("Test") or check["Test"][0] == "NONE":
+            raise UsageError(f"container {container.name} has no defined healthcheck")
+        if container.state["Status"] != "running":
+            raise Conflict(f"container {container.name} is not running")
+        return bool(self._ask(container, {"op": "check"})["code"] == 0)
+
     def _ask(
         self, container: Container, message: dict[str, Any], patience: float | None = None
-    ) -> None:
+    ) -> dict[str, Any]:
         """Have the monitor do something; a container that ends meanwhile is a Conflict."""
         connection = Connection.open(container.id)
         try:
-            connection.request(message, patience=patience)
+            return connection.request(message, patience=patience)
         finally:
             connection.close()
 

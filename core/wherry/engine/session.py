@@ -347,23 +347,33 @@ def write_all(descriptor: int, data: bytes) -> None:
             poll.poll()
 
 
-def relay_terminal(master: int, *, stdin: bool, detach_keys: str = "") -> None:
+def relay_terminal(master: int, *, stdin: bool, detach_keys: str = "") -> bool:
     """Join our terminal to another whose master side is `master`, until that one closes.
 
-    For a process that no monitor looks after (`exec -t`). Returns early when the user
-    types the detach keys.
+    For a process that no monitor looks after (`exec -t`). True where the user has typed the
+    detach keys, and so left it.
     """
     keys = DetachKeys(parse_keys(detach_keys or DEFAULT_DETACH_KEYS))
-    if stdin and os.isatty(0):
-        from wherry.terminal import RawMode
+    if not (stdin and os.isatty(0)):
+        return _relay(master, stdin, keys)
+    from wherry.terminal import RawMode
 
+    ending = (signals.SIGTERM, signals.SIGHUP, signals.SIGINT, signals.SIGQUIT)
+    previous = {number: signals.signal(number, _leave) for number in ending}
+    try:
         with RawMode(0):
-            _relay(master, stdin, keys)
-    else:
-        _relay(master, stdin, keys)
+            return _relay(master, stdin, keys)
+    finally:
+        for number, handler in previous.items():
+            signals.signal(number, signals.SIG_DFL if handler is None else handler)
 
 
-def _relay(master: int, stdin: bool, keys: DetachKeys) -> None:
+def _leave(number: int, _where: object) -> None:
+    """Unwind, so that the terminal is restored; a shell shows 128 and the signal's number."""
+    raise SystemExit(128 + number)
+
+
+def _relay(master: int, stdin: bool, keys: DetachKeys) -> bool:
     from wherry.terminal import copy_size
 
     copy_size(master)
@@ -381,13 +391,13 @@ def _relay(master: int, stdin: bool, keys: DetachKeys) -> None:
                     data = b""  # EIO: nobody has the terminal open any more
                 if descriptor == master:
                     if not data:
-                        return
+                        return False
                     write_all(1, data)
                 elif not data:
                     poll.unregister(0)
                 else:
                     write_all(master, keys.filter(data))
                     if keys.typed:
-                        return
+                        return True
     finally:
         signals.signal(signals.SIGWINCH, previous)
