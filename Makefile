@@ -63,6 +63,14 @@ format: venv ## Format the code
 wheel: venv ## Build dist/wherry-*.whl
 	@$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
 
+# The guest's architecture: `make guest ARCH=arm64`.
+ARCH ?= $(shell dpkg --print-architecture 2>/dev/null || uname -m | sed 's/x86_64/amd64/; s/aarch64/arm64/')
+
+.PHONY: guest
+guest: venv ## Make the VM's guest in dist/guest-ARCH, and a wheel of it
+	@$(BIN)/python -m wherry_vmimage build $(ARGS) --arch $(ARCH) dist/guest-$(ARCH)
+	@$(BIN)/python -m wherry_vmimage wheel dist/guest-$(ARCH) dist
+
 .PHONY: clean
 clean: ## Remove what make has made here
 	@rm -rf .venv .venv-* .packages-unknown dist build .mypy_cache .pytest_cache .ruff_cache .hypothesis

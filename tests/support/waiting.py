@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import select
+import sys
 import time
 from typing import TYPE_CHECKING
 
@@ -29,6 +30,8 @@ class Deadline:
 
 def wait_readable(descriptor: int, deadline: Deadline) -> None:
     """Wait until `descriptor` has something to read, or has ended."""
+    if sys.platform == "win32":
+        raise NotImplementedError
     poll = select.poll()
     poll.register(descriptor, select.POLLIN | select.POLLHUP)
     while not poll.poll(deadline.left() * 1000):
@@ -37,6 +40,8 @@ def wait_readable(descriptor: int, deadline: Deadline) -> None:
 
 def wait_gone(pids: Iterable[int], seconds: float = 10) -> None:
     """Wait until processes that are not our children have ended."""
+    if sys.platform != "linux":
+        raise NotImplementedError
     deadline = Deadline(seconds, "processes to end")
     for pid in pids:
         try:

@@ -30,6 +30,7 @@ PACKAGES = (
     "openssh-server",
     "nftables",
     "iproute2",
+    "passt",  # containers' default network
     "sshfs",  # the host's directories
     "e2fsprogs",  # the data disk
     "uidmap",
@@ -91,8 +92,8 @@ MODULES = (
 )
 # Loaded before the root is there. Without a source of random numbers sshd would wait.
 FIRST_MODULES = ("virtio_blk", "virtio_rng", "virtio_net", "erofs", "overlay", "qemu_fw_cfg")
-# Loaded where the machine has what they drive.
-OPTIONAL_FIRST_MODULES = ("virtio_pci", "virtio_mmio", "virtio_console", "ext4", "button", "evdev")
+# The same, where they are not built into the kernel.
+OPTIONAL_FIRST_MODULES = ("virtio_pci", "virtio_console", "ext4")
 
 
 def packages(architecture: str) -> list[str]:
