@@ -46,6 +46,9 @@ class Command:
     # This host's files that the command may read and write: what its options name.
     reads: tuple[str, ...] = ()
     writes: tuple[str, ...] = ()
+    # `argv` once more, with each path of this host that a container is to see put through a
+    # function: where another wherry finds it. None for a command that names no such path.
+    placed: Callable[[Callable[[str], str]], tuple[str, ...]] | None = None
     # The contents of secrets that are this host's, by name.
     secrets: Mapping[str, bytes] = _NOTHING
     # What is done here where the containers are elsewhere, in the place of `argv` alone: it is

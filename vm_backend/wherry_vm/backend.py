@@ -9,11 +9,13 @@ from wherry.files import Draft
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from typing import Any
 
     from wherry.backend import Command
     from wherry.engine import Engine
+
+    Placed = Callable[[Callable[[str], str]], Sequence[str]]
 
 
 class VmBackend:
@@ -27,7 +29,7 @@ class VmBackend:
         if command.elsewhere is not None:
             return command.elsewhere(forwarder.forward)
         if not command.output:
-            return forwarder.forward(command.argv, stdin=command.stdin)
+            return forwarder.forward(command.placed or command.argv, stdin=command.stdin)
         draft = Draft(command.output)
         with draft as stdout:
             code = forwarder.forward(command.argv, stdin=command.stdin, stdout=stdout)
@@ -54,23 +56,27 @@ class Forwarder:
         self._configuration = configuration()
 
     def forward(
-        self, argv: Sequence[str], *, stdin: Any = None, stdout: int = 1, stderr: int = 2
+        self, argv: Sequence[str] | Placed, *, stdin: Any = None, stdout: int = 1, stderr: int = 2
     ) -> int:
         """The exit code of `wherry *argv` in the guest.
 
-        `stdin` is as in wherry.backend.Command; the others are descriptors of this process.
+        `argv` and `stdin` are as in wherry.backend.Command, the others descriptors of this
+        process. Raises UsageError for a path that is in no share, before anything runs.
         """
         from wherry_vm.answers import answer
         from wherry_vm.client import Client
         from wherry_vm.starter import join, tell
         from wherry_vm.terminal import open_console
 
+        # What cannot be is told before a machine is started for it.
+        self._words(argv)
         link = join(self._machine, "command", tell)
         try:
             client = Client(
                 link,
                 open_console(),
-                argv,
+                # One that ran already may share other directories than it would from now on.
+                self._words(argv),
                 stdin=stdin,
                 outputs=(stdout, stderr),
                 answer=lambda question: answer(self._command, question),
@@ -79,6 +85,13 @@ class Forwarder:
             return client.run()
         finally:
             link.close()
+
+    def _words(self, argv: Sequence[str] | Placed) -> Sequence[str]:
+        if not callable(argv):
+            return argv
+        from wherry_vm.shares.finding import finder
+
+        return argv(finder(self._machine))
 
 
 def load() -> VmBackend:

@@ -57,6 +57,7 @@ class Boot:
         self.ssh_port = free_port()
         self.qmp_listener = _listen(machine, "qmp.sock")
         self.events_listener = _listen(machine, "events.sock")
+        self.share_listeners = _listen_for_shares(machine)
         self.process = self._start(host, qemu, image)
 
     def _start(self, host: Host, qemu: Qemu, image: GuestImage) -> subprocess.Popen[bytes]:
@@ -78,6 +79,7 @@ class Boot:
             sockets=Sockets(
                 qmp=_address(self.qmp_listener),
                 events=_address(self.events_listener),
+                shares=tuple(map(_address, self.share_listeners)),
                 unix=hasattr(socket, "AF_UNIX"),
             ),
         )
@@ -149,8 +151,8 @@ class Boot:
         if self.process.poll() is None:
             self.process.kill()
         self.process.wait()
-        self.qmp_listener.close()
-        self.events_listener.close()
+        for listener in (self.qmp_listener, self.events_listener, *self.share_listeners):
+            listener.close()
 
 
 def order(
@@ -226,6 +228,13 @@ def _listen(machine: Machine, name: str) -> socket.socket:
         listener.bind(path)
     listener.listen(1)
     return listener
+
+
+def _listen_for_shares(machine: Machine) -> list[socket.socket]:
+    """A socket for each share; none where others could connect to it: see shares.mounts."""
+    if not hasattr(socket, "AF_UNIX"):
+        return []
+    return [_listen(machine, f"share{each}.sock") for each in range(len(machine.shares()))]
 
 
 def _address(listener: socket.socket) -> str:

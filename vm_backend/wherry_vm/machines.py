@@ -19,6 +19,7 @@ from wherry import paths
 from wherry.errors import Conflict, NotFound, UsageError
 from wherry.files import Lock, make_dir, read_json, write_json
 from wherry.values import replace, value
+from wherry_vm.shares.places import guest_path, is_free
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -69,6 +70,16 @@ class Machine:
     def file(self, name: str) -> str:
         """The path of one of the files above."""
         return os.path.join(self.directory, name)
+
+    def shares(self) -> tuple[Share, ...]:
+        """What its next start shares: the user's home, where nothing else was asked for."""
+        if self.settings.shares is not None:
+            return self.settings.shares
+        home = os.path.realpath(os.path.expanduser("~"))
+        target = guest_path(home)
+        if not os.path.isdir(home) or target == "/" or not is_free(target):
+            return ()
+        return (Share(source=home, target=target),)
 
     def lock(self, *, wait: bool = True) -> Lock:
         """What whoever starts, changes or removes the machine holds."""

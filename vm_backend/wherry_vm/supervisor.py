@@ -28,6 +28,7 @@ from wherry.files import make_dir, remove_file, write_json
 from wherry.lean import load_json
 from wherry_vm import boot, machines
 from wherry_vm.protocol import CHUNK, RUNNER_SOCKET
+from wherry_vm.shares.mounts import Mounts
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -79,6 +80,7 @@ class Supervisor:
         self._qmp: Any = None
         self._events: EventChannel | None = None
         self._ssh: GuestTransport | None = None
+        self._mounts = Mounts(machine, machine.shares())
         self._commands = 0
         self._running = 0
         self._last_use = time.monotonic()
@@ -116,6 +118,7 @@ class Supervisor:
 
         began = time.monotonic()
         self._tell(f"Starting machine {self.machine.name}")
+        self._mounts.check()
         host = this_host()
         qemu = find_qemu(host)
         image = find_image(self.machine, host, self._tell)
@@ -140,6 +143,7 @@ class Supervisor:
                 continue
             break
         boot.remember(self.machine, qemu, image, name, refusals)
+        self._mounts.settle()
         with self._changed:
             self._state = "running"
             self._last_use = time.monotonic()
@@ -155,7 +159,13 @@ class Supervisor:
         self._events = EventChannel(attempt.accept(attempt.events_listener, 10), self._hear)
         self._connect_monitor(attempt)
         attempt.wait_ready(self._is_ready)
+        # The guest mounts while we connect.
+        ports = [attempt.accept(each, 10) for each in attempt.share_listeners]
+        if ports:
+            self._mounts.attach(ports, self._events.send)
         self._ssh = connect(self.machine, attempt.ssh_port)
+        if not ports:
+            self._mounts.connect(self._ssh)
 
     def _connect_monitor(self, attempt: Boot) -> None:
         from qemu.qmp.legacy import QEMUMonitorProtocol
@@ -174,6 +184,7 @@ class Supervisor:
             with self._changed:
                 self._ready = message
                 self._changed.notify_all()
+        self._mounts.hear(message)
         if isinstance(message.get("running"), int):
             self._running = message["running"]
         if isinstance(message.get("time"), int | float) and self._events is not None:
@@ -224,6 +235,7 @@ class Supervisor:
                 thread.join(2)
 
     def _end(self) -> None:
+        self._mounts.close()
         if self._boot is not None:
             self._boot.end()
         with self._changed:

@@ -10,6 +10,8 @@ from wherry_vm import machines
 from wherry_vm.disk import used
 from wherry_vm.link import connect
 from wherry_vm.machines import Machine, Settings, Share
+from wherry_vm.shares.finding import in_force
+from wherry_vm.shares.places import guest_path, is_free
 from wherry_vm.starter import ask, join, tell
 
 TYPE_CHECKING = False
@@ -137,7 +139,7 @@ def inspect(name: str) -> dict[str, Any]:
         "Image": settings.image,
         "Shares": [
             {"Source": each.source, "Target": each.target, "ReadOnly": each.readonly}
-            for each in settings.shares or ()
+            for each in in_force(machine)
         ],
         "Pid": described.get("pid", 0),
         "SSH": {
@@ -200,7 +202,14 @@ def _changed(settings: Settings, values: Mapping[str, Any]) -> Settings:
 def _share(text: str) -> Share:
     """`DIR` or `DIR:ro`. Raises UsageError where there is no such directory."""
     path, readonly = (text[:-3], True) if text.endswith(":ro") else (text, False)
-    source = os.path.abspath(os.path.expanduser(path))
+    # As it is without links: that is what paths are compared with, and stays what it is.
+    source = os.path.realpath(os.path.expanduser(path))
     if not os.path.isdir(source):
         raise UsageError(f"cannot share {path}: no such directory")
-    return Share(source=source, target=source, readonly=readonly)
+    target = guest_path(source)
+    if not is_free(target):
+        raise UsageError(
+            f"cannot share {path}: {target} is the machine's own",
+            hint="share a directory below it, or copy: wherry cp",
+        )
+    return Share(source=source, target=target, readonly=readonly)

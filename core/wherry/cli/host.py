@@ -11,13 +11,14 @@ import os
 from wherry import origin
 from wherry.config_file import ConfigFile
 from wherry.container.env import merge_env, read_env_file, read_label_file, resolve_env
-from wherry.container.mount import absolute_bind, absolute_source
+from wherry.container.mount import absolute_bind, absolute_source, place_bind, place_mount
 from wherry.errors import UsageError, WherryError
 from wherry.lean import dump_json, load_json
 from wherry.words import read_integer, split_csv
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from wherry.container.spec import SecretMount
@@ -69,6 +70,21 @@ def resolve(values: Values) -> Values:
 def elsewhere(values: Values) -> Values:
     """`values`, resolved, as another wherry is told them."""
     return {**values, "secret": tuple(map(secret_elsewhere, values["secret"]))}
+
+
+def with_paths(values: Values, place: Callable[[str], str]) -> Values:
+    """`values`, resolved, with what containers are to see of this host where `place` has it."""
+    placed = {
+        **values,
+        "volume": tuple(place_bind(text, place) for text in values["volume"]),
+        "mount": tuple(place_mount(text, place) for text in values["mount"]),
+    }
+    for name in ("hosts_file", "pidfile"):
+        if values[name]:
+            placed[name] = place(values[name])
+    if values["rootfs"]:
+        placed["image"] = place(values["image"])
+    return placed
 
 
 def _environment(values: Values, config: ConfigFile) -> tuple[str, ...]:

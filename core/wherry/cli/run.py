@@ -6,7 +6,14 @@ from wherry.backend import Command, execute
 from wherry.cli import options
 from wherry.cli.each import complain
 from wherry.cli.grammar import argument, command
-from wherry.cli.host import check_terminal, console_size, elsewhere, read_secrets, resolve
+from wherry.cli.host import (
+    check_terminal,
+    console_size,
+    elsewhere,
+    read_secrets,
+    resolve,
+    with_paths,
+)
 from wherry.container.create import create_body
 from wherry.container.request import PullOptions, RunRequest
 from wherry.errors import UsageError
@@ -49,7 +56,7 @@ def run(**values: Any) -> int:
             argv=run.argv(**elsewhere(values)),
             action=lambda engine: engine.containers.run(body, request),
             stdin=0 if body["AttachStdin"] and not request.explain else None,
-            **_host_side(values, request),
+            **_host_side(values, request, run),
         )
     )
 
@@ -74,13 +81,20 @@ def create(**values: Any) -> int:
         return 0
 
     return execute(
-        Command(argv=create.argv(**elsewhere(values)), action=action, **_host_side(values, request))
+        Command(
+            argv=create.argv(**elsewhere(values)),
+            action=action,
+            **_host_side(values, request, create),
+        )
     )
 
 
-def _host_side(values: dict[str, Any], request: RunRequest) -> dict[str, Any]:
+def _host_side(
+    values: dict[str, Any], request: RunRequest, declaration: Declaration
+) -> dict[str, Any]:
     """What of the command stays on the host it was typed on."""
     return {
+        "placed": lambda place: declaration.argv(**with_paths(elsewhere(values), place)),
         "reads": (values["authfile"],) if values["authfile"] else (),
         "writes": (values["cidfile"],) if values["cidfile"] else (),
         "secrets": request.secrets,

@@ -14,7 +14,7 @@ from wherry.words import read_bool, read_bytes, split_csv
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from typing import Any
 
     from wherry.container.spec import CreateBody, Mount, WherryMount
@@ -105,6 +105,20 @@ def absolute_bind(text: str) -> str:
     if rest and is_path(source):
         return ":".join((absolute_source(source), *rest))
     return text
+
+
+def place_bind(text: str, place: Callable[[str], str]) -> str:
+    """`-v`, absolute, with its host path put through `place`."""
+    source, *rest = split_volume(text)
+    return ":".join((place(source), *rest)) if rest and is_path(source) else text
+
+
+def place_mount(text: str, place: Callable[[str], str]) -> str:
+    """`--mount` with the host path of a bind put through `place`."""
+    mount = parse_mount(text)
+    if mount["Type"] != "bind":
+        return text
+    return write_mount({**mount, "Source": place(mount["Source"])})
 
 
 def parse_bind(text: str) -> Mount:

@@ -11,13 +11,13 @@ import subprocess
 import time
 
 from wherry import paths
+from wherry_vm.guest.mounts import Mounts, port_device
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
 _NAME = "org.wherry.events"
-_PORTS = "/sys/class/virtio-ports"
 
 _BEAT = 5.0
 """Seconds between two beats: how long the clock may be wrong after the host has slept."""
@@ -28,11 +28,7 @@ _POWEROFF = "/sbin/poweroff"
 
 def find_port() -> str | None:
     """The device of the channel; None where this machine has none."""
-    for port in os.listdir(_PORTS) if os.path.isdir(_PORTS) else ():
-        with open(os.path.join(_PORTS, port, "name"), encoding="ascii") as file:
-            if file.read().strip() == _NAME:
-                return f"/dev/{port}"
-    return None
+    return port_device(_NAME)
 
 
 def serve_events(path: str) -> None:
@@ -40,18 +36,27 @@ def serve_events(path: str) -> None:
     port = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     wait_for_sshd()
     _say(port, {"event": "ready", **_beat()})
+    mounts = Mounts()
     buffer = b""
     poll = select.poll()
     poll.register(port, select.POLLIN)
+    poll.register(mounts.table, select.POLLPRI)
     while True:
-        for _, mask in poll.poll(_BEAT * 1000):
-            if mask & select.POLLHUP:
+        for descriptor, mask in poll.poll(_BEAT * 1000):
+            if descriptor == mounts.table:
+                _say(port, {"event": "mounted", "mounts": mounts.targets()})
+            elif descriptor != port:
+                poll.unregister(descriptor)
+                _say(port, mounts.ended(descriptor))
+            elif mask & select.POLLHUP:
                 # Nobody owns this machine any more.
                 power_off()
                 return
-            *lines, buffer = (buffer + os.read(port, 4096)).split(b"\n")
-            for line in lines:
-                _obey(line)
+            else:
+                *lines, buffer = (buffer + os.read(port, 4096)).split(b"\n")
+                for line in lines:
+                    for each in _obey(line, mounts):
+                        poll.register(each, select.POLLIN)
         _say(port, {"event": "beat", **_beat()})
 
 
@@ -80,16 +85,20 @@ def _say(port: int, message: dict[str, Any]) -> None:
     os.write(port, json.dumps(message).encode() + b"\n")
 
 
-def _obey(line: bytes) -> None:
+def _obey(line: bytes, mounts: Mounts) -> list[int]:
+    """Do what the host says; descriptors that tell when something new has ended."""
     try:
         message = json.loads(line)
     except ValueError:
-        return
+        return []
     operation = message.get("op")
     if operation == "time":
         time.clock_settime(time.CLOCK_REALTIME, float(message["time"]))
     elif operation == "poweroff":
         power_off()
+    elif operation == "mount":
+        return [mounts.mount(message)]
+    return []
 
 
 def power_off() -> None:

@@ -33,6 +33,7 @@ class Sockets:
 
     qmp: str
     events: str
+    shares: tuple[str, ...] = ()
     unix: bool = True
 
 
@@ -218,7 +219,17 @@ def _channels(guest: Guest) -> Sequence[str]:
         *("-device", "virtio-serial-pci"),
         *("-chardev", _chardev("events", guest.sockets.events, guest.sockets.unix)),
         *("-device", "virtserialport,chardev=events,name=org.wherry.events"),
+        *_shares(guest.sockets),
     )
+
+
+def _shares(sockets: Sockets) -> list[str]:
+    """A port for each shared directory."""
+    words = []
+    for number, where in enumerate(sockets.shares):
+        words += ["-chardev", _chardev(f"share{number}", where, sockets.unix)]
+        words += ["-device", f"virtserialport,chardev=share{number},name=org.wherry.share.{number}"]
+    return words
 
 
 def _chardev(name: str, where: str, unix: bool) -> str:
