@@ -15,8 +15,8 @@ ARGS ?=
 
 PORTABLE := core vm_backend vmimage tests/core tests/vm_backend tests/vmimage
 python_files = $(shell find $(1) -name '*.py' -print 2>/dev/null)
-# wherry_vm.guest runs in the guest, which is a Linux.
-portable_files = $(filter-out vm_backend/wherry_vm/guest/% tests/vm_backend/guest/%,$(call python_files,$(PORTABLE)))
+# wherry_vm.guest runs in the guest, which is a Linux; the machines of tests run on one.
+portable_files = $(filter-out vm_backend/wherry_vm/guest/% tests/vm_backend/guest/% tests/vm_backend/machine/%,$(call python_files,$(PORTABLE)))
 
 .PHONY: help
 help: ## Say what there is

@@ -7,6 +7,7 @@ one it was is kept, for this boot of the host, this QEMU and this image.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import subprocess
@@ -117,6 +118,12 @@ class Boot:
         if code is not None:
             said = last_line(self.machine.file("qemu.log"))
             raise MachineError(f"QEMU ended with exit code {code}: {said or 'it said nothing'}")
+
+    def wait_briefly(self) -> None:
+        """Give a QEMU that is ending the time to end. Raises MachineError where it does."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(1)
+        self.check()
 
     def console_size(self) -> int:
         """How many bytes the guest's console has shown."""

@@ -1,9 +1,10 @@
 """Guest images: what a machine boots.
 
-An image is a directory as `wherry_vmimage` makes it (a kernel, an initramfs, a root and
-manifest.json, which has their digests), or an archive of it: the wheel `wherry-guest`
-brings one, `machine init --image` and WHERRY_GUEST name others. It is verified while it is
-put into the store of images, DATA/machines/images/DIGEST, and machines boot what is there.
+An image is what `wherry_vmimage` makes: a kernel, an initramfs, a root and manifest.json,
+which has their digests; in a directory, or compressed in the wheel `wherry-guest`, installed
+or not. `machine init --image` and WHERRY_GUEST name others than the installed one. It is
+verified when it is put into the store, DATA/machines/.images/DIGEST, and machines boot what
+is there.
 """
 
 from __future__ import annotations
@@ -22,14 +23,15 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
+    from zipfile import ZipFile
 
     from wherry_vm.machines import Machine
     from wherry_vm.qemu.host import Host
 
+_PACKAGE = "wherry_guest"
 _MANIFEST = "manifest.json"
 _FILES = ("kernel", "initramfs", "root.erofs")
 _SCHEMA = 1
-_PIECE = 1 << 20
 
 
 @value
@@ -67,7 +69,7 @@ def find_image(machine: Machine, host: Host, report: Callable[[str], None]) -> G
     """The image that a machine boots: its own, or the one of this release. Raises NotFound."""
     if machine.settings.image:
         return _load(machine.settings.image)
-    source = os.environ.get("WHERRY_GUEST") or _installed(host)
+    source = os.environ.get("WHERRY_GUEST") or _installed()
     if source is None:
         raise NotFound(
             "no guest image is installed",
@@ -84,18 +86,16 @@ def find_image(machine: Machine, host: Host, report: Callable[[str], None]) -> G
     return image
 
 
-def add_image(source: str, report: Callable[[str], None] = lambda _: None) -> str:
+def add_image(path: str, report: Callable[[str], None] = lambda _: None) -> str:
     """Put an image into the store, if it is not there; its digest.
 
-    `source` is a directory or an archive of one. Raises NotFound; CorruptState where
-    it is damaged, and then nothing of it is kept.
+    `path` is a directory or a wheel. Raises NotFound; CorruptState where the image is
+    damaged, and then nothing of it is kept.
     """
-    if os.path.isdir(source):
-        digest = _digest_of(os.path.join(source, _MANIFEST))
-    elif os.path.isfile(source):
-        digest = _archive_digest(source)
-    else:
-        raise NotFound(f"no such guest image: {source}")
+    import hashlib
+
+    source = Source(path)
+    digest = hashlib.sha256(source.read(_MANIFEST)).hexdigest()
     target = os.path.join(images(), digest)
     if os.path.exists(target):
         return digest
@@ -107,56 +107,61 @@ def add_image(source: str, report: Callable[[str], None] = lambda _: None) -> st
     return digest
 
 
-def _store(source: str, target: str) -> None:
+class Source:
+    """An image outside the store: its files as they are, or compressed, or in a wheel."""
+
+    def __init__(self, path: str) -> None:
+        """Raises NotFound, CorruptState."""
+        self.path = path
+        self._wheel: ZipFile | None = None
+        if os.path.isdir(path):
+            return
+        from zipfile import BadZipFile, ZipFile
+
+        try:
+            self._wheel = ZipFile(path)
+        except FileNotFoundError:
+            raise NotFound(f"no such guest image: {path}") from None
+        except (OSError, BadZipFile) as error:
+            raise CorruptState(f"{path} is no guest image: {error}") from error
+
+    def read(self, name: str) -> bytes:
+        """A file of the image. Raises CorruptState where it is not there or damaged."""
+        from lzma import LZMAError, decompress
+        from zipfile import BadZipFile
+        from zlib import error as ZlibError  # noqa: N812
+
+        try:
+            try:
+                return self._content(name)
+            except (FileNotFoundError, KeyError):
+                return decompress(self._content(f"{name}.xz"))
+        except (FileNotFoundError, KeyError):
+            raise CorruptState(f"{self.path} is no guest image: it has no {name}") from None
+        except (OSError, EOFError, LZMAError, BadZipFile, ZlibError) as error:
+            raise CorruptState(f"the guest image {self.path} is damaged: {error}") from error
+
+    def _content(self, name: str) -> bytes:
+        if self._wheel is not None:
+            return self._wheel.read(f"{_PACKAGE}/{name}")
+        with open(os.path.join(self.path, name), "rb") as file:
+            return file.read()
+
+
+def _store(source: Source, target: str) -> None:
     draft = f"{target}.{os.getpid()}.tmp"
     shutil.rmtree(draft, ignore_errors=True)
     make_dir(draft)
     try:
-        if os.path.isdir(source):
-            for name in (_MANIFEST, *_FILES):
-                shutil.copyfile(os.path.join(source, name), os.path.join(draft, name))
-        else:
-            _unpack(source, draft)
+        for name in (_MANIFEST, *_FILES):
+            with open(os.path.join(draft, name), "wb") as file:
+                file.write(source.read(name))
         _verify(draft)
         os.replace(draft, target)
     except OSError as error:
-        raise storage_error(error, f"unpack the guest image {source}") from error
+        raise storage_error(error, f"unpack the guest image {source.path}") from error
     finally:
         shutil.rmtree(draft, ignore_errors=True)
-
-
-def _archive_digest(path: str) -> str:
-    """The digest of the manifest that an archive begins with."""
-    import hashlib
-    import tarfile
-
-    try:
-        with tarfile.open(path, "r|*") as archive:
-            first = archive.next()
-            file = archive.extractfile(first) if first and first.name == _MANIFEST else None
-            if file is None:
-                raise CorruptState(f"{path} is no guest image: it does not begin with a manifest")
-            return hashlib.sha256(file.read()).hexdigest()
-    except (tarfile.TarError, EOFError) as error:
-        raise CorruptState(f"{path} is no guest image: {error}") from error
-
-
-def _unpack(path: str, directory: str) -> None:
-    """The files of an archive that are an image's, and no others."""
-    import lzma
-    import tarfile
-
-    try:
-        with tarfile.open(path, "r|*") as archive:
-            for member in archive:
-                if not member.isfile() or member.name not in (_MANIFEST, *_FILES):
-                    continue
-                file = archive.extractfile(member)
-                assert file is not None
-                with open(os.path.join(directory, member.name), "wb") as output:
-                    shutil.copyfileobj(file, output, _PIECE)
-    except (tarfile.TarError, EOFError, lzma.LZMAError) as error:
-        raise CorruptState(f"the guest image {path} is damaged: {error}") from error
 
 
 def _verify(directory: str) -> None:
@@ -192,16 +197,12 @@ def _load(digest: str) -> GuestImage:
     return GuestImage(digest=digest, directory=directory, manifest=_manifest(directory))
 
 
-def _installed(host: Host) -> str | None:
-    """The archive that the wheel for this architecture brings; None where it is not installed."""
+def _installed() -> str | None:
+    """The directory of the installed wheel; None where there is none."""
     from importlib.util import find_spec
 
-    spec = find_spec("wherry_guest")
-    for place in (spec.submodule_search_locations or ()) if spec else ():
-        path = os.path.join(place, f"guest-{DEBIAN_ARCHITECTURE[host.architecture]}.tar.xz")
-        if os.path.exists(path):
-            return path
-    return None
+    spec = find_spec(_PACKAGE)
+    return next(iter(spec.submodule_search_locations or ()), None) if spec else None
 
 
 def _forget_others(digest: str) -> None:

@@ -19,25 +19,37 @@ if TYPE_CHECKING:
     from wherry_vm.machines import Machine
 
 
+_TRIES = 3
+
+
 def join(machine: Machine, operation: str, report: Callable[[str], None]) -> Link:
     """A connection on which `operation`, command or wait, has been joined.
 
     `report` is told what a start is at. Raises MachineError, and what keeps it from starting.
     """
-    link = connect(machine.run_directory)
-    if link is None:
-        start_supervisor(machine)
+    for _ in range(_TRIES):
         link = connect(machine.run_directory)
-    if link is None:
-        raise _did_not_start(machine)
-    ask(link, {"op": operation}, "joined", report)
-    return link
+        if link is None:
+            start_supervisor(machine)
+            link = connect(machine.run_directory)
+        if link is None:
+            raise _did_not_start(machine)
+        answer = ask(link, {"op": operation}, ("joined", "ending"), report)
+        if answer["event"] == "joined":
+            return link
+        link.close()
+        with machine.lock():
+            pass  # free when the supervisor that is ending has ended
+    raise MachineError(f"machine {machine.name} is stopped again and again by something else")
 
 
 def ask(
-    link: Link, request: dict[str, Any], answer: str, report: Callable[[str], None] = lambda _: None
+    link: Link,
+    request: dict[str, Any],
+    answers: tuple[str, ...],
+    report: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Any]:
-    """Send a request, and wait for the event `answer`. Raises what the other side tells."""
+    """Send a request, and wait for one of the events `answers`. Raises what is told instead."""
     link.send(control(request))
     parser = Parser()
     while data := link.receive():
@@ -47,7 +59,7 @@ def ask(
                 raise from_json(message["error"])
             if message.get("event") == "progress":
                 report(str(message["text"]))
-            elif message.get("event") == answer:
+            elif message.get("event") in answers:
                 return message
     raise MachineError(
         "the machine's supervisor ended without an answer",

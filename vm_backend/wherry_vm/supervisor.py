@@ -10,6 +10,9 @@ until it is there:
     {"op": "state"}              {"event": "state", …}
     {"op": "stop", "force": …}   {"event": "stopped"}
 
+A machine that is about to end answers {"event": "ending"} instead: who needs it waits until
+its lock is free, and starts it again.
+
 What goes wrong is {"error": …}, see wherry.errors.
 """
 
@@ -45,6 +48,7 @@ LISTENING = b"listening\n"
 
 _STOP_PATIENCE = 30
 _WATCH = 0.5
+_TELLING = 5
 _DRIFT = 0.5
 """Seconds that the guest's clock may be off."""
 
@@ -85,6 +89,7 @@ class Supervisor:
         self._running = 0
         self._last_use = time.monotonic()
         self._key = os.urandom(32)
+        self._told = threading.Event()
         self._listener = self._listen()
         threading.Thread(target=self._accept, daemon=True, name="accept").start()
 
@@ -168,10 +173,15 @@ class Supervisor:
             self._mounts.connect(self._ssh)
 
     def _connect_monitor(self, attempt: Boot) -> None:
+        from qemu.qmp import QMPError
         from qemu.qmp.legacy import QEMUMonitorProtocol
 
         self._qmp = QEMUMonitorProtocol(attempt.accept(attempt.qmp_listener, 10))
-        self._qmp.connect()
+        try:
+            self._qmp.connect()
+        except QMPError as error:
+            attempt.wait_briefly()
+            raise boot.Silent(f"QEMU's monitor does not answer: {error}") from error
 
     def _is_ready(self, seconds: float) -> bool:
         with self._changed:
@@ -229,10 +239,8 @@ class Supervisor:
         with self._changed:
             self._state, self._error = "failed", error
             self._changed.notify_all()
-        # Whoever waits has to be told before this process ends.
-        for thread in threading.enumerate():
-            if thread.name == "client":
-                thread.join(2)
+        # Whoever started this process has to be told before it ends.
+        self._told.wait(_TELLING)
 
     def _end(self) -> None:
         self._mounts.close()
@@ -294,6 +302,7 @@ class Supervisor:
                 self._answer(stream, request)
             except WherryError as error:
                 stream.sendall(control({"error": to_json(error)}))
+                self._told.set()
 
     def _is_ours(self, stream: socket.socket) -> bool:
         """Whether the same user is at the other end."""
@@ -320,12 +329,13 @@ class Supervisor:
         elif operation == "stop":
             self._stop(force=bool(request.get("force")))
             stream.sendall(control({"event": "stopped"}))
-        elif operation == "wait":
-            self._wait_until_up(stream)
-            stream.sendall(control({"event": "joined"}))
-        elif operation == "command":
-            self._wait_until_up(stream)
-            self._carry(stream)
+        elif operation in ("wait", "command"):
+            if not self._wait_until_up(stream):
+                stream.sendall(control({"event": "ending"}))
+            elif operation == "wait":
+                stream.sendall(control({"event": "joined"}))
+            else:
+                self._carry(stream)
         else:
             raise MachineError(f"the supervisor knows no {operation!r}")
 
@@ -349,8 +359,11 @@ class Supervisor:
         if self._boot is not None:
             self._boot.process.wait()
 
-    def _wait_until_up(self, stream: socket.socket) -> None:
-        """Tell `stream` how the start goes. Raises what keeps it from ending well."""
+    def _wait_until_up(self, stream: socket.socket) -> bool:
+        """Tell `stream` how the start goes; False where the machine is about to end.
+
+        Raises what keeps the start from ending well.
+        """
         told = 0
         while True:
             with self._changed:
@@ -359,13 +372,16 @@ class Supervisor:
                 texts, told = self._progress[told:], len(self._progress)
                 state, error = self._state, self._error
             if state == "running":
-                return
+                return self._is_alive()
             for text in texts:
                 stream.sendall(control({"event": "progress", "text": text}))
             if error is not None:
                 raise error
             if state != "starting":
-                raise MachineError(f"machine {self.machine.name} is stopping; try again")
+                return False
+
+    def _is_alive(self) -> bool:
+        return self._boot is not None and self._boot.process.poll() is None
 
     def _carry(self, stream: socket.socket) -> None:
         """Join a command to the guest's runner until either has ended."""

@@ -63,7 +63,7 @@ def stop(name: str, *, force: bool) -> None:
     if link is None:
         return
     try:
-        ask(link, {"op": "stop", "force": force}, "stopped")
+        ask(link, {"op": "stop", "force": force}, ("stopped",))
     except MachineError:
         if state(machine) != "stopped":
             raise
@@ -96,7 +96,7 @@ def _describe(machine: Machine) -> dict[str, Any]:
     if link is None:
         return {"state": "stopped"}
     try:
-        return ask(link, {"op": "state"}, "state")
+        return ask(link, {"op": "state"}, ("state",))
     except MachineError:
         return {"state": "stopped"}
     finally:

@@ -71,10 +71,14 @@ _NAME = argument("machine", required=False)
 
 @command(
     *_SETTINGS,
-    option("--image", metavar="file", help="A guest image (default: the installed one)"),
+    option(
+        "--image",
+        metavar="file",
+        help="A guest image: a wheel or a directory (default: what is installed)",
+    ),
     _NAME,
     name="machine init",
-)
+)  # fmt: skip
 def init(machine: str, **values: Any) -> int:
     """Make a virtual machine, which the first command that needs it starts"""
     print(load_machines().init(machine or _DEFAULT, values))

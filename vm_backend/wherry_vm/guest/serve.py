@@ -9,6 +9,7 @@ import signal
 import struct
 import sys
 import termios
+import time
 
 from wherry.container.wire import CONTROL, STDERR, STDIN, STDOUT, Parser, control, frame
 from wherry.errors import MachineError, to_json
@@ -121,6 +122,7 @@ def start(request: dict[str, Any], streams: Streams, origin: Origin) -> int:
             os.closerange(3, 1024)
             os.chdir("/")
             os.environ.update(environment)
+            time.tzset()
             code = _command(argv) if request["op"] == "run" else _program(argv)
         finally:
             os._exit(code)

@@ -165,7 +165,7 @@ class _Builder:
         manifest = {
             "schema": SCHEMA,
             "version": __version__,
-            "tree": _tree_digest(),
+            "tree": tree_digest(),
             "architecture": self.architecture,
             "platform": "/".join(("linux", ARCHITECTURES[self.architecture][0])),
             "suite": lock.suite,
@@ -254,7 +254,7 @@ def _described(tree: Tree, package: Package, debs: dict[str, Deb]) -> dict[str, 
     }
 
 
-def _tree_digest() -> str:
+def tree_digest() -> str:
     """What tells this wherry from another of the same version."""
     digest = hashlib.sha256()
     for path, content in wherry_files():

@@ -1,0 +1,147 @@
+"""Commands that a machine carries out: what a user sees is what he sees natively."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from support.settings import OFFLINE
+from support.terminal import Terminal
+
+if TYPE_CHECKING:
+    from support.cli import Cli
+
+pytestmark = [pytest.mark.vm, pytest.mark.network]
+
+RUN = ("run", "--rm", OFFLINE)
+
+
+def test_streams_and_exit_code_are_the_containers(machine: Cli) -> None:
+    result = machine(*RUN, "busybox", "sh", "-c", "echo out; echo err >&2; exit 7", check=False)
+
+    assert (result.returncode, result.stdout, result.stderr) == (7, "out\n", "err\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (("nothing-of-the-kind",), 127),
+        (("/etc",), 126),
+        (("sh", "-c", "sleep 60 & kill -9 $!; wait $!"), 137),
+    ],
+)
+def test_exit_codes_are_dockers(machine: Cli, words: tuple[str, ...], code: int) -> None:
+    assert machine(*RUN, "busybox", *words, check=False).returncode == code
+
+
+def test_input_is_binary_clean_and_ends(machine: Cli) -> None:
+    content = os.urandom(3 << 20)
+
+    result = machine(*RUN, "-i", "busybox", "cat", input=content, timeout=120)
+
+    assert result.output == content
+
+
+def test_a_command_that_reads_no_input_leaves_it_to_others(machine: Cli) -> None:
+    """`while read line; do wherry exec …; done`"""
+    machine("run", "-d", "--name", "one", OFFLINE, "busybox", "sleep", "1000")
+    script = "while read line; do {} exec one echo $line; done".format(
+        " ".join(machine.account.command)
+    )
+    process = machine.spawn(["sh", "-c", script])
+    output, _ = process.communicate(b"a\nb\nc\n", timeout=60)
+
+    assert output == b"a\nb\nc\n"
+
+
+def test_a_signal_reaches_the_container(machine: Cli) -> None:
+    process = machine.start(
+        *RUN, "busybox", "sh", "-c",
+        'trap "echo caught; exit 9" TERM; echo ready; while :; do sleep 0.1; done',
+    )  # fmt: skip
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"ready\n"
+    process.send_signal(signal.SIGTERM)
+    output, _ = process.communicate(timeout=60)
+
+    assert (process.returncode, output) == (9, b"caught\n")
+
+
+def test_a_terminal_has_its_size_and_is_restored(machine: Cli) -> None:
+    terminal = Terminal(machine, *RUN, "-it", "busybox", "sh", rows=33, columns=99)
+    try:
+        terminal.expect("# ")
+        terminal.send("stty size; exit 4\n")
+        terminal.expect("33 99")
+        assert terminal.wait() == 4
+        assert terminal.attributes() == terminal.attributes_before
+    finally:
+        terminal.close()
+
+
+def test_twenty_at_once_over_one_connection(machine: Cli) -> None:
+    with ThreadPoolExecutor(20) as pool:
+        results = list(
+            pool.map(lambda n: machine("version", "-f", f"{n}", timeout=120).stdout, range(20))
+        )
+
+    assert results == [f"{n}\n" for n in range(20)]
+
+
+def test_files_are_copied_both_ways(machine: Cli) -> None:
+    machine("run", "-d", "--name", "box", OFFLINE, "busybox", "sleep", "1000")
+    place = Path(machine.directory, "copies")
+    (place / "in").mkdir(parents=True, exist_ok=True)
+    (place / "in" / "file").write_text("content")
+
+    machine("cp", str(place / "in"), "box:/tmp/")
+    machine("cp", "box:/tmp/in", str(place / "out"))
+    missing = machine("cp", "box:/nowhere", str(place), check=False)
+
+    assert (place / "out" / "file").read_text() == "content"
+    assert missing.returncode == 1
+    assert missing.stderr == "wherry: Could not find the file /nowhere in container box\n"
+
+
+def test_archives_stay_on_the_host(machine: Cli) -> None:
+    archive = Path(machine.directory, "saved.tar")
+    machine("save", "-o", str(archive), "busybox", timeout=120)
+    machine("load", "-i", str(archive), timeout=120)
+    refused = machine("save", "-o", f"{archive}.not", "no-such-image", check=False)
+
+    assert archive.stat().st_size > 1_000_000
+    assert refused.returncode == 1
+    assert not Path(f"{archive}.not").exists()
+
+
+def test_what_a_command_names_of_the_host_is_the_hosts(machine: Cli) -> None:
+    place = Path(machine.directory)
+    (place / "secret").write_text("hidden")
+    (place / "variables").write_text("FROM_FILE=1\n")
+
+    result = machine(
+        *RUN, "--secret", "id=s,src=secret", "--secret", "id=e,env=MINE,type=env,target=E",
+        "--env-file", "variables", "-e", "MINE", "--cidfile", "cid",
+        "busybox", "sh", "-c", "cat /run/secrets/s; echo $E $FROM_FILE $MINE",
+        env={"MINE": "mine"},
+    )  # fmt: skip
+
+    assert result.stdout == "hiddenmine 1 mine\n"
+    assert len((place / "cid").read_text()) == 64
+
+
+def test_the_time_zone_is_the_hosts(machine: Cli) -> None:
+    document = json.loads(machine("image", "inspect", "busybox").stdout)[0]
+
+    east = machine("images", "--format", "{{.CreatedAt}}", env={"TZ": "<+05>-5"}).stdout
+    west = machine("images", "--format", "{{.CreatedAt}}", env={"TZ": "<-05>5"}).stdout
+
+    assert document["Created"].startswith("2024-01-01")
+    assert east.startswith("2024-01-01 05:00:00 +0500")
+    assert west.startswith("2023-12-31 19:00:00 -0500")

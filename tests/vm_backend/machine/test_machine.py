@@ -1,0 +1,253 @@
+"""A machine from its start to its end, and what it survives on the way."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import pytest
+
+from support.waiting import Deadline, wait_gone, wait_until
+
+if TYPE_CHECKING:
+    from support.cli import Cli, Result
+    from support.world import World
+
+pytestmark = [pytest.mark.vm, pytest.mark.network]
+
+BOOT = 180
+"""Seconds that an emulated machine may take where others use the processors too."""
+
+
+def start(wherry: Cli, **more: object) -> Result:
+    return wherry("machine", "start", timeout=BOOT, **more)  # type: ignore[arg-type]
+
+
+def inspect(wherry: Cli) -> dict[str, object]:
+    document: dict[str, object] = json.loads(wherry("machine", "inspect").stdout)[0]
+    return document
+
+
+def supervisor(wherry: Cli) -> int:
+    """The pid of the process that owns the machine's QEMU."""
+    pid = inspect(wherry)["Pid"]
+    with open(f"/proc/{pid}/stat") as file:
+        return int(file.read().rpartition(")")[2].split()[1])
+
+
+def test_the_first_command_starts_it_and_says_so_once(own_machine: Cli) -> None:
+    first = own_machine("ps", "--format", "{{.Names}}", timeout=BOOT)
+    second = own_machine("ps", "--format", "{{.Names}}")
+
+    assert (first.lines, second.lines) == ([], [])
+    assert first.stderr.startswith("wherry: Starting machine default\n")
+    assert second.stderr == ""
+    assert inspect(own_machine)["State"] == "running"
+
+
+def test_stop_ends_qemu_and_what_is_kept_is_there_again(own_machine: Cli) -> None:
+    own_machine("volume", "create", "kept", timeout=BOOT)
+    pid = int(str(inspect(own_machine)["Pid"]))
+    own_machine("machine", "stop")
+
+    assert not os.path.exists(f"/proc/{pid}")
+    assert own_machine("machine", "ls", "--format", "{{.Name}} {{.State}}").lines == [
+        "default stopped"
+    ]
+    own_machine("machine", "stop")
+    assert own_machine("volume", "ls", "--quiet", timeout=BOOT).lines == ["kept"]
+
+
+def test_two_starts_at_once_start_one(own_machine: Cli) -> None:
+    with ThreadPoolExecutor() as pool:
+        results = list(pool.map(lambda _: start(own_machine), range(3)))
+
+    assert [result.returncode for result in results] == [0, 0, 0]
+    assert inspect(own_machine)["State"] == "running"
+
+
+def test_a_start_that_is_interrupted_goes_on(own_machine: Cli) -> None:
+    process = own_machine.start("machine", "start")
+    assert process.stderr is not None
+    process.stderr.readline()
+    process.send_signal(signal.SIGINT)
+    process.communicate()
+
+    assert process.returncode == 130
+    start(own_machine)
+    assert inspect(own_machine)["State"] == "running"
+
+
+def test_without_its_supervisor_the_machine_ends_and_the_next_command_starts_it(
+    own_machine: Cli,
+) -> None:
+    start(own_machine)
+    qemu = int(str(inspect(own_machine)["Pid"]))
+    os.kill(supervisor(own_machine), signal.SIGKILL)
+
+    wait_gone([qemu], 30)
+    assert own_machine("ps", "--quiet", timeout=BOOT).lines == []
+
+
+def test_without_qemu_a_command_says_so_and_the_next_one_starts_it(own_machine: Cli) -> None:
+    start(own_machine)
+    process = own_machine.start("machine", "ssh", "default", "sleep", "100")
+    wait_until(
+        lambda: own_machine("machine", "inspect", "-f", "{{.State}}").lines == ["running"],
+        Deadline(20, "the machine"),
+    )
+    os.kill(int(str(inspect(own_machine)["Pid"])), signal.SIGKILL)
+    _, errors = process.communicate(timeout=60)
+
+    assert process.returncode == 1
+    assert b"the connection to the machine broke off" in errors
+    assert own_machine("ps", "--quiet", timeout=BOOT).lines == []
+
+
+def test_kvm_that_hangs_every_guest_is_found_out_and_remembered(own_machine: Cli) -> None:
+    """What can be seen without a boot is not looked at: the boot itself is the probe."""
+    if not os.path.exists("/sys/module/kvm_pvm"):
+        pytest.skip("this host's KVM is none that hangs its guests")
+    first = start(own_machine, env={"WHERRY_TRUST_KVM": "1"})
+    own_machine("machine", "stop")
+    second = start(own_machine, env={"WHERRY_TRUST_KVM": "1"})
+
+    for result in (first, second):
+        assert "emulating the processor, which is slow (kvm: QEMU" in result.stderr
+    assert inspect(own_machine)["Accelerator"] == "tcg"
+
+
+def test_a_machine_without_work_stops_by_itself(own_machine: Cli) -> None:
+    own_machine("machine", "init", "--idle", "1s")
+    start(own_machine)
+
+    wait_until(
+        lambda: own_machine("machine", "inspect", "-f", "{{.State}}").lines == ["stopped"],
+        Deadline(60, "the machine to stop"),
+    )
+
+
+def test_the_clock_is_right_again_after_the_host_has_slept(own_machine: Cli) -> None:
+    start(own_machine)
+    qemu = int(str(inspect(own_machine)["Pid"]))
+    os.kill(qemu, signal.SIGSTOP)
+    time.sleep(4)
+    os.kill(qemu, signal.SIGCONT)
+
+    def is_right() -> bool:
+        said = own_machine("machine", "ssh", "default", "date", "+%s").stdout
+        return abs(int(said) - time.time()) < 2
+
+    wait_until(is_right, Deadline(15, "the guest's clock"))
+
+
+def test_space_that_is_freed_inside_is_freed_on_the_host(own_machine: Cli) -> None:
+    start(own_machine)
+
+    def used() -> int:
+        return int(own_machine("machine", "inspect", "-f", "{{.Disk.Used}}").stdout)
+
+    shell = ("machine", "ssh", "default", "sh", "-c")
+    before = used()
+    own_machine(*shell, "dd if=/dev/urandom of=/data/big bs=1M count=64 && sync", timeout=120)
+    assert used() > before + (60 << 20)
+    own_machine(*shell, "rm /data/big && sync")
+
+    wait_until(lambda: used() < before + (16 << 20), Deadline(60, "the space"))
+
+
+def test_a_disk_grows_and_does_not_shrink(own_machine: Cli) -> None:
+    own_machine("machine", "init", "--disk", "2g")
+    start(own_machine)
+    own_machine("machine", "stop")
+    own_machine("machine", "set", "--disk", "5g")
+    start(own_machine)
+
+    said = own_machine("machine", "ssh", "default", "df", "-k", "/data").lines[-1].split()[1]
+    refused = own_machine("machine", "set", "--disk", "1g", check=False)
+
+    assert int(said) > 4_000_000
+    assert refused.returncode == 1
+    assert refused.stderr == (
+        "wherry: the disk of machine default has 5 GiB: it can grow, not shrink\n"
+    )
+
+
+def test_a_guest_that_never_speaks_is_an_error_with_its_last_words(
+    own_world: World, tmp_path: object
+) -> None:
+    """A kernel that is none: QEMU starts and nothing comes."""
+    import hashlib
+    import shutil
+    from pathlib import Path
+
+    broken = Path(own_world.directory, "image")
+    shutil.copytree(own_world.wherry.environment["WHERRY_GUEST"], broken)
+    manifest = json.loads((broken / "manifest.json").read_text())
+    (broken / "initramfs").write_bytes(b"")
+    manifest["files"]["initramfs"]["sha256"] = hashlib.sha256(b"").hexdigest()
+    manifest["command_line"]["always"].append("panic=1")
+    (broken / "manifest.json").write_text(json.dumps(manifest))
+
+    result = own_world.wherry("ps", env={"WHERRY_GUEST": str(broken)}, check=False, timeout=BOOT)
+
+    assert result.returncode == 1
+    assert "wherry: QEMU ended" in result.stderr or "did not become ready" in result.stderr
+    assert own_world.wherry("machine", "inspect", "-f", "{{.State}}").lines == ["stopped"]
+
+
+def test_a_damaged_image_is_refused_and_not_kept(own_world: World) -> None:
+    import shutil
+    from pathlib import Path
+
+    broken = Path(own_world.directory, "image")
+    shutil.copytree(own_world.wherry.environment["WHERRY_GUEST"], broken)
+    with open(broken / "root.erofs", "r+b") as file:
+        file.seek(5000)
+        file.write(b"damage")
+
+    result = own_world.wherry("ps", env={"WHERRY_GUEST": str(broken)}, check=False)
+
+    assert result.returncode == 1
+    assert "the guest image is damaged: root.erofs" in result.stderr
+    assert not list(Path(own_world.root, "data", "machines", ".images").glob("?" * 64))
+
+
+def test_without_qemu_the_line_that_installs_it_is_said(own_machine: Cli) -> None:
+    result = own_machine("ps", env={"PATH": "/nowhere"}, check=False)
+
+    assert result.returncode == 1
+    assert "wherry: QEMU is not installed" in result.stderr
+    assert "apt-get install qemu-system" in result.stderr
+
+
+def test_keys_are_the_users_alone(own_world: World) -> None:
+    start(own_world.wherry)
+
+    directory = f"{own_world.root}/data/machines/default"
+    for name in ("key", "host_key"):
+        assert os.stat(f"{directory}/{name}").st_mode & 0o777 == 0o600
+
+
+def test_nothing_listens_beyond_loopback(own_machine: Cli) -> None:
+    start(own_machine)
+    pid = int(str(inspect(own_machine)["Pid"]))
+    inodes = set()
+    for name in os.listdir(f"/proc/{pid}/fd"):
+        target = os.readlink(f"/proc/{pid}/fd/{name}")
+        if target.startswith("socket:["):
+            inodes.add(target[8:-1])
+
+    addresses = set()
+    for table in ("tcp", "tcp6", "udp", "udp6"):
+        with open(f"/proc/net/{table}") as lines:
+            for line in list(lines)[1:]:
+                fields = line.split()
+                if fields[9] in inodes and fields[3] in ("0A", "07"):
+                    addresses.add(fields[1].partition(":")[0])
+
+    assert addresses <= {"0100007F"}
