@@ -28,11 +28,11 @@ demo: packages-run venv-run ## Run a container, and show its eight namespaces be
 	@scripts/demo $(BIN)/wherry
 
 .PHONY: test
-test: packages-run packages-test venv ## Run every test that this machine can run
+test: packages-run packages-test packages-vm venv ## Run every test that this machine can run
 	@scripts/run-tests $(VENV) $(ARGS)
 
 .PHONY: test-all
-test-all: packages-run packages-test ## Run the tests with each version of Python that is here
+test-all: packages-run packages-test packages-vm ## Run the tests with each version of Python that is here
 	@for version in 3.11 3.12 3.13; do \
 		if python=$$(scripts/find-python $$version); then \
 			echo "== Python $$version"; $(MAKE) --no-print-directory test PYTHON="$$python"; \
