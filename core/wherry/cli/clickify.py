@@ -249,7 +249,8 @@ def _complete_name(
         return 0
 
     try:
-        execute(Command(argv=(), action=action))
+        # A key that is pressed starts no machine.
+        execute(Command(argv=(), action=action, elsewhere=lambda _: 0))
     except (WherryError, OSError):
         return []  # a completion has nobody to complain to
     return [name for name in names if name.startswith(incomplete) and name not in given]

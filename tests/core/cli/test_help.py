@@ -139,7 +139,7 @@ def test_names_of_containers_and_images_are_completed(
             "Name": name,
             "Created": "2024-01-01T00:00:00Z",
             "Image": "",
-            "Body": {},
+            "Body": {"HostConfig": {}},
             "Mounts": [],
         }
         Container(container_id, record).write_record()
