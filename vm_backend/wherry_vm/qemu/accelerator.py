@@ -114,7 +114,7 @@ def _without_whpx() -> Refusal | None:
 
     try:
         platform = ctypes.windll.LoadLibrary("WinHvPlatform.dll")
-    except OSError:
+    except (AttributeError, OSError):
         present = False
     else:
         found = ctypes.c_uint32(0)
@@ -134,4 +134,4 @@ def _without_whpx() -> Refusal | None:
 def describe(refusals: Sequence[Refusal]) -> str:
     """One line that says why the machine will be slow."""
     reasons = "; ".join(f"{each.name}: {each.reason}" for each in refusals)
-    return f"emulating the processor, which is slow ({reasons})"
+    return f"emulating the processor, which is slow ({reasons or 'as WHERRY_ACCEL wants it'})"

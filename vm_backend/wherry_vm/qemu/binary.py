@@ -47,9 +47,11 @@ class Qemu:
 def find_qemu(host: Host) -> Qemu:
     """The QEMU for a guest of the host's architecture. Raises NotFound, MachineError.
 
-    WHERRY_QEMU names one that is to be used.
+    WHERRY_QEMU names one that is to be used, however old it is.
     """
-    path = os.environ.get("WHERRY_QEMU") or _search(host)
+    if chosen := os.environ.get("WHERRY_QEMU"):
+        return Qemu(path=chosen, version=read_version(chosen))
+    path = _search(host)
     if path is None:
         raise NotFound(
             f"QEMU is not installed: there is no qemu-system-{host.architecture}",
