@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from support.accounts import Account
     from support.cli import Cli
+    from support.machines import SharedMachine
     from support.terminal import Terminal, Tmux
     from support.world import World
 
@@ -62,14 +63,31 @@ def account(setting: Setting) -> Account:
     return makers[setting.user]()
 
 
+@pytest.fixture(scope="session")
+def shared_machine() -> Iterator[SharedMachine]:
+    """The machine that all tests use which need one and do it no harm."""
+    from support.machines import SharedMachine
+
+    machine = SharedMachine()
+    yield machine
+    machine.close()
+
+
 @pytest.fixture
-def world(account: Account, setting: Setting) -> Iterator[World]:
+def world(account: Account, setting: Setting, request: pytest.FixtureRequest) -> Iterator[World]:
     """A WHERRY_ROOT, home and runtime directory for this test; nothing may be left of them."""
     from support.world import World
 
+    machine: SharedMachine | None = None
+    if setting.backend == "vm":
+        machine = request.getfixturevalue("shared_machine")
     world = World(account)
     world.wherry.environment["WHERRY_BACKEND"] = setting.backend
+    if machine is not None:
+        machine.lend(world.wherry)
     yield world
+    if machine is not None:
+        machine.clear()
     world.close()
 
 
@@ -103,8 +121,10 @@ def _seeds() -> Iterator[dict[str, World]]:
 
 
 @pytest.fixture
-def busybox_image(world: World, _seeds: dict[str, World]) -> str:
+def busybox_image(world: World, setting: Setting, _seeds: dict[str, World]) -> str:
     """An image with busybox, in the store of this test's world; its name."""
+    if setting.backend == "vm":
+        return "busybox"  # it is in the machine already
     from support.busybox import busybox_archive
     from support.world import World
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from support.machines import BOOT
 from support.waiting import Deadline, wait_gone, wait_until
 
 if TYPE_CHECKING:
@@ -18,9 +19,6 @@ if TYPE_CHECKING:
     from support.world import World
 
 pytestmark = [pytest.mark.vm, pytest.mark.network]
-
-BOOT = 180
-"""Seconds that an emulated machine may take where others use the processors too."""
 
 
 def start(wherry: Cli, **more: object) -> Result:

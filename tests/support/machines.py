@@ -1,0 +1,68 @@
+"""Machines under QEMU for the tests: worlds that have one, and one that many tests share."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from support.accounts import current_account
+from support.busybox import busybox_archive
+from support.guest_images import guest_image
+from support.world import World
+
+if TYPE_CHECKING:
+    from support.cli import Cli
+
+BOOT = 180
+"""Seconds that an emulated machine may take where others use the processors too."""
+
+
+def open_world() -> World:
+    """A world whose machine is not there yet."""
+    world = World(current_account())
+    world.wherry.environment.update(WHERRY_BACKEND="vm", WHERRY_GUEST=guest_image())
+    return world
+
+
+def close_world(world: World) -> None:
+    """Remove its machine, and see that nothing is left."""
+    try:
+        world.wherry("machine", "rm", "--force", "default", check=False)
+    finally:
+        world.close()
+
+
+class SharedMachine:
+    """A machine that runs for as long as the tests do, and has the image busybox."""
+
+    def __init__(self) -> None:
+        self.world = open_world()
+        self.wherry = self.world.wherry
+        try:
+            # The directories of other worlds are below it.
+            self.wherry("machine", "init", "--share", "/tmp", "--idle", "never")
+            self.wherry("load", input=busybox_archive(), timeout=BOOT)
+        except BaseException:
+            close_world(self.world)
+            raise
+        self._images = set(self.wherry("images", "--all", "--quiet", "--no-trunc").lines)
+
+    def lend(self, wherry: Cli) -> None:
+        """Let the commands of another world be carried out here."""
+        for name in ("WHERRY_BACKEND", "WHERRY_GUEST", "WHERRY_ROOT"):
+            wherry.environment[name] = self.wherry.environment[name]
+
+    def clear(self) -> None:
+        """Remove what a test has left in it."""
+        if ids := self.wherry("ps", "--all", "--quiet").lines:
+            self.wherry("rm", "--force", "--volumes", *ids, timeout=120)
+        self.wherry("volume", "prune", "--all", "--force")
+        now = set(self.wherry("images", "--all", "--quiet", "--no-trunc").lines)
+        if added := now - self._images:
+            self.wherry("rmi", "--force", *added)
+        if self._images - now:
+            self.wherry("load", input=busybox_archive(), timeout=BOOT)
+        self.wherry("tag", next(iter(self._images)), "busybox:latest", check=False)
+
+    def close(self) -> None:
+        """End it."""
+        close_world(self.world)
