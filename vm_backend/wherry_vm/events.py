@@ -8,10 +8,13 @@ It is there before the network, and does not depend on SSH. The guest says
     {"event": "mounted", "mounts": […]}          where the host's directories are mounted now
     {"event": "unmounted", "target": …, "error": …}   sshfs has ended there
 
+    {"event": "ports", "id": n, …}               a question of wherry.engine.published
+
 and is told
 
     {"op": "time", "time": …}                    the seconds since 1970 that it is now
     {"op": "mount", "target": …, "port": …, "options": …}   mount a directory of the host
+    {"op": "ports", "id": n, "answer": {…}}      what the host answers it
     {"op": "poweroff"}                           end the containers, then yourself
 
 An agent that finds the channel closed has lost its supervisor, and powers the guest off.

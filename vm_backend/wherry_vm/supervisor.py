@@ -30,6 +30,7 @@ from wherry.errors import Conflict, MachineError, WherryError, to_json
 from wherry.files import make_dir, remove_file, write_json
 from wherry.lean import load_json
 from wherry_vm import boot, machines
+from wherry_vm.ports import Forwards
 from wherry_vm.protocol import CHUNK, RUNNER_SOCKET
 from wherry_vm.shares.mounts import Mounts
 
@@ -90,6 +91,8 @@ class Supervisor:
         self._last_use = time.monotonic()
         self._key = os.urandom(32)
         self._told = threading.Event()
+        self._speaking = threading.Lock()
+        self._forwards = Forwards(self._monitor)
         self._listener = self._listen()
         threading.Thread(target=self._accept, daemon=True, name="accept").start()
 
@@ -183,6 +186,12 @@ class Supervisor:
             attempt.wait_briefly()
             raise boot.Silent(f"QEMU's monitor does not answer: {error}") from error
 
+    def _monitor(self, line: str) -> str:
+        """What QEMU's human monitor says to a line."""
+        with self._speaking:
+            said: str = self._qmp.cmd("human-monitor-command", **{"command-line": line})
+        return said
+
     def _is_ready(self, seconds: float) -> bool:
         with self._changed:
             self._changed.wait_for(lambda: self._ready is not None, seconds)
@@ -195,6 +204,9 @@ class Supervisor:
                 self._ready = message
                 self._changed.notify_all()
         self._mounts.hear(message)
+        if message.get("event") == "ports" and self._events is not None:
+            answer = self._forwards.answer(message)
+            self._events.send({"op": "ports", "id": message["id"], "answer": answer})
         if isinstance(message.get("running"), int):
             self._running = message["running"]
         if isinstance(message.get("time"), int | float) and self._events is not None:
@@ -244,6 +256,7 @@ class Supervisor:
 
     def _end(self) -> None:
         self._mounts.close()
+        self._forwards.close()
         if self._boot is not None:
             self._boot.end()
         with self._changed:

@@ -10,7 +10,7 @@ from wherry.container.bundle import ContainerFacts, runtime_spec
 from wherry.container.namespaces import has_own_ids, mode
 from wherry.container.overlay import overlay_mount
 from wherry.container.resources import drop_limits
-from wherry.engine import mounts, removal
+from wherry.engine import mounts, published, removal
 from wherry.errors import Conflict, NotFound, UsageError
 from wherry.files import make_dir, write_atomic, write_json
 from wherry.lean import posix
@@ -189,6 +189,7 @@ class ContainerKeeper:
         if mode(body, "network") in ("none", "host") or "container:" in mode(body, "network"):
             return
         ports = self._runtime.connect_network(container, pid)
+        published.publish(container.id, ports)
         write_files(container, Attachment(addresses=self._runtime.addresses(pid)))
         container.write_state(Network={"Ports": ports})
 

@@ -6,7 +6,7 @@ import os
 
 from wherry import paths
 from wherry.container.copy import remove_tree
-from wherry.engine import mounts
+from wherry.engine import mounts, published
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ def disconnect(container_id: str, runtime: Runtime) -> None:
     directory = paths.run_container(container_id)
     if os.path.exists(os.path.join(directory, "network.json")):
         runtime.disconnect_network(directory)
+        published.withdraw(container_id)
 
 
 def remove(container: Container, store: ContainerStore, runtime: Runtime, *, volumes: bool) -> None:

@@ -12,6 +12,7 @@ import time
 
 from wherry import paths
 from wherry_vm.guest.mounts import Mounts, port_device
+from wherry_vm.guest.ports import Ports
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -41,10 +42,15 @@ def serve_events(path: str) -> None:
     poll = select.poll()
     poll.register(port, select.POLLIN)
     poll.register(mounts.table, select.POLLPRI)
+    ports = Ports()
+    poll.register(ports, select.POLLIN)
     while True:
         for descriptor, mask in poll.poll(_BEAT * 1000):
             if descriptor == mounts.table:
                 _say(port, {"event": "mounted", "mounts": mounts.targets()})
+            elif descriptor == ports.fileno():
+                if asked := ports.hear():
+                    _say(port, asked)
             elif descriptor != port:
                 poll.unregister(descriptor)
                 _say(port, mounts.ended(descriptor))
@@ -55,7 +61,7 @@ def serve_events(path: str) -> None:
             else:
                 *lines, buffer = (buffer + os.read(port, 4096)).split(b"\n")
                 for line in lines:
-                    for each in _obey(line, mounts):
+                    for each in _obey(line, mounts, ports):
                         poll.register(each, select.POLLIN)
         _say(port, {"event": "beat", **_beat()})
 
@@ -85,7 +91,7 @@ def _say(port: int, message: dict[str, Any]) -> None:
     os.write(port, json.dumps(message).encode() + b"\n")
 
 
-def _obey(line: bytes, mounts: Mounts) -> list[int]:
+def _obey(line: bytes, mounts: Mounts, ports: Ports) -> list[int]:
     """Do what the host says; descriptors that tell when something new has ended."""
     try:
         message = json.loads(line)
@@ -98,6 +104,8 @@ def _obey(line: bytes, mounts: Mounts) -> list[int]:
         power_off()
     elif operation == "mount":
         return [mounts.mount(message)]
+    elif operation == "ports":
+        ports.answer(message)
     return []
 
 

@@ -1,0 +1,67 @@
+"""Published ports of containers that are in a machine: it is the host that publishes them.
+
+The machine's agent listens at RUN/ports.sock. It is asked before a container's program
+runs, so that a port that is taken on the host is an error as it is natively, and told when
+the container has ended. Where no agent listens the ports are this system's alone.
+
+    {"publish": id, "ports": [["tcp", "0.0.0.0", 8080], …]}   {} or {"error": …}
+    {"withdraw": id}                                          {}
+"""
+
+from __future__ import annotations
+
+import os
+
+from wherry import paths
+from wherry.errors import MachineError, from_json
+from wherry.lean import dump_json, load_json, sockets
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+SOCKET = "ports.sock"
+
+_PATIENCE = 20
+"""Seconds for the host to answer."""
+
+
+def publish(container_id: str, ports: Mapping[str, Any]) -> None:
+    """Have the host publish what is NetworkSettings.Ports here. Raises Conflict."""
+    wanted = [
+        [port.rpartition("/")[2], binding["HostIp"] or "0.0.0.0", int(binding["HostPort"])]
+        for port, bindings in ports.items()
+        for binding in bindings or ()
+    ]
+    if wanted:
+        _ask({"publish": container_id, "ports": wanted})
+
+
+def withdraw(container_id: str) -> None:
+    """Have the host take a container's ports back. Safe to call twice."""
+    try:
+        _ask({"withdraw": container_id})
+    except MachineError:
+        pass  # with the machine's supervisor its ports have gone
+
+
+def _ask(question: Mapping[str, Any]) -> None:
+    path = os.path.join(paths.run(), SOCKET)
+    if not os.path.exists(path):
+        return
+    socket = sockets.socket(sockets.AF_UNIX, sockets.SOCK_STREAM | sockets.SOCK_CLOEXEC)
+    answer = b""
+    try:
+        socket.settimeout(_PATIENCE)
+        socket.connect(path)
+        socket.sendall(dump_json(question).encode() + b"\n")
+        while data := socket.recv(4096):
+            answer += data
+    except OSError as error:
+        raise MachineError(f"the machine's host does not answer: {error}") from error
+    finally:
+        socket.close()
+    message = load_json(answer) if answer else {}
+    if "error" in message:
+        raise from_json(message["error"])
