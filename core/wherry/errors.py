@@ -9,6 +9,7 @@
     ├── CorruptState          a record, blob or archive is damaged
     ├── RegistryError         a registry answered with an error, or not at all
     ├── KernelError           a system call failed (carries errno)
+    │   └── NoUserNamespace   the kernel makes no user namespace, or not this one
     ├── MachineError          the VM did not do what it should
     ├── CommandNotExecutable  the container's command cannot be executed (126)
     └── CommandNotFound       the container's command does not exist     (127)
@@ -73,6 +74,10 @@ class KernelError(WherryError):
     def __init__(self, message: str, errno: int = 0, *, hint: str | None = None) -> None:
         super().__init__(message, hint=hint)
         self.errno = errno
+
+
+class NoUserNamespace(KernelError):
+    """Root's containers run without one, where they have not asked for more."""
 
 
 class MachineError(WherryError):

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from wherry.container.bundle import HostDevice
     from wherry.container.store import Container
     from wherry.container.wire import Connection
+    from wherry.errors import NoUserNamespace
     from wherry.files import Lock
     from wherry.oci.runtime_spec import (
         IDMapping,
@@ -23,8 +24,11 @@ if TYPE_CHECKING:
     class Keeper(Protocol):
         """What a container's monitor leaves to the engine."""
 
-        def prepare(self, container: Container) -> Spec:
-            """The config.json of the container's next run."""
+        def prepare(self, container: Container, refusal: NoUserNamespace | None = None) -> Spec:
+            """The config.json of the container's next run.
+
+            After a `refusal` without a user namespace; raises it where that would not do.
+            """
 
         def connect(self, container: Container, pid: int) -> None:
             """Give the created container its network."""

@@ -92,7 +92,7 @@ class LinuxRuntime:
 
         uid, gid = os.geteuid(), os.getegid()
         if uid == 0:
-            return (idmap.IDENTITY, idmap.IDENTITY)
+            return idmap.identity_maps()
         uid_maps, gid_maps = idmap.rootless_maps(uid, gid)
         if mode == "nomap":
             return idmap.without_own(uid_maps), idmap.without_own(gid_maps)

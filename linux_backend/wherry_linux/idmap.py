@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from wherry.errors import AccessDenied, KernelError, Unsupported, WherryError
+from wherry.errors import AccessDenied, NoUserNamespace, Unsupported, WherryError
 from wherry_linux.constants import CLONE_NEWUSER
 from wherry_linux.syscalls import unshare
 
@@ -16,6 +16,18 @@ if TYPE_CHECKING:
 
 # Every id there is: a map that changes no owner, in a namespace that has no power outside.
 IDENTITY: list[IDMapping] = [{"containerID": 0, "hostID": 0, "size": 4294967295}]
+
+
+def identity_maps() -> tuple[list[IDMapping], list[IDMapping]]:
+    """For root: every id there is as itself. In a container of another tool there are fewer."""
+    uids, gids = (_each_as_itself(read_maps(f"/proc/self/{kind}_map")) for kind in ("uid", "gid"))
+    return uids, gids
+
+
+def _each_as_itself(maps: list[IDMapping]) -> list[IDMapping]:
+    if maps == IDENTITY or not maps:
+        return IDENTITY
+    return [{**entry, "hostID": entry["containerID"]} for entry in maps]
 
 
 # Who `--userns auto` takes ids of for root, as podman does; it need not be a user.
@@ -268,7 +280,7 @@ def _write_file(path: str, content: str) -> None:
         finally:
             os.close(descriptor)
     except OSError as error:
-        raise KernelError(
+        raise NoUserNamespace(
             f"cannot write {path}: {error.strerror}",
             error.errno or 0,
             hint="`wherry doctor` tells what keeps this user from making user namespaces",

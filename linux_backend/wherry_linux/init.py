@@ -13,7 +13,7 @@ import os
 import select
 import stat
 
-from wherry.errors import KernelError, WherryError
+from wherry.errors import KernelError, NoUserNamespace, WherryError
 from wherry.lean import dump_json, sockets
 from wherry.oci import INIT_ANNOTATION
 from wherry_linux import console, reaper
@@ -141,8 +141,11 @@ def _enter_namespaces(launch: Launch, channel: Channel) -> None:
         try:
             unshare(c.CLONE_NEWUSER)
         except KernelError as error:
-            error.hint = "`wherry doctor` tells what keeps this user from making user namespaces"
-            raise
+            raise NoUserNamespace(
+                error.message,
+                error.errno,
+                hint="`wherry doctor` tells what keeps this user from making user namespaces",
+            ) from error
     # The runtime writes the maps.
     channel.send({"namespaces": True})
     channel.expect("go")

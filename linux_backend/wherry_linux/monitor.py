@@ -35,7 +35,7 @@ from wherry import paths
 from wherry.container.logs import LogWriter
 from wherry.container.signals import read_signal
 from wherry.container.wire import SOCKET, STDERR, STDOUT, control, frame
-from wherry.errors import Conflict, NotFound, WherryError, as_ours, to_json
+from wherry.errors import Conflict, NotFound, NoUserNamespace, WherryError, as_ours, to_json
 from wherry.files import make_dir, remove_file
 from wherry.lean import signals, sockets
 from wherry.timestamps import now
@@ -97,6 +97,8 @@ class Monitor:
         # Descriptors 3, 4, … of the command that the container's first run gets.
         self.preserve = 0
         self.numbers: dict[str, str] = {}
+        # Of a start that had to do without a user namespace: its spec, and why.
+        self.fallback: dict[str, Any] = {}
         self.restart_once = False
         self.stop_waiters: list[Client] = []
         self.is_quiet = False
@@ -156,6 +158,8 @@ class Monitor:
             self.open_log()
             self._start(spec)
             greeting = {"event": "started", "pid": self.pid, "namespaces": self.numbers}
+            if self.wants_numbers:
+                greeting.update(self.fallback)
         except BaseException as error:
             trace()
             self._could_not_start(error)
@@ -261,14 +265,12 @@ class Monitor:
         elif not body.get("Tty"):
             ours, stdio = _streams(bool(body.get("OpenStdin")))
         try:
-            created = self.runtime.create(
-                self.container.id,
-                self.container.directory,
-                spec=spec,
-                stdio=stdio,
-                preserve=self.preserve,
-                supervise=True,
-            )
+            try:
+                created = self._create(spec, stdio)
+            except NoUserNamespace as error:
+                spec = self.keeper.prepare(self.container, error)
+                self.fallback = {"spec": spec, "refusal": error.message}
+                created = self._create(spec, stdio)
         except BaseException:
             for descriptor in ours or ():
                 _close(descriptor)
@@ -296,6 +298,16 @@ class Monitor:
             os.close(descriptor)
         self.preserve = 0
         self._adopt(created, ours)
+
+    def _create(self, spec: Spec, stdio: tuple[int, int, int] | None) -> Created:
+        return self.runtime.create(
+            self.container.id,
+            self.container.directory,
+            spec=spec,
+            stdio=stdio,
+            preserve=self.preserve,
+            supervise=True,
+        )
 
     def _adopt(self, created: Created, ours: tuple[int, int, int] | None) -> None:
         self.pid = created.pid

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from wherry.errors import KernelError, UsageError
+from wherry.errors import KernelError, NoUserNamespace, UsageError
 from wherry_linux import constants as c
 from wherry_linux.idmap import open_users
 from wherry_linux.syscalls import setns
@@ -48,6 +48,8 @@ class Plan:
                 self.has_company = True
             elif is_supported(kind):
                 self.flags |= KINDS[kind][0]
+            elif kind == "user":
+                raise NoUserNamespace("this kernel has no user namespaces")
             else:
                 raise UsageError(f"this kernel has no {kind} namespaces")
 

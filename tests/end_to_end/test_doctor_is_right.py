@@ -20,6 +20,7 @@ from wherry_linux.userns import in_child
 if TYPE_CHECKING:
     from support.cli import Cli
     from support.world import World
+    from wherry.oci.runtime_spec import IDMapping
 
 pytestmark = pytest.mark.usefixtures("busybox_image")
 
@@ -29,14 +30,18 @@ RUN = ("run", "--rm", "--network", "none", "busybox", "echo", "hello")
 class Machine:
     """This machine, changed by `setup` in a mount namespace of its own."""
 
-    def __init__(self, wherry: Cli, setup: str, *, fenced: bool = False) -> None:
-        """`fenced`: in a user namespace in which everybody keeps his id, with limits of its own."""
+    def __init__(self, wherry: Cli, setup: str, *, fenced: bool = False, ids: int = 0) -> None:
+        """`fenced`: in a user namespace in which everybody keeps his id, with limits of its own.
+
+        In one that has only the first `ids`, if that is not 0.
+        """
         if os.geteuid() != 0:
             pytest.skip("needs root to change what a user finds")
         self._wherry = wherry
         self._setup = setup
-        self._flags = CLONE_NEWNS | (CLONE_NEWUSER if fenced else 0)
-        self._maps = (IDENTITY, IDENTITY) if fenced else None
+        self._flags = CLONE_NEWNS | (CLONE_NEWUSER if fenced or ids else 0)
+        some: list[IDMapping] = [{"containerID": 0, "hostID": 0, "size": ids}]
+        self._maps = (some, some) if ids else (IDENTITY, IDENTITY) if fenced else None
 
     def __call__(self, *argv: str) -> Result:
         code, output, errors = in_child(lambda: self._run(argv), self._flags, self._maps)
@@ -122,14 +127,48 @@ def test_without_user_namespaces_no_users_container_runs(wherry: Cli) -> None:
 
 
 @as_root
-def test_without_user_namespaces_root_is_told_what_runs(wherry: Cli) -> None:
+def test_without_user_namespaces_roots_containers_run_without(wherry: Cli) -> None:
     machine = Machine(wherry, "echo 0 >/proc/sys/user/max_user_namespaces", fenced=True)
 
     finding = machine.finding("user namespaces")
 
-    assert (finding["Verdict"] != "missing") == machine.runs()
-    assert finding["Meanwhile"] == "wherry run --userns host …"
-    assert machine("run", "--userns", "host", *RUN[1:]).stdout == "hello\n"
+    assert finding["Verdict"] == "limited"
+    assert finding["Meanwhile"] == "containers run without one, as with --userns host"
+    assert "user.max_user_namespaces" in finding["Mend"]
+    assert machine("doctor").returncode == 0
+    assert machine.runs()
+    explained = json.loads(machine("run", "--explain=json", *RUN[1:]).stderr)
+    users = next(each for each in explained["namespaces"] if each["type"] == "user")
+    assert (users["how"], users["container"]) == ("shared", users["host"])
+    assert explained["notes"][0].startswith("no user namespace of its own: ")
+    refused = machine(*RUN[:-2], "sh", "-c", "mknod /node b 7 0 && cat /node")
+    assert "Operation not permitted" in refused.stderr
+
+
+@as_root
+@pytest.mark.parametrize("userns", ["private", "auto"])
+def test_who_asks_for_a_user_namespace_gets_one_or_is_told(wherry: Cli, userns: str) -> None:
+    machine = Machine(wherry, "echo 0 >/proc/sys/user/max_user_namespaces", fenced=True)
+
+    result = machine("run", "--userns", userns, *RUN[1:])
+
+    assert result.returncode in (125, 126)
+    assert result.stderr.startswith("wherry: "), result.stderr
+    assert "`wherry doctor`" in result.stderr
+    assert machine("ps", "-aq").stdout == ""
+
+
+@as_root
+@pytest.mark.parametrize("userns", ["", "host"])
+def test_root_of_a_few_ids_runs_containers(wherry: Cli, userns: str) -> None:
+    """As in a container of another tool: not every id is there to be mapped."""
+    machine = Machine(wherry, "true", ids=65536)
+
+    finding = machine.finding("user namespaces")
+    result = machine("run", "--userns", userns, *RUN[1:-2], "cat", "/proc/self/uid_map")
+
+    assert finding["Verdict"] == "ok"
+    assert result.stdout.split() == ["0", "0", "65536"]
 
 
 def test_a_noexec_disk_concerns_volumes_alone(wherry: Cli, wherry_root: str) -> None:

@@ -94,6 +94,8 @@ class ContainerFacts:
     # None: no user namespace of its own.
     uid_maps: Sequence[IDMapping] | None = None
     gid_maps: Sequence[IDMapping] | None = None
+    # The groups that there are for who has no user namespace of its own; None: every one.
+    host_gids: Sequence[IDMapping] | None = None
     # Volumes, binds, secrets, generated files: host paths that exist, in the order given.
     mounts: Sequence[Mount] = ()
     # Namespaces to join, by type: those of `container:ID`, and a network made beforehand.

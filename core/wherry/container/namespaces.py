@@ -145,7 +145,8 @@ def sysctls(body: Mapping[str, Any], facts: ContainerFacts) -> dict[str, str]:
     settings: dict[str, str] = {}
     if network != "host" and not network.startswith("container:"):
         settings["net.ipv4.ip_unprivileged_port_start"] = "0"
-        if last := _last_group(facts.gid_maps):
+        groups = facts.host_gids if facts.gid_maps is None else facts.gid_maps
+        if last := _last_group(groups):
             settings["net.ipv4.ping_group_range"] = f"0 {last}"
     for name, setting in ((body.get("HostConfig") or {}).get("Sysctls") or {}).items():
         _check_sysctl(name, network, ipc)

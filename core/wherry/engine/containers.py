@@ -307,7 +307,7 @@ class Containers:
                 _refuse_terminals()
             spec = self.keeper.prepare(container)
             connection = self.runtime.launch(container, spec, self.keeper, lock, attach)
-            connection.spec = spec
+            connection.spec = connection.greeting.get("spec") or spec
             return connection
 
     # ---- ending ----

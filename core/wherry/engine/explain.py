@@ -32,10 +32,17 @@ def show(container: Container, runtime: Runtime, connection: Connection, form: s
         container={kind: int(number) for kind, number in numbers.items()},
         network=container.body["HostConfig"].get("NetworkMode") or "default",
         instructions=None if section is None else runtime.filter_length(section),
-        notes=_notes(container, runtime),
+        notes=[*_refusal(connection), *_notes(container, runtime)],
     )
     text = dump_json(explanation) if form == "json" else explain_text(explanation)
     print(text, file=sys.stderr, flush=True)
+
+
+def _refusal(connection: Connection) -> list[str]:
+    refusal = connection.greeting.get("refusal")
+    if not refusal:
+        return []
+    return [f"no user namespace of its own: {refusal}; `wherry doctor` tells why"]
 
 
 def _notes(container: Container, runtime: Runtime) -> list[str]:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from wherry.container.store import Container, ContainerStore
+    from wherry.errors import NoUserNamespace
     from wherry.oci.runtime_spec import IDMapping, Mount, Spec
     from wherry.runtime import Runtime
 
@@ -61,8 +62,8 @@ class ContainerKeeper:
         self._store = store
         self._runtime = runtime
 
-    def prepare(self, container: Container) -> Spec:
-        """The config.json of the container's next run."""
+    def prepare(self, container: Container, refusal: NoUserNamespace | None = None) -> Spec:
+        """The config.json of the container's next run, without a user namespace if need be."""
         body = container.body
         host = body["HostConfig"]
         runtime = self._runtime
@@ -71,6 +72,11 @@ class ContainerKeeper:
             maps = None  # nobody in a user namespace of its own may join the host's
         else:
             maps = self._id_maps(container if owner is None else owner)
+        if refusal is not None:
+            asked = host.get("UsernsMode") or ""
+            if runtime.is_rootless() or (asked and not asked.startswith("keep-id")):
+                raise refusal
+            maps = None
         is_shifted = not runtime.is_rootless() and _changes_owners(maps)
         network = mode(body, "network")
         if network.startswith("container:"):
@@ -88,6 +94,7 @@ class ContainerKeeper:
             user_name=_user_name() if host.get("UsernsMode") else "",
             uid_maps=None if maps is None else maps[0],
             gid_maps=None if maps is None else maps[1],
+            host_gids=self._host_groups() if maps is None else None,
             mounts=[*resolved, *_time_zone(own)],
             namespace_paths=joined,
             namespaces=runtime.namespaces(),
@@ -159,6 +166,10 @@ class ContainerKeeper:
             if own is not None:
                 return own
         return self._runtime.id_maps(body["HostConfig"].get("UsernsMode") or "")
+
+    def _host_groups(self) -> list[IDMapping] | None:
+        every = None if self._runtime.is_rootless() else self._runtime.id_maps("")
+        return None if every is None else every[1]
 
     def _shared_memory(self, body: Mapping[str, Any]) -> str | None:
         asked = mode(body, "ipc")

@@ -16,31 +16,30 @@ from wherry_linux.userns import in_child, run_unshared
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from wherry.oci.runtime_spec import IDMapping
+
 _ENOUGH = 65536
 
 
 def user_namespaces() -> Iterator[Finding]:
     uid, gid = os.geteuid(), os.getegid()
+    own: list[list[IDMapping]] = [
+        [{"containerID": 0, "hostID": number, "size": 1}] for number in (uid, gid)
+    ]
+    maps = (own[0], own[1]) if uid else idmap.identity_maps()
     try:
-        in_child(
-            lambda: None,
-            c.CLONE_NEWUSER | c.CLONE_NEWNS,
-            (
-                [{"containerID": 0, "hostID": uid, "size": 1}],
-                [{"containerID": 0, "hostID": gid, "size": 1}],
-            ),
-        )
+        in_child(lambda: None, c.CLONE_NEWUSER | c.CLONE_NEWNS, maps)
     except WherryError as error:
         text, mend = _why_none(error)
         yield Finding(
             subject="user namespaces",
-            verdict="missing",
+            verdict="missing" if uid else "limited",
             text=text,
             mend=mend,
             who="administrator" if mend else "",
-            meanwhile="wherry run --userns host …"
-            if uid == 0
-            else "containers as root: sudo wherry run …",
+            meanwhile="containers as root: sudo wherry run …"
+            if uid
+            else "containers run without one, as with --userns host",
         )
         return
     yield Finding(subject="user namespaces", verdict="ok", text="can be made")
