@@ -292,6 +292,8 @@ class Containers:
 
     def _start(self, container: Container, attach: dict[str, Any] | None = None) -> Connection:
         """Start, and a connection to the monitor; `attach` says which streams it carries."""
+        from wherry.engine import removal
+
         with container.lock() as lock:
             status = container.reload()["Status"]
             container.reload_record()
@@ -305,6 +307,7 @@ class Containers:
                 raise NotFound(f"No such container: {container.name}")
             if container.passes_streams():
                 _refuse_terminals()
+            removal.discard_run(container.id, self.runtime)
             spec = self.keeper.prepare(container)
             connection = self.runtime.launch(container, spec, self.keeper, lock, attach)
             connection.spec = connection.greeting.get("spec") or spec

@@ -14,6 +14,17 @@ if TYPE_CHECKING:
     from wherry.runtime import Runtime
 
 
+def discard_run(container_id: str, runtime: Runtime) -> None:
+    """Take away what is left of a run whose monitor was killed, even before it had recorded it.
+
+    For who has the container's lock, and found it free: the run's processes may have held
+    it when the container was looked at.
+    """
+    if os.path.exists(os.path.join(paths.runtime(), container_id)):
+        runtime.discard(container_id)
+    forget_run(container_id, runtime)
+
+
 def forget_run(container_id: str, runtime: Runtime) -> None:
     """Remove what one run of a container left in RUN, and its network."""
     disconnect(container_id, runtime)
@@ -29,10 +40,10 @@ def disconnect(container_id: str, runtime: Runtime) -> None:
 
 
 def remove(container: Container, store: ContainerStore, runtime: Runtime, *, volumes: bool) -> None:
-    """Remove a container that does not run: record first, so that it is gone for everybody."""
+    """Remove a container that does not run: its record first, so that it is gone for everybody."""
     anonymous = mounts.anonymous_volumes(container.record["Mounts"]) if volumes else []
+    discard_run(container.id, runtime)
     store.remove_record(container)
-    forget_run(container.id, runtime)
     if (container.body.get("Wherry") or {}).get("Secrets"):
         from wherry.secrets import forget_secrets
 

@@ -58,8 +58,7 @@ def _bury(container: Container, store: ContainerStore, runtime: Runtime) -> bool
             return True
         from wherry.engine import removal
 
-        runtime.discard(container.id)
-        removal.forget_run(container.id, runtime)
+        removal.discard_run(container.id, runtime)
         if status in _LIVELY:
             container.write_state(
                 Status="exited",
@@ -93,8 +92,7 @@ def sweep(store: ContainerStore, runtime: Runtime) -> None:
         if not os.path.isdir(paths.container(container_id)):
             from wherry.engine import removal
 
-            runtime.discard(container_id)
-            removal.forget_run(container_id, runtime)
+            removal.discard_run(container_id, runtime)
 
 
 def discard_damaged(container_id: str, store: ContainerStore, runtime: Runtime) -> None:
