@@ -177,12 +177,14 @@ if TYPE_CHECKING:
             on_terminal: Callable[[int], object],
             on_started: Callable[[int], None] | None = None,
             stdio: tuple[int, int, int] | None = None,
+            given: Sequence[int] = (),
         ) -> int:
             """Run one more process in a running container; its exit code, 0 if detached.
 
             `user` is looked up in the container; `on_terminal` relays the master side of
             the terminal of a process that has one; `on_started` is called with the pid,
-            before the end is waited for; `stdio` takes the place of ours.
+            before the end is waited for; `stdio` takes the place of ours. The pipes `given`
+            are the process's alone: its user becomes their owner.
             """
 
         def processes(self, container: Container) -> list[int]:

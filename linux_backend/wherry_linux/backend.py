@@ -326,6 +326,7 @@ class LinuxRuntime:
         on_terminal: Callable[[int], object],
         on_started: Callable[[int], None] | None = None,
         stdio: tuple[int, int, int] | None = None,
+        given: Sequence[int] = (),
     ) -> int:
         from wherry_linux.joining import execute
 
@@ -344,6 +345,7 @@ class LinuxRuntime:
             on_terminal=on_terminal,
             on_started=on_started,
             stdio=stdio,
+            given=given,
         )
 
     def processes(self, container: Container) -> list[int]:

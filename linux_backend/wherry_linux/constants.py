@@ -83,6 +83,9 @@ PR_CAP_AMBIENT = 47
 PR_CAP_AMBIENT_RAISE = 2
 PR_CAP_AMBIENT_CLEAR_ALL = 4
 
+# linux/nsfs.h
+NS_GET_PARENT = 0xB702
+
 # linux/close_range.h
 CLOSE_RANGE_CLOEXEC = 1 << 2
 

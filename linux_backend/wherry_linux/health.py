@@ -160,6 +160,7 @@ class HealthChecks:
                 user=self._monitor.container.body.get("User") or "",
                 stdin=False,
                 stdio=(0, output, output),
+                given=(output,),
             )
         except BaseException as error:
             os.write(output, str(error).encode()[:_LONGEST_OUTPUT])

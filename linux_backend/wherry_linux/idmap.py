@@ -20,8 +20,8 @@ IDENTITY: list[IDMapping] = [{"containerID": 0, "hostID": 0, "size": 4294967295}
 
 def identity_maps() -> tuple[list[IDMapping], list[IDMapping]]:
     """For root: every id there is as itself. In a container of another tool there are fewer."""
-    uids, gids = (_each_as_itself(read_maps(f"/proc/self/{kind}_map")) for kind in ("uid", "gid"))
-    return uids, gids
+    uids, gids = read_users("self")
+    return _each_as_itself(uids), _each_as_itself(gids)
 
 
 def _each_as_itself(maps: list[IDMapping]) -> list[IDMapping]:
@@ -187,6 +187,17 @@ def to_host(maps: list[IDMapping], inside: int) -> int | None:
         if 0 <= inside - entry["containerID"] < entry["size"]:
             return entry["hostID"] + inside - entry["containerID"]
     return None
+
+
+def root_of(maps: tuple[list[IDMapping], list[IDMapping]]) -> tuple[int, int]:
+    """The host's ids of root and its group; -1 where they are not mapped."""
+    uid, gid = (to_host(kind, 0) for kind in maps)
+    return -1 if uid is None else uid, -1 if gid is None else gid
+
+
+def read_users(pid: int | str) -> tuple[list[IDMapping], list[IDMapping]]:
+    """The maps of a process's user namespace, as they are seen from ours."""
+    return read_maps(f"/proc/{pid}/uid_map"), read_maps(f"/proc/{pid}/gid_map")
 
 
 def read_maps(path: str) -> list[IDMapping]:

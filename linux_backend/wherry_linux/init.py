@@ -11,22 +11,23 @@ from __future__ import annotations
 
 import os
 import select
-import stat
 
 from wherry.errors import KernelError, NoUserNamespace, WherryError
 from wherry.lean import dump_json, sockets
 from wherry.oci import INIT_ANNOTATION
 from wherry_linux import console, reaper
 from wherry_linux import constants as c
-from wherry_linux.idmap import open_users, read_maps, to_host, within
+from wherry_linux.idmap import open_users, read_users, root_of, within
 from wherry_linux.mounts import fd_path, open_in_root
 from wherry_linux.process import (
     become,
+    become_root,
     enter_directory,
     environment,
     execute,
     find_executable,
     forbid_imports,
+    give_pipe,
     hide,
     keeps_groups,
     open_label,
@@ -94,7 +95,7 @@ class Launch:
         # A directory to stage mounts in; "" where there is nothing to stage.
         self.place = place
         # The first user namespace has the usual maps of who started us, and the container's
-        # is made in it: its root has no way through this user's directories.
+        # is in it: its root has no way through this user's directories.
         self.is_nested = is_nested
         # What `start` writes to, opened while the way there is still open to us.
         self.start = -1
@@ -125,17 +126,22 @@ def stage_one(launch: Launch, channel: Channel) -> None:
 def _enter_namespaces(launch: Launch, channel: Channel) -> None:
     plan, linux = launch.plan, launch.spec["linux"]
     offsets = linux.get("timeOffsets")
-    if plan.has_company and not plan.makes("user") and not offsets:
+    # Now: once its ids change, or it hides, a process may not open its own /proc to write.
+    clocks = os.open("/proc/self/timens_offsets", os.O_WRONLY | os.O_CLOEXEC) if offsets else -1
+    if plan.has_company and not plan.makes("user"):
         # Otherwise nobody is there to look into us, and whoever writes our maps, or the
         # network's helper, has to find us.
         hide()
     launch.start = os.open(launch.fifo, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    _give_streams(launch, _uid_maps(launch.spec))
+    _give_streams(launch, _maps(launch.spec))
     if launch.place and not launch.is_nested:
         from wherry_linux.idmapped import stage
 
         stage(launch.spec, launch.place, plan.joined.get("user", -1))
-    if "user" in plan.joined:
+    if launch.is_nested and plan.outer >= 0:
+        setns(plan.outer, c.CLONE_NEWUSER)
+        os.close(plan.outer)
+    elif "user" in plan.joined:
         plan.join("user")
     elif plan.makes("user"):
         try:
@@ -161,7 +167,7 @@ def _enter_namespaces(launch: Launch, channel: Channel) -> None:
     # The control group that this process is in becomes the root of a new cgroup namespace.
     unshare(plan.flags & ~c.CLONE_NEWUSER)
     if offsets:
-        _set_clocks(offsets)
+        _set_clocks(clocks, offsets)
     if plan.has_company:
         hide()
 
@@ -169,48 +175,53 @@ def _enter_namespaces(launch: Launch, channel: Channel) -> None:
 def _become_root(launch: Launch) -> None:
     if not keeps_groups(launch.spec.get("annotations") or {}):
         libc.setgroups(0, None)  # denied in a single-id namespace
-    os.setresgid(0, 0, 0)
-    os.setresuid(0, 0, 0)
+    become_root()
 
 
 def _nest(launch: Launch) -> None:
     """From this user's own namespace into the container's, with what is mounted in it."""
     from wherry_linux.idmapped import stage_all
 
-    linux = launch.spec["linux"]
-    outer = [read_maps(f"/proc/self/{name}") for name in ("uid_map", "gid_map")]
-    uid_maps = within(linux["uidMappings"], outer[0])
-    users = open_users(uid_maps, within(linux["gidMappings"], outer[1]))
-    _give_streams(launch, uid_maps)
+    linux, plan = launch.spec["linux"], launch.plan
+    if "user" in plan.joined:
+        maps = _maps(launch.spec)  # as they are seen from here
+    else:
+        outer = read_users("self")
+        maps = within(linux["uidMappings"], outer[0]), within(linux["gidMappings"], outer[1])
+        plan.joined["user"] = open_users(*maps)
+    _give_streams(launch, maps)
     stage_all(launch.spec, launch.place)
-    setns(users, c.CLONE_NEWUSER)
-    os.close(users)
+    plan.join("user")
     _become_root(launch)
 
 
-def _give_streams(launch: Launch, uid_maps: list[IDMapping]) -> None:
+def _give_streams(launch: Launch, maps: tuple[list[IDMapping], list[IDMapping]]) -> None:
     """Make the container's root the owner of our pipes: from inside it could not."""
-    root = to_host(uid_maps, 0)
-    if root is None or root == os.geteuid():
+    root = root_of(maps)
+    if root[0] in (-1, os.geteuid()):
         return
     for descriptor in launch.stdio or (0, 1, 2):
         try:
-            found = os.fstat(descriptor)
-            if stat.S_ISFIFO(found.st_mode) and found.st_uid == os.geteuid():
-                os.fchown(descriptor, root, -1)
+            if os.fstat(descriptor).st_uid == os.geteuid():
+                give_pipe(descriptor, *root)
         except OSError:
-            pass  # closed; or we are not who may give files away
+            pass  # closed
 
 
-def _uid_maps(spec: Spec) -> list[IDMapping]:
-    for namespace in spec["linux"]["namespaces"]:
-        if namespace["type"] == "user" and namespace.get("path", "").endswith("/ns/user"):
-            return read_maps(namespace["path"].removesuffix("ns/user") + "uid_map")
-    return spec["linux"].get("uidMappings") or []
+def _maps(spec: Spec) -> tuple[list[IDMapping], list[IDMapping]]:
+    linux = spec["linux"]
+    for namespace in linux["namespaces"]:
+        path = namespace.get("path", "")
+        if namespace["type"] == "user" and path.endswith("/ns/user"):
+            return read_users(path.split("/")[-3])
+    return linux.get("uidMappings") or [], linux.get("gidMappings") or []
 
 
-def _set_clocks(offsets: LinuxTimeOffsets) -> None:
-    """time_namespaces(7): the offsets are fixed once the first process enters."""
+def _set_clocks(clocks: int, offsets: LinuxTimeOffsets) -> None:
+    """time_namespaces(7): the offsets are fixed once the first process enters.
+
+    `clocks` is this process's timens_offsets.
+    """
     lines = "".join(
         f"{clock} {offset.get('secs', 0)} {offset.get('nanosecs', 0)}\n"
         for clock, offset in (
@@ -218,8 +229,8 @@ def _set_clocks(offsets: LinuxTimeOffsets) -> None:
         )
     )
     try:
-        with open("/proc/self/timens_offsets", "w") as file:
-            file.write(lines)
+        os.write(clocks, lines.encode())
+        os.close(clocks)
     except OSError as error:
         raise KernelError(
             f"cannot set the clock offsets: {error.strerror}",
@@ -276,7 +287,7 @@ def _init(launch: Launch, channel: Channel) -> None:
 
     _run_hooks(launch, "startContainer", "created")
     if not process.get("terminal"):
-        _take_streams(launch, (identity.uid, identity.gid))
+        _take_streams(launch, identity.uid)
     try:
         os.chdir(process["cwd"])
     except OSError:
@@ -323,19 +334,12 @@ def _die_with(monitor: Channel) -> None:
         os._exit(1)  # it has ended just before
 
 
-def _take_streams(launch: Launch, owner: tuple[int, int]) -> None:
+def _take_streams(launch: Launch, uid: int) -> None:
     for target, source in enumerate(launch.stdio or ()):
         os.dup2(source, target)
     replace_null()
     for descriptor in range(3):
-        # The program may open /dev/stderr by name, which asks for permission anew. What is
-        # not a pipe of ours stays whose it is: /dev/null is the host's.
-        try:
-            found = os.fstat(descriptor)
-            if found.st_uid != owner[0] and stat.S_ISFIFO(found.st_mode):
-                os.fchown(descriptor, owner[0], -1)
-        except OSError:
-            pass
+        give_pipe(descriptor, uid)
 
 
 def _new_keyring() -> None:

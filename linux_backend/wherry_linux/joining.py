@@ -12,14 +12,17 @@ from wherry_linux import console
 from wherry_linux.cgroups import Cgroup
 from wherry_linux.channel import Channel
 from wherry_linux.check import check_process, read_numbers
-from wherry_linux.namespaces import KINDS, open_namespace
+from wherry_linux.idmap import read_users, root_of
+from wherry_linux.namespaces import KINDS, open_namespace, outer_users
 from wherry_linux.process import (
     become,
+    become_root,
     enter_directory,
     environment,
     exec_error,
     find_executable,
     forbid_imports,
+    give_pipe,
     hide,
     keeps_groups,
     open_label,
@@ -40,7 +43,7 @@ from wherry_linux.syscalls import close_range, libc, setns
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from typing import Any
 
     from wherry.oci.runtime_spec import Process, Spec
@@ -56,6 +59,7 @@ def execute(
     detach: bool = False,
     stdin: bool = True,
     stdio: tuple[int, int, int] | None = None,
+    given: Sequence[int] = (),
     on_terminal: Callable[[int], object] | None = None,
     on_started: Callable[[int], None] | None = None,
     preserve: int = 0,
@@ -66,7 +70,8 @@ def execute(
 ) -> int:
     """Run `process` in a container; its exit code, or 0 at once with `detach`.
 
-    `user` is looked up in the container; without it `process["user"]` has numbers.
+    `user` is looked up in the container; without it `process["user"]` has numbers. The user
+    becomes the owner of the pipes that are `given`.
     With `process["terminal"]` the process gets a new terminal of the container, and
     `on_terminal` its master side, to relay until it returns (true: the user has left it), or
     `console_socket` in runc's way; `on_started` gets the pid. `below` names a group in the
@@ -93,7 +98,7 @@ def execute(
         ours.close()
         try:
             _join(
-                record, spec, process, user, opened, theirs, stdin, stdio, preserve,
+                record, spec, process, user, opened, theirs, stdin, stdio, given, preserve,
                 console_socket, detach,
             )  # fmt: skip
         except BaseException as error:
@@ -187,6 +192,7 @@ def _join(
     channel: Channel,
     stdin: bool,
     stdio: tuple[int, int, int] | None,
+    given: Sequence[int],
     preserve: int,
     console_socket: Any,
     detach: bool,
@@ -201,13 +207,14 @@ def _join(
     hide()
     forbid_imports()
     for kind, descriptor in opened:
+        if kind == "user" and given:
+            _give(given, descriptor, record["pid"])
         setns(descriptor, KINDS[kind][0])
         os.close(descriptor)
         if kind == "user":
             if not keeps_groups(spec.get("annotations") or {}):
                 libc.setgroups(0, None)
-            os.setresgid(0, 0, 0)
-            os.setresuid(0, 0, 0)
+            become_root()
     # A pid namespace is entered by children alone.
     pid = os.fork()
     if pid:
@@ -234,6 +241,8 @@ def _join(
     if slave >= 0:
         console.take(slave)
     else:
+        for pipe in given:
+            give_pipe(pipe, identity.uid)
         _take_streams(-1 if stdin else null, stdio)
     try:
         os.chdir(process["cwd"])
@@ -250,6 +259,20 @@ def _join(
     )
     enter_directory(process["cwd"])
     execute_program(step, executable, process["args"], variables)
+
+
+def _give(pipes: Sequence[int], users: int, pid: int) -> None:
+    """Make root of the user namespace `users`, which process `pid` is in, the owner of pipes."""
+    outer = outer_users(users)
+    if outer >= 0 and os.geteuid() != 0:
+        # Only root of that one may give what is ours to ids that are not.
+        setns(outer, KINDS["user"][0])
+        become_root()
+    root = root_of(read_users(pid))
+    for pipe in pipes:
+        give_pipe(pipe, *root)
+    if outer >= 0:
+        os.close(outer)
 
 
 def _set_affinity(process: Process) -> None:

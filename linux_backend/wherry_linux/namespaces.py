@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 
 from wherry.errors import KernelError, NoUserNamespace, UsageError
@@ -33,6 +34,8 @@ class Plan:
         self.kinds: set[str] = set()
         self.flags = 0
         self.joined: dict[str, int] = {}
+        # The user namespace between ours and the one that is joined; -1 for none.
+        self.outer = -1
         # Whether the processes of another container may be in what this one gets.
         self.has_company = False
         for namespace in namespaces:
@@ -46,6 +49,8 @@ class Plan:
             if path:
                 self.joined[kind] = open_namespace(path)
                 self.has_company = True
+                if kind == "user":
+                    self.outer = outer_users(self.joined[kind])
             elif is_supported(kind):
                 self.flags |= KINDS[kind][0]
             elif kind == "user":
@@ -63,12 +68,30 @@ class Plan:
             self.joined["user"] = open_users(uid_maps, gid_maps)
             self.flags &= ~c.CLONE_NEWUSER
 
+    def close(self) -> None:
+        """Give up the descriptors, where a fork has them."""
+        for descriptor in (*self.joined.values(), self.outer):
+            if descriptor >= 0:
+                os.close(descriptor)
+
     def join(self, kind: str) -> None:
         """Enter the existing namespace of this kind, if the spec names one."""
         descriptor = self.joined.pop(kind, -1)
         if descriptor >= 0:
             setns(descriptor, KINDS[kind][0])
             os.close(descriptor)
+
+
+def outer_users(users: int) -> int:
+    """The user namespace that `users` was made in, owned by the caller; -1 where that is ours."""
+    try:
+        parent = fcntl.ioctl(users, c.NS_GET_PARENT)
+    except OSError:
+        return -1  # `users` is our own, or none of a user
+    if os.path.samestat(os.fstat(parent), os.stat("/proc/self/ns/user")):
+        os.close(parent)
+        return -1
+    return parent
 
 
 def is_supported(kind: str) -> bool:

@@ -361,6 +361,25 @@ def _set_groups(groups: list[int] | None) -> None:
         pass
 
 
+def become_root() -> None:
+    """Root of a user namespace that has been entered."""
+    os.setresgid(0, 0, 0)
+    os.setresuid(0, 0, 0)
+
+
+def give_pipe(descriptor: int, uid: int, gid: int = -1) -> None:
+    """Let `uid` open a pipe by its name in /dev, which asks for permission anew.
+
+    Not what is no pipe: /dev/null is the host's. Nor where we may give nothing to them.
+    """
+    try:
+        found = os.fstat(descriptor)
+        if found.st_uid != uid and stat.S_ISFIFO(found.st_mode):
+            os.fchown(descriptor, uid, gid)
+    except OSError:
+        pass  # closed, or not ours
+
+
 def replace_null() -> None:
     """In the container: its own /dev/null where a standard stream is the host's.
 

@@ -127,7 +127,9 @@ class Runtime:
                 _delegate(spec, cgroup)
             restrict_devices(spec, cgroup)
             plan = Plan(spec["linux"].get("namespaces") or [])
-            is_nested = os.geteuid() != 0 and plan.makes("user") and not _maps_caller(spec)
+            is_nested = os.geteuid() != 0 and (
+                plan.outer >= 0 or (plan.makes("user") and not _maps_caller(spec))
+            )
             if has_idmapped:
                 linux = spec["linux"]
                 plan.prepare_users(linux.get("uidMappings") or [], linux.get("gidMappings") or [])
@@ -153,8 +155,7 @@ class Runtime:
                 ours.close()
                 stage_one(launch, theirs)
             theirs.close()
-            for descriptor in plan.joined.values():
-                os.close(descriptor)
+            plan.close()
             pid = self._guide(ours, stage, spec, plan, is_nested=is_nested)
             state["pid"] = pid
             set_limits(spec["process"], pid)

@@ -249,6 +249,27 @@ def test_container_that_joins_sees_the_same_owners(wherry: Cli, busybox_image: s
 
 
 @as_root
+def test_container_that_joins_has_clocks_of_its_own(wherry: Cli, busybox_image: str) -> None:
+    wherry("run", "-d", "--name", "box", *AUTO, busybox_image, "sleep", "1000")
+    moved = ("--userns", "container:box", OFFLINE, "--clock-offset", "boottime=864000")
+
+    result = wherry("run", "--rm", *moved, busybox_image, "cut", "-d.", "-f1", "/proc/uptime")
+
+    assert int(result.stdout) > 864000
+
+
+@as_root
+@pytest.mark.parametrize("user", ["0", "5"])
+def test_pipe_of_exec_can_be_opened_by_name(wherry: Cli, busybox_image: str, user: str) -> None:
+    wherry("run", "-d", "--name", "box", *AUTO, busybox_image, "sleep", "1000")
+    script = "cat /dev/stdin; echo out >/dev/stdout; echo err >/dev/stderr"
+
+    result = wherry("exec", "-i", "-u", user, "box", "sh", "-c", script, input="in\n")
+
+    assert (result.stdout, result.stderr) == ("in\nout\n", "err\n")
+
+
+@as_root
 def test_u_gives_files_to_the_user_of_the_container(
     wherry: Cli, busybox_image: str, host_dir: str
 ) -> None:

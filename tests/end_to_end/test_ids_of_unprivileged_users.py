@@ -141,13 +141,28 @@ def test_caller_does_not_exist_with_nomap(wherry: Cli, busybox_image: str) -> No
 
 @as_rootless
 @each_mode
-def test_pipe_can_be_opened_by_name(wherry: Cli, busybox_image: str, mode: str) -> None:
+@pytest.mark.parametrize("user", ["", "0", "5"])
+def test_pipe_can_be_opened_by_name(wherry: Cli, busybox_image: str, mode: str, user: str) -> None:
     script = "echo out >/dev/stdout; echo err >/dev/stderr"
-    userns = (OFFLINE, "--userns", mode)
+    userns = (OFFLINE, "--userns", mode, "--user", user)
 
     result = wherry("run", "--rm", *userns, busybox_image, "sh", "-c", script)
 
     assert (result.stdout, result.stderr) == ("out\n", "err\n")
+
+
+@as_rootless
+@pytest.mark.parametrize("user", ["0", "5"])
+@pytest.mark.parametrize("mode", ["", *MODES])
+def test_pipe_of_exec_can_be_opened_by_name(
+    wherry: Cli, busybox_image: str, mode: str, user: str
+) -> None:
+    wherry("run", "-d", "--name", "box", OFFLINE, "--userns", mode, busybox_image, "sleep", "1000")
+    script = "cat /dev/stdin; echo out >/dev/stdout; echo err >/dev/stderr"
+
+    result = wherry("exec", "-i", "-u", user, "box", "sh", "-c", script, input="in\n")
+
+    assert (result.stdout, result.stderr) == ("in\nout\n", "err\n")
 
 
 @as_rootless
@@ -214,3 +229,63 @@ def test_user_without_subordinate_ids_is_told_so(
     assert result.returncode == 125
     assert f"--userns {mode} needs subordinate ids, and this user has none" in result.stderr
     assert wherry("ps", "-aq").stdout == ""
+
+
+@as_rootless
+@pytest.mark.parametrize("mode", ["keep-id", "nomap", "auto"])
+@pytest.mark.parametrize("joined", ["--userns", "--network", "--pid", "--ipc"])
+def test_who_joins_a_container_has_its_ids(
+    wherry: Cli, busybox_image: str, host_dir: str, mode: str, joined: str
+) -> None:
+    made = (OFFLINE, "--ipc", "shareable", "--userns", mode, "-u", "0", "--name", "box")
+    wherry("run", "-d", *made, busybox_image, "sleep", "1000")
+    kind = {"--userns": "user", "--network": "net"}.get(joined, joined.strip("-"))
+    links = f"readlink /proc/self/ns/user; readlink /proc/self/ns/{kind}"
+    script = (
+        f"{links}; touch /made /v/made; stat -c %u:%g /bin /bin/sh /x /v /made /v/made;"
+        " echo by name >/dev/stderr"
+    )
+    options = (joined, "container:box", "-u", "0", "-v", f"{host_dir}:/x", "-v", "data:/v:U")
+    offline = () if joined == "--network" else (OFFLINE,)
+    wherry("create", *offline, *options, "--name", "guest", busybox_image, "sh", "-c", script)
+
+    result = wherry("start", "-a", "guest")
+
+    account = wherry.account
+    theirs = f"{account.uid}:{account.gid}" if mode == "keep-id" else "65534:65534"
+    assert result.lines[:2] == wherry("exec", "box", "sh", "-c", links).lines
+    assert result.lines[2:] == ["0:0", "0:0", theirs, "0:0", "0:0", "0:0"]
+    assert result.stderr == "by name\n"
+    wherry("rm", "-f", "guest", "box")
+    assert wherry("system", "check").lines == []
+
+
+@as_rootless
+def test_files_of_who_joined_are_not_given_to_other_ids(wherry: Cli, busybox_image: str) -> None:
+    def make(mode: str) -> None:
+        made = ("--name", "box", OFFLINE, "--userns", mode, busybox_image, "sleep", "1000")
+        wherry("run", "-d", *made)
+
+    make("auto")
+    joins = ("--userns", "container:box", OFFLINE, "--name", "guest", busybox_image, "true")
+    wherry("create", *joins)
+    wherry("rm", "-f", "box")
+    make("nomap")
+
+    refused = wherry("start", "guest", check=False)
+
+    assert refused.returncode == 1
+    assert "it was made with other ids than those of container box" in refused.stderr
+
+
+@as_rootless
+@pytest.mark.parametrize("mode", ["", "keep-id", "nomap", "auto"])
+def test_who_joins_a_container_has_clocks_of_its_own(
+    wherry: Cli, busybox_image: str, mode: str
+) -> None:
+    wherry("run", "-d", OFFLINE, "--userns", mode, "--name", "box", busybox_image, "sleep", "1000")
+    moved = ("--userns", "container:box", OFFLINE, "--clock-offset", "boottime=864000")
+
+    result = wherry("run", "--rm", *moved, busybox_image, "cut", "-d.", "-f1", "/proc/uptime")
+
+    assert int(result.stdout) > 864000

@@ -73,9 +73,34 @@ def mode(body: Mapping[str, Any], kind: str) -> str:
 
 
 def has_own_ids(body: Mapping[str, Any]) -> bool:
-    """Whether the container's ids are not everybody's (see wherry.engine.idmaps)."""
+    """Whether the container's ids may not be everybody's (see wherry.engine.idmaps)."""
     userns = str((body.get("HostConfig") or {}).get("UsernsMode") or "")
-    return userns.startswith(("auto", "keep-id", "nomap"))
+    return userns.startswith(("auto", "keep-id", "nomap")) or bool(joined_container(body))
+
+
+# Where the body says `container:ID`, and the namespace that it is about.
+JOINABLE = {
+    "network": "NetworkMode",
+    "pid": "PidMode",
+    "ipc": "IpcMode",
+    "uts": "UTSMode",
+    "cgroup": "CgroupnsMode",
+    "user": "UsernsMode",
+}
+
+
+def joined_container(body: Mapping[str, Any]) -> str:
+    """The container whose user namespace this one is in, as the body names it; "" for none.
+
+    Namespaces can be joined only together with the user namespace that they belong to.
+    """
+    host: Mapping[str, Any] = body.get("HostConfig") or {}
+    found = ""
+    for key in JOINABLE.values():
+        kind, _, name = str(host.get(key) or "").partition(":")
+        if kind == "container":
+            found = name
+    return found
 
 
 def namespaces(body: Mapping[str, Any], facts: ContainerFacts) -> list[LinuxNamespace]:

@@ -240,19 +240,24 @@ class Containers:
             was_left = relay_terminal(master, stdin=stdin, detach_keys=detach_keys)
             return was_left
 
+        user = config.get("User") or container.body.get("User") or ""
+
         def execute(
-            stdio: tuple[int, int, int] | None, on_started: Callable[[int], None] | None
+            stdio: tuple[int, int, int] | None,
+            on_started: Callable[[int], None] | None,
+            given: Sequence[int] = (),
         ) -> int:
             try:
                 return self.runtime.execute(
                     container,
                     process,
-                    user=config.get("User") or container.body.get("User") or "",
+                    user=user,
                     detach=detach,
                     stdin=stdin,
                     on_terminal=relay,
                     on_started=on_started,
                     stdio=stdio,
+                    given=given,
                 )
             except WherryError as error:
                 # docker's code for what keeps a command from running in a container that does.
@@ -263,13 +268,14 @@ class Containers:
         if detach or process["terminal"]:
             code = execute(stdio, None)
         else:
+            from wherry.container.namespaces import has_own_ids
             from wherry.engine.streams import Streams
 
-            streams = Streams(stdio or (0, 1, 2), stdin=stdin)
+            is_other = user not in ("", "0", "root") or has_own_ids(container.body)
+            streams = Streams(stdio or (0, 1, 2), stdin=stdin, others=is_other)
+            stdin_end, stdout_end, stderr_end = streams.theirs
             try:
-                code = execute(
-                    (streams.theirs[0], streams.theirs[1], streams.theirs[2]), streams.relay
-                )
+                code = execute((stdin_end, stdout_end, stderr_end), streams.relay, streams.given())
             finally:
                 streams.close()
         if not (detach or was_left):

@@ -1,6 +1,7 @@
 """The ids of a container's user namespace, and those that `--userns auto` leases.
 
-    DATA/containers/<id>/ids.json   the maps of a container that has ids of its own
+    DATA/containers/<id>/ids.json   the maps of a container that has ids of its own, or
+                                    without root those of another, which it joins
 
 The file is there before the container is, and goes with its directory: however `create`
 or `rm` ends, a range is taken as long as something may use it, and no longer.
@@ -11,8 +12,9 @@ from __future__ import annotations
 import os
 
 from wherry import paths
+from wherry.container.namespaces import has_own_ids, joined_container
 from wherry.container.userns import auto_maps, is_auto, read_auto
-from wherry.errors import Conflict, CorruptState, Unsupported, UsageError
+from wherry.errors import Conflict, CorruptState, NotFound, Unsupported, UsageError
 from wherry.files import Lock, read_json, write_json
 
 TYPE_CHECKING = False
@@ -48,6 +50,21 @@ def assign(container: Container, store: ContainerStore, runtime: Runtime) -> Non
         raise UsageError(
             "--userns nomap is for unprivileged users", hint="root is never mapped by --userns auto"
         )
+    elif runtime.is_rootless():
+        _borrow(container, store, runtime)
+
+
+def _borrow(container: Container, store: ContainerStore, runtime: Runtime) -> None:
+    """Give a new container the ids of the one that it joins."""
+    try:
+        owner = store.find(joined_container(container.body))
+    except NotFound:
+        return  # the start says so
+    maps = _load(owner)
+    if maps is not None:
+        # A lease has two holders then: it ends with the last.
+        own = {"uid": maps["uid"], "gid": maps["gid"], "leased": maps.get("leased", False)}
+        _write(container, own, runtime)
 
 
 def _lease(container: Container, asked: AutoUsers, store: ContainerStore, runtime: Runtime) -> None:
@@ -126,12 +143,16 @@ def shifted_maps(container: Container) -> tuple[Maps, Maps] | None:
     return (maps["uid"], maps["gid"]), (maps["usual"]["uid"], maps["usual"]["gid"])
 
 
+def are_temporary(container: Container) -> bool:
+    """Whether the maps end with a container: no other one will have the like."""
+    return bool((_load(container) or {}).get("leased"))
+
+
 def _load(container: Container) -> dict[str, Any] | None:
-    mode = str(container.body["HostConfig"].get("UsernsMode") or "")
-    if not mode.startswith(("auto", "keep-id", "nomap")):
+    if not has_own_ids(container.body):
         return None
     maps = _read(container.path(_FILE))
-    if maps is None and is_auto(mode):
+    if maps is None and is_auto(str(container.body["HostConfig"].get("UsernsMode") or "")):
         raise CorruptState(f"{container.path(_FILE)} is missing: it has the container's ids")
     return maps
 

@@ -7,7 +7,7 @@ import sys
 
 from wherry import paths
 from wherry.container.bundle import ContainerFacts, runtime_spec
-from wherry.container.namespaces import has_own_ids, mode
+from wherry.container.namespaces import JOINABLE, has_own_ids, mode
 from wherry.container.overlay import overlay_mount
 from wherry.container.resources import drop_limits
 from wherry.engine import mounts, published, removal
@@ -26,16 +26,6 @@ if TYPE_CHECKING:
     from wherry.errors import NoUserNamespace
     from wherry.oci.runtime_spec import IDMapping, Mount, Spec
     from wherry.runtime import Runtime
-
-# Where the body says `container:ID`, and the namespace that it is about.
-_JOINABLE = {
-    "network": "NetworkMode",
-    "pid": "PidMode",
-    "ipc": "IpcMode",
-    "uts": "UTSMode",
-    "cgroup": "CgroupnsMode",
-    "user": "UsernsMode",
-}
 
 # Capabilities that the kernel honours only in the first user namespace.
 _HOST_CAPABILITIES = frozenset(
@@ -72,6 +62,8 @@ class ContainerKeeper:
             maps = None  # nobody in a user namespace of its own may join the host's
         else:
             maps = self._id_maps(container if owner is None else owner)
+        if owner is not None and runtime.is_rootless():
+            self._check_ids(container, owner)
         if refusal is not None:
             asked = host.get("UsernsMode") or ""
             if runtime.is_rootless() or (asked and not asked.startswith("keep-id")):
@@ -133,7 +125,7 @@ class ContainerKeeper:
         host = body["HostConfig"]
         joined: dict[str, str] = {}
         other = None
-        for kind, key in _JOINABLE.items():
+        for kind, key in JOINABLE.items():
             asked = host.get(key) or ""
             if not asked.startswith("container:"):
                 continue
@@ -170,6 +162,17 @@ class ContainerKeeper:
     def _host_groups(self) -> list[IDMapping] | None:
         every = None if self._runtime.is_rootless() else self._runtime.id_maps("")
         return None if every is None else every[1]
+
+    def _check_ids(self, container: Container, owner: Container) -> None:
+        """Refuse files that belong to ids which the joined container has not. Raises Conflict."""
+        from wherry.engine.idmaps import own_maps
+
+        if own_maps(container) != own_maps(owner):
+            raise Conflict(
+                f"cannot start container {container.name}: it was made with other ids than those"
+                f" of container {owner.name}, which it joins",
+                hint="remove it, and create it again while that one is there",
+            )
 
     def _shared_memory(self, body: Mapping[str, Any]) -> str | None:
         asked = mode(body, "ipc")

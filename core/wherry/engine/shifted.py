@@ -5,7 +5,7 @@ Layers are unpacked once, for a container whose root is the caller. With `--user
 mount. So such a container stands on copies of its layers that belong to its own ids:
 
     DATA/layers/sha256/<diff id>/ids-<maps>   for every container with these maps
-    DATA/containers/<id>/layers/<diff id>     with ids that no other container has (auto)
+    DATA/containers/<id>/layers/<diff id>     with ids that are nobody's afterwards (auto)
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import os
 import sys
 
 from wherry.container.copy import copy_tree, remove_tree
-from wherry.container.userns import host_of, inside_of, is_auto
+from wherry.container.userns import host_of, inside_of
 from wherry.engine import idmaps
 from wherry.errors import Unsupported
 from wherry.files import Lock, make_dir
@@ -40,7 +40,7 @@ def layer_path(container: Container, diff_id: str) -> str:
     shift = idmaps.shifted_maps(container)
     if shift is None:
         return f"{directory}/diff"
-    if is_auto(container.body["HostConfig"]["UsernsMode"]):
+    if idmaps.are_temporary(container):
         return container.path("layers", os.path.basename(directory))
     from hashlib import sha256
 

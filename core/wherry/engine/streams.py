@@ -20,23 +20,30 @@ if TYPE_CHECKING:
 class Streams:
     """Our standard streams, each that is no pipe with a pipe before it."""
 
-    def __init__(self, stdio: Sequence[int], *, stdin: bool) -> None:
-        """`stdio` are descriptors of ours, which stay ours; `stdin`: the first is wanted."""
+    def __init__(self, stdio: Sequence[int], *, stdin: bool, others: bool = False) -> None:
+        """`stdio` are descriptors of ours, which stay ours; `stdin`: the first is wanted.
+
+        `others`: who uses them is another user than we, and opens them by name maybe.
+        """
         self.theirs = list(stdio)
         # Our end of the input's pipe, and from where to where output goes.
         self._input = -1
         self._source = stdio[0]
         self._outputs: dict[int, int] = {}
         self._pending = b""
-        if stdin and not _is_pipe(stdio[0]):
+        if stdin and not _is_pipe(stdio[0], others):
             self.theirs[0], self._input = posix.pipe2(posix.O_CLOEXEC)
             posix.set_blocking(self._input, False)
         for number in (1, 2):
-            if not _is_pipe(stdio[number]):
+            if not _is_pipe(stdio[number], others):
                 reader, self.theirs[number] = posix.pipe2(posix.O_CLOEXEC)
                 posix.set_blocking(reader, False)
                 self._outputs[reader] = stdio[number]
         self._ours = set(self.theirs) - set(stdio)
+
+    def given(self) -> list[int]:
+        """Of `theirs` those that are nobody else's."""
+        return list(self._ours)
 
     def close(self) -> None:
         """Give up what is still open."""
@@ -135,8 +142,10 @@ class Streams:
         os.close(descriptor)
 
 
-def _is_pipe(descriptor: int) -> bool:
+def _is_pipe(descriptor: int, others: bool) -> bool:
+    """Whether this is a pipe that can be passed on as it is."""
     try:
-        return stat.S_ISFIFO(os.fstat(descriptor).st_mode)
+        found = os.fstat(descriptor)
     except OSError:
         return True  # closed, as the caller wanted it
+    return stat.S_ISFIFO(found.st_mode) and not others and found.st_uid == posix.geteuid()

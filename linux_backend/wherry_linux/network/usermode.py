@@ -33,10 +33,11 @@ def connect(container: Container, pid: int) -> Ports:
     """
     ports = _choose_ports(container)
     make_dir(container.run_directory)
+    tie = -1
     if program := find_program("pasta"):
         helper = _pasta(program, container, pid, ports)
     elif program := find_program("slirp4netns"):
-        helper = _slirp(program, container, pid, ports)
+        helper, tie = _slirp(program, container, pid, ports)
     else:
         raise Unsupported(
             "cannot connect the container to a network: neither pasta nor slirp4netns is installed",
@@ -44,7 +45,13 @@ def connect(container: Container, pid: int) -> Ports:
         )
     write_json(
         os.path.join(container.run_directory, _RECORD),
-        {"pid": helper, "startTime": start_time(helper)},
+        {
+            "pid": helper,
+            "startTime": start_time(helper),
+            # What this process holds, whose end is the helper's.
+            "tie": tie,
+            "holder": [os.getpid(), start_time(os.getpid())],
+        },
     )
     return ports
 
@@ -61,6 +68,8 @@ def disconnect(run_directory: str) -> None:
         os.waitpid(record["pid"], 0)
     except ChildProcessError:
         pass  # the child of a monitor that is gone
+    if record["tie"] >= 0 and record["holder"] == [os.getpid(), start_time(os.getpid())]:
+        os.close(record["tie"])
     remove_file(path)
 
 
@@ -165,12 +174,14 @@ def _pasta_ports(ports: Ports) -> list[str]:
     return [*options, "-T", "none", "-U", "none"]
 
 
-def _slirp(program: str, container: Container, pid: int, ports: Ports) -> int:
+def _slirp(program: str, container: Container, pid: int, ports: Ports) -> tuple[int, int]:
+    """The pid of slirp4netns, and the descriptor that it ends with."""
     if ports:
         raise Unsupported("cannot publish ports with slirp4netns", hint="install the package passt")
     ready_read, ready_write = os.pipe()
     os.set_inheritable(ready_write, True)
-    # It ends when the other end closes, which is when this process does.
+    # It ends when the other end closes, which is when this process does. That may execute
+    # another interpreter before (wherry_linux.handover); containers' programs get neither.
     exit_read, exit_write = os.pipe()
     os.set_inheritable(exit_read, True)
     try:
@@ -203,7 +214,8 @@ def _slirp(program: str, container: Container, pid: int, ports: Ports) -> int:
             f"cannot connect the container to a network: slirp4netns: {_last_words(container)}",
             hint="--network host and --network none need no helper",
         )
-    return helper
+    os.set_inheritable(exit_write, True)
+    return helper, exit_write
 
 
 def _spawn(arguments: list[str], container: Container) -> int:
