@@ -20,11 +20,13 @@ from wherry.values import value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from typing import Any
 
     from wherry.oci.runtime_spec import Mount
     from wherry.runtime import Runtime
+
+    Owner = Callable[[int, int], tuple[int, int]]
 
 LARGEST = 500 << 10
 _NAME = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-")
@@ -34,9 +36,16 @@ _NAME = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ012345678
 
 
 def keep_secrets(
-    container_id: str, body: Mapping[str, Any], contents: Mapping[str, bytes], runtime: Runtime
+    container_id: str,
+    body: Mapping[str, Any],
+    contents: Mapping[str, bytes],
+    runtime: Runtime,
+    owner: Owner,
 ) -> None:
-    """Put a container's secrets where its runs find them; stored ones by their names."""
+    """Put a container's secrets where its runs find them; stored ones by their names.
+
+    `owner` says whom of us a user of the container is.
+    """
     directory = make_dir(paths.run_secrets(container_id), 0o711)
     owners: list[tuple[str, int, int]] = []
     for number, secret in enumerate(body["Wherry"]["Secrets"]):
@@ -48,8 +57,9 @@ def keep_secrets(
             continue
         write_atomic(path, content, mode=secret.get("Mode", 0o444))
         os.chmod(path, secret.get("Mode", 0o444))
-        if secret.get("UID") or secret.get("GID"):
-            owners.append((path, secret.get("UID", 0), secret.get("GID", 0)))
+        uid, gid = owner(secret.get("UID", 0), secret.get("GID", 0))
+        if uid or gid:
+            owners.append((path, uid, gid))
 
     def give() -> None:
         for path, uid, gid in owners:
@@ -64,7 +74,9 @@ def forget_secrets(container_id: str) -> None:
     remove_tree(paths.run_secrets(container_id))
 
 
-def secret_mounts(container_id: str, body: Mapping[str, Any], runtime: Runtime) -> list[Mount]:
+def secret_mounts(
+    container_id: str, body: Mapping[str, Any], runtime: Runtime, owner: Owner
+) -> list[Mount]:
     """The mounts of a container's secrets for its next run."""
     return [
         {
@@ -73,15 +85,17 @@ def secret_mounts(container_id: str, body: Mapping[str, Any], runtime: Runtime) 
             "source": path,
             "options": ["rbind", "rprivate", "ro", "nosuid", "noexec", "nodev"],
         }
-        for secret, path in _kept(container_id, body, runtime)
+        for secret, path in _kept(container_id, body, runtime, owner)
         if secret["Type"] != "env"
     ]
 
 
-def secret_env(container_id: str, body: Mapping[str, Any], runtime: Runtime) -> list[str]:
+def secret_env(
+    container_id: str, body: Mapping[str, Any], runtime: Runtime, owner: Owner
+) -> list[str]:
     """The variables (`NAME=content`) of a container's secrets of type env."""
     variables = []
-    for secret, path in _kept(container_id, body, runtime):
+    for secret, path in _kept(container_id, body, runtime, owner):
         if secret["Type"] == "env":
             with open(path, "rb") as file:
                 variables.append(f"{secret['Target']}={os.fsdecode(file.read())}")
@@ -89,7 +103,7 @@ def secret_env(container_id: str, body: Mapping[str, Any], runtime: Runtime) -> 
 
 
 def _kept(
-    container_id: str, body: Mapping[str, Any], runtime: Runtime
+    container_id: str, body: Mapping[str, Any], runtime: Runtime, owner: Owner
 ) -> list[tuple[Mapping[str, Any], str]]:
     """A container's secrets, each with the path of its content."""
     secrets = (body.get("Wherry") or {}).get("Secrets") or ()
@@ -97,7 +111,7 @@ def _kept(
     kept = [(secret, os.path.join(directory, str(number))) for number, secret in enumerate(secrets)]
     if not all(os.path.exists(path) for _, path in kept):
         try:
-            keep_secrets(container_id, body, {}, runtime)
+            keep_secrets(container_id, body, {}, runtime, owner)
         except NotFound as error:
             raise NotFound(
                 f"{error.message}: a reboot has taken the container's secrets",

@@ -36,6 +36,11 @@ class Unshared:
 RUNTIME = cast("Runtime", Unshared())
 
 
+def same(uid: int, gid: int) -> tuple[int, int]:
+    """Users of the container are the same here."""
+    return uid, gid
+
+
 @pytest.fixture(autouse=True)
 def _root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WHERRY_ROOT", str(tmp_path))
@@ -92,8 +97,8 @@ def test_a_container_gets_files_and_variables(tmp_path: Path) -> None:
         f"id=one,src={tmp_path}/file,mode=0400", "kept,target=/etc/kept", "kept,type=env,target=K"
     )
 
-    keep_secrets("c1", body, contents, RUNTIME)
-    mounts = secret_mounts("c1", body, RUNTIME)
+    keep_secrets("c1", body, contents, RUNTIME, same)
+    mounts = secret_mounts("c1", body, RUNTIME, same)
 
     assert [mount["destination"] for mount in mounts] == ["/run/secrets/one", "/etc/kept"]
     assert [open(mount["source"], "rb").read() for mount in mounts] == [  # noqa: SIM115
@@ -102,7 +107,7 @@ def test_a_container_gets_files_and_variables(tmp_path: Path) -> None:
     ]
     assert stat.S_IMODE(os.stat(mounts[0]["source"]).st_mode) == 0o400
     assert "ro" in mounts[0]["options"]
-    assert secret_env("c1", body, RUNTIME) == ["K=of the store"]
+    assert secret_env("c1", body, RUNTIME, same) == ["K=of the store"]
 
 
 def test_after_a_reboot_kept_secrets_are_there_and_others_are_said_to_be_gone(
@@ -112,12 +117,12 @@ def test_after_a_reboot_kept_secrets_are_there_and_others_are_said_to_be_gone(
     SecretStore().create("kept", b"of the store")
     stored, nothing = _body("kept")
     given, contents = _body(f"id=given,src={tmp_path}/file")
-    keep_secrets("c1", stored, nothing, RUNTIME)
-    keep_secrets("c2", given, contents, RUNTIME)
+    keep_secrets("c1", stored, nothing, RUNTIME, same)
+    keep_secrets("c2", given, contents, RUNTIME, same)
 
     forget_secrets("c1")
     forget_secrets("c2")
 
-    assert len(secret_mounts("c1", stored, RUNTIME)) == 1
+    assert len(secret_mounts("c1", stored, RUNTIME, same)) == 1
     with pytest.raises(NotFound, match="a reboot has taken"):
-        secret_mounts("c2", given, RUNTIME)
+        secret_mounts("c2", given, RUNTIME, same)

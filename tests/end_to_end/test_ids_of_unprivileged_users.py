@@ -129,6 +129,23 @@ def test_u_gives_files_to_the_user_of_the_container(
 
 
 @as_rootless
+@pytest.mark.parametrize("mode", ["", *MODES])
+def test_secrets_belong_to_the_user_of_the_container(
+    wherry: Cli, busybox_image: str, host_dir: str, mode: str
+) -> None:
+    Path(host_dir, "key").write_text("secret")
+    Path(host_dir, "key").chmod(0o644)
+    wherry("secret", "create", "key", f"{host_dir}/key")
+    secrets = ("--secret", "key,uid=3,gid=4,mode=0400", "--secret", "key,target=roots")
+    script = "stat -c %u:%g:%a /run/secrets/key /run/secrets/roots; cat /run/secrets/key"
+
+    userns = (OFFLINE, "--userns", mode, "-u", "3", *secrets)
+    result = wherry("run", "--rm", *userns, busybox_image, "sh", "-c", script)
+
+    assert result.stdout.split() == ["3:4:400", "0:0:444", "secret"]
+
+
+@as_rootless
 def test_caller_does_not_exist_with_nomap(wherry: Cli, busybox_image: str) -> None:
     nomap = ("--name", "box", OFFLINE, "--userns", "nomap")
     wherry("run", "-d", *nomap, busybox_image, "sleep", "1000")

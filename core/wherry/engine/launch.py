@@ -101,7 +101,8 @@ class ContainerKeeper:
         if own.get("Secrets"):
             from wherry.secrets import secret_env
 
-            body = {**body, "Env": [*body["Env"], *secret_env(container.id, body, runtime)]}
+            found = secret_env(container.id, body, runtime, mounts.owner_within(container))
+            body = {**body, "Env": [*body["Env"], *found]}
         spec = runtime_spec(body, None, facts)
         drop_limits(
             spec["linux"]["resources"],

@@ -87,14 +87,14 @@ def create_mounts(
         directory=container.directory,
         lower=lower_directories(container),
         user=container.body.get("User") or "",
-        owner=lambda uid, gid: _owner_of(container, uid, gid),
+        owner=owner_within(container),
         runtime=runtime,
         volumes=volumes,
     )
     if (container.body.get("Wherry") or {}).get("Secrets"):
         from wherry.secrets import keep_secrets
 
-        keep_secrets(container.id, container.body, secrets, runtime)
+        keep_secrets(container.id, container.body, secrets, runtime, owner_within(container))
     return points
 
 
@@ -121,7 +121,7 @@ def start_mounts(
     if (container.body.get("Wherry") or {}).get("Secrets"):
         from wherry.secrets import secret_mounts
 
-        mounts += secret_mounts(container.id, container.body, runtime)
+        mounts += secret_mounts(container.id, container.body, runtime, owner_within(container))
     taken = {mount["destination"] for mount in mounts}
     return mounts + [
         mount for mount in file_mounts(container, store) if mount["destination"] not in taken
@@ -144,12 +144,13 @@ def layer_of(container: Container, diff_id: str) -> str:
     return shifted.layer_path(container, diff_id)
 
 
-def _owner_of(container: Container, uid: int, gid: int) -> tuple[int, int]:
+def owner_within(container: Container) -> Callable[[int, int], tuple[int, int]]:
+    """What says whom of us a user and a group of the container are."""
     if not has_own_ids(container.body):
-        return uid, gid
+        return lambda uid, gid: (uid, gid)
     from wherry.engine import shifted
 
-    return shifted.owner_of(container, uid, gid)
+    return lambda uid, gid: shifted.owner_of(container, uid, gid)
 
 
 def _image_layers(name: str) -> Sequence[str]:
