@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import io
 import os
+import struct
 import tarfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from support.layers import entry, layer
+from support.requirements import need_tool
 from support.settings import OFFLINE, as_rootless, as_single_uid
 from support.waiting import Deadline, wait_until
 
@@ -143,6 +146,30 @@ def test_secrets_belong_to_the_user_of_the_container(
     result = wherry("run", "--rm", *userns, busybox_image, "sh", "-c", script)
 
     assert result.stdout.split() == ["3:4:400", "0:0:444", "secret"]
+
+
+def _import_capable_tool(wherry: Cli) -> None:
+    """The image `tools`, whose /tool/busybox may open raw sockets, whoever runs it."""
+    # capabilities(7), version 2: effective, permitted is CAP_NET_RAW.
+    capability = struct.pack("<5I", 0x02000001, 1 << 13, 0, 0, 0).decode("latin-1")
+    program = Path(need_tool("busybox")).read_bytes()
+    tool = entry("tool/busybox", program, pax={"SCHILY.xattr.security.capability": capability})
+    wherry("import", "-", "tools", input=layer(tool))
+
+
+@as_rootless
+@pytest.mark.parametrize("mode", ["", *MODES])
+def test_capabilities_of_files_count_for_other_ids_as_well(wherry: Cli, mode: str) -> None:
+    _import_capable_tool(wherry)
+    show = ("/tool/busybox", "grep", "CapEff", "/proc/self/status")
+    user = (OFFLINE, "--userns", mode, "-u", "7")
+
+    wherry("run", "--name", "box", *user, "tools", *show)
+
+    shown = f"CapEff:\t{1 << 13:016x}\n"
+    assert wherry("logs", "box").stdout == shown
+    wherry("commit", "box", "again")
+    assert wherry("run", "--rm", OFFLINE, "-u", "7", "again", *show).stdout == shown
 
 
 @as_rootless

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 _DIRECTORY = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0)
 _FILE = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 _CHUNK = 1 << 30
+_CAPABILITY = "security.capability"
 # overlayfs keeps its own notes in these; outside a layer they mean nothing.
 _OVERLAY_NOTES = ("user.overlay.", "trusted.overlay.")
 # One descriptor is open per level while a tree is removed.
@@ -228,12 +229,31 @@ def copy_attributes(
         if owners is None and name.startswith(_OVERLAY_NOTES):
             continue
         try:
-            os.setxattr(target, name, os.getxattr(source, name))
+            content = os.getxattr(source, name)
+            if owners is not None and name == _CAPABILITY:
+                content = _move_capability(content, owners)
+            os.setxattr(target, name, content)
         except OSError as error:
             # This file system has none of this kind, or this user may not set it.
             if error.errno not in (errno.EOPNOTSUPP, errno.EPERM, errno.ENODATA):
                 raise
     os.utime(target, ns=(found.st_atime_ns, found.st_mtime_ns))
+
+
+def _move_capability(content: bytes, owners: Owners) -> bytes:
+    """A file's capabilities, for the root whom `owners` makes of theirs (capabilities(7)).
+
+    Version 3 has the id of the root of the user namespace in which they count, version 2 is
+    for that of this process.
+    """
+    if len(content) not in (20, 24):
+        return content
+    magic = int.from_bytes(content[:4], "little")
+    root = int.from_bytes(content[20:24], "little")
+    new, _ = owners(os.stat_result((0, 0, 0, 0, root, 0, 0, 0, 0, 0)))
+    version = 0x03000000 if new else 0x02000000
+    head = (magic & 0xFFFFFF | version).to_bytes(4, "little")
+    return head + content[4:20] + (new.to_bytes(4, "little") if new else b"")
 
 
 def _attribute_names(source: int) -> list[str]:
