@@ -58,6 +58,22 @@ def writes(
     ]
 
 
+def merge(resources: LinuxResources, changes: LinuxResources) -> LinuxResources:
+    """`resources` after an update: sections change by their keys, lists as wholes.
+
+    Rules about devices are not a container's to change.
+    """
+    merged: dict[str, Any] = dict(resources)
+    for section, change in changes.items():
+        if section == "devices":
+            continue
+        before = merged.get(section)
+        if isinstance(before, dict) and isinstance(change, dict):
+            change = {**before, **change}
+        merged[section] = change
+    return merged  # type: ignore[return-value]
+
+
 def _memory(memory: LinuxMemory) -> list[Write]:
     for key in ("kernel", "kernelTCP"):
         if (memory.get(key) or 0) > 0:  # type: ignore[operator]
@@ -131,10 +147,10 @@ def weight_of_shares(shares: int) -> int:
 
 def _pids(pids: Mapping[str, Any]) -> list[Write]:
     limit = pids.get("limit")
-    if not limit:
-        # Nothing can run in a group of no processes: engines mean that nothing was asked.
+    if limit is None:
         return []
-    return [("pids.max", _maximum(limit))]
+    # With 0 the first process could not be forked into the group; with 1 it can fork no other.
+    return [("pids.max", _maximum(limit or 1))]
 
 
 def _block_io(block: LinuxBlockIO, *, bfq: bool) -> list[Write]:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Any
 
-    from wherry.oci.runtime_spec import Spec
+    from wherry.oci.runtime_spec import LinuxResources, Spec
 
 
 class Created:
@@ -274,6 +274,17 @@ class Runtime:
             except WherryError:
                 self.kill(container_id, 9)
                 raise
+
+    def update(self, container_id: str, changes: LinuxResources) -> None:
+        """Change what a container may use, and its config with it where that is our own."""
+        record = self.record(container_id)
+        Cgroup(record["cgroup"]).limit(changes)
+        if os.path.dirname(record["config"]) == os.path.join(self.root, container_id):
+            from wherry_linux.limits import merge
+
+            spec: Spec = read_json(record["config"])
+            spec["linux"]["resources"] = merge(spec["linux"].get("resources") or {}, changes)
+            write_json(record["config"], spec)
 
     def record(self, container_id: str) -> dict[str, Any]:
         """What `create` recorded. Raises NotFound."""
@@ -519,6 +530,14 @@ def restrict_devices(spec: Spec, cgroup: Cgroup | None) -> None:
             over.setdefault("options", []).append("nodev")
 
 
+def _forget_zero(spec: Spec) -> None:
+    """Before 1.3 a `pids.limit` of 0 was how engines wrote that nothing was asked."""
+    resources = (spec.get("linux") or {}).get("resources") or {}
+    is_old = str(spec.get("ociVersion")).startswith(("1.0.", "1.1.", "1.2."))
+    if is_old and (resources.get("pids") or {}).get("limit") == 0:
+        del resources["pids"]
+
+
 def check_id(container_id: str) -> None:
     """Ids are names of directories."""
     if (
@@ -557,6 +576,7 @@ def load_spec(bundle: str) -> Spec:
     if not process.get("cwd", "").startswith("/"):
         raise UsageError(f"{bundle}/config.json: process.cwd is not an absolute path")
     process.setdefault("user", {})
+    _forget_zero(spec)
     root = spec.get("root")
     if not root or not root.get("path"):
         raise UsageError(f"{bundle}/config.json: root.path is missing")

@@ -8,7 +8,7 @@ import pytest
 
 from wherry.errors import Conflict, Unsupported, UsageError
 from wherry_linux.cgroups import Cgroup
-from wherry_linux.limits import controllers_of, weight_of_shares, writes
+from wherry_linux.limits import controllers_of, merge, weight_of_shares, writes
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -50,7 +50,8 @@ G = 1 << 30
         ),
         ({"pids": {"limit": 10}}, [("pids.max", "10")]),
         ({"pids": {"limit": -1}}, [("pids.max", "max")]),
-        ({"pids": {"limit": 0}}, []),
+        ({"pids": {"limit": 0}}, [("pids.max", "1")]),
+        ({"pids": {}}, []),
         ({"blockIO": {"weight": 10}}, [("io.weight", "1")]),
         ({"blockIO": {"weight": 1000}}, [("io.weight", "10000")]),
         (
@@ -147,6 +148,14 @@ def test_controllers_are_those_of_the_files() -> None:
         "unified": {"misc.max": "a 1", "cgroup.max.depth": "1"},
     }
     assert controllers_of(resources) == {"cpuset", "io", "misc"}
+
+
+def test_update_changes_what_it_names() -> None:
+    before: Any = {"memory": {"limit": G, "swap": G}, "hugepageLimits": [{"pageSize": "2MB"}]}
+    update: Any = {"memory": {"limit": 2 * G}, "hugepageLimits": [], "devices": [{"allow": True}]}
+
+    assert merge(before, update) == {"memory": {"limit": 2 * G, "swap": G}, "hugepageLimits": []}
+    assert before["memory"]["limit"] == G
 
 
 def test_limit_below_what_is_used_is_refused_where_the_spec_asks_to_look(tmp_path: Path) -> None:

@@ -520,7 +520,7 @@ def update(session: Session, container_id: str, resources: str, **limits: Any) -
         # `swap` is both together, so that it means nothing without the limit there is.
         resources_then = frozen_spec(record)["linux"].get("resources") or {}
         memory["limit"] = (resources_then.get("memory") or {}).get("limit") or 0
-    Cgroup(record["cgroup"]).limit(wanted)
+    session.runtime.update(container_id, wanted)
     return 0
 
 

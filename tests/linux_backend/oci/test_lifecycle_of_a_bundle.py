@@ -277,6 +277,31 @@ def test_events_tell_what_a_container_uses(oci: Oci) -> None:
     oci("events", "--interval", "1h", "c1", check=False)
 
 
+def test_update_is_kept_in_the_containers_config(oci: Oci) -> None:
+    oci.spec["linux"]["resources"] = {"unified": {"cgroup.max.depth": "7"}}
+    oci.create("c1", "sleep", "60")
+    changes = oci.base / "changes.json"
+
+    for limit in ("4", "5"):
+        changes.write_text(json.dumps({"unified": {"cgroup.max.descendants": limit}}))
+        oci("update", "--resources", str(changes), "c1")
+
+    kept = json.loads((oci.state / "c1/config.json").read_text())["linux"]["resources"]
+    assert kept["unified"] == {"cgroup.max.depth": "7", "cgroup.max.descendants": "5"}
+
+
+def test_limit_of_no_processes_is_none_for_who_wrote_before_it_meant_something(oci: Oci) -> None:
+    oci.spec["ociVersion"] = "1.2.1"
+    oci.spec["linux"]["resources"] = {"pids": {"limit": 0}}
+
+    assert oci.run("echo", "runs").stdout == "runs\n"
+
+    oci.spec["ociVersion"] = "1.3.0"
+    result = oci.run("sh", "-c", "ls | cat", check=False)
+    # Its program runs and can fork none, or the host can limit nothing.
+    assert "can't fork" in result.stderr or "pids controller is not available" in result.stderr
+
+
 def test_containers_cannot_be_written_to_files(oci: Oci) -> None:
     result = oci("checkpoint", "c1", check=False)
 
