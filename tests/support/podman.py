@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from support.oci import Oci
 
 # podman's own limits may be more than this machine's root may give.
-_CONFIGURATION = """\
+CONFIGURATION = """\
 [containers]
 default_ulimits = ["nofile=1024:1024", "nproc=1000:1000"]
 netns = "none"
@@ -42,7 +42,7 @@ class Podman:
         program = need_tool("podman")
         runtime = oci.script("wherry-oci", f'#!/bin/sh\nexec {sys.executable} -m wherry oci "$@"\n')
         configuration = oci.base / "containers.conf"
-        configuration.write_text(_CONFIGURATION.format(runtime=runtime))
+        configuration.write_text(CONFIGURATION.format(runtime=runtime))
         self.environment = {**oci.environment, "CONTAINERS_CONF": str(configuration)}
         self._store = oci.base / "store"
         self._short = tempfile.mkdtemp(prefix="wherry-")  # podman takes no more than 50 characters
