@@ -34,7 +34,7 @@ import time
 from wherry import paths
 from wherry.container.logs import LogWriter
 from wherry.container.signals import read_signal
-from wherry.container.wire import SOCKET, STDERR, STDOUT, control, frame
+from wherry.container.wire import SOCKET, control
 from wherry.errors import Conflict, NotFound, NoUserNamespace, WherryError, as_ours, to_json
 from wherry.files import make_dir, remove_file
 from wherry.lean import signals, sockets
@@ -44,53 +44,38 @@ from wherry_linux.cgroups import Cgroup
 from wherry_linux.clients import Client
 from wherry_linux.processes import boot_id, start_time
 from wherry_linux.restarts import Restarts
+from wherry_linux.streams import Streams
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
     from typing import Any
 
     from wherry.container.store import Container
     from wherry.oci.runtime_spec import Spec
     from wherry.runtime import Keeper
-    from wherry_linux.log_services import LogService
     from wherry_linux.runtime import Created, Runtime
-
-# What clients have typed and the container has not read may be this much before they wait.
-_LARGEST_INPUT = 1 << 20
 
 # A container that has run for so long is there to stay.
 _SETTLED = 1.0
 
 
-class Monitor:
+class Monitor(Streams):
     """The monitor of one container, from its start to its last end."""
 
     def __init__(
         self, container: Container, runtime: Runtime | None, keeper: Keeper | None
     ) -> None:
         """Without `runtime` and `keeper` they are loaded when they are needed."""
-        self.container = container
+        super().__init__(container)
         self._runtime = runtime
         self._keeper = keeper
-        self.poll = select.epoll()
-        self.handlers: dict[int, Callable[[int], None]] = {}
-        self.timers: list[tuple[float, Callable[[], None]]] = []
-        self.clients: list[Client] = []
         self.listener: Any = None
-        self.log: LogWriter | None = None
-        # journald or syslog, where the log goes there too.
-        self.service: LogService | None = None
         # The streams of the command that started the container, which it uses itself.
         self.passed: list[int] = []
         self.pid = 0
         self.pidfd = -1
         self.cgroup = ""
-        self.stdin = -1
-        self.outputs: dict[int, str] = {}
-        self.terminal = -1
-        self.stdin_queue = bytearray()
-        self.stdin_ended = False
         self.stopping = False
         self.keep = False
         self.wants_numbers = False
@@ -106,9 +91,6 @@ class Monitor:
         self.started_at = 0.0
         self.health: Any = None
         self.done = False
-        # Children that have ended and were asked after by nobody yet.
-        self._statuses: dict[int, int] = {}
-        self._wakeup = (-1, -1)
 
     @property
     def runtime(self) -> Runtime:
@@ -191,27 +173,6 @@ class Monitor:
         for descriptor in map(int, os.listdir("/proc/self/fd")):
             if descriptor > 2 and descriptor not in kept:
                 _close_if_open(descriptor)
-
-    def prepare(self) -> None:
-        """Make this process deaf to the signals of a terminal, and hear of children's ends."""
-        signals.set_wakeup_fd(-1)
-        for number in range(1, signals.NSIG):
-            if number not in (signals.SIGKILL, signals.SIGSTOP, signals.SIGPIPE, 32, 33):
-                try:
-                    signals.signal(number, signals.SIG_DFL)
-                except (OSError, ValueError):
-                    continue
-        # Handlers, since what is ignored would stay ignored in the container. The last is
-        # for a log that the caller's limits do not let grow.
-        deaf = (
-            signals.SIGINT, signals.SIGHUP, signals.SIGTERM, signals.SIGQUIT, signals.SIGXFSZ,
-        )  # fmt: skip
-        for number in (*deaf, signals.SIGCHLD):
-            signals.signal(number, _do_nothing)
-        read, write = self._wakeup = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        signals.set_wakeup_fd(write, warn_on_full_buffer=False)
-        self.watch(read, select.EPOLLIN, self._reap)
-        _name_process("wherry-monitor")
 
     def _listen(self) -> None:
         make_dir(self.container.run_directory)
@@ -394,54 +355,10 @@ class Monitor:
     def loop(self) -> None:
         """Serve streams, clients and timers until all is over."""
         while not self.done or self.clients:
-            timeout = -1.0
-            if self.timers:
-                timeout = max(0.0, self.timers[0][0] - time.monotonic())
-            for descriptor, mask in self.poll.poll(timeout):
-                handler = self.handlers.get(descriptor)
-                if handler is not None:
-                    handler(mask)
-            while self.timers and self.timers[0][0] <= time.monotonic():
-                self.timers.pop(0)[1]()
+            self.turn()
 
-    def watch(self, descriptor: int, mask: int, handler: Callable[[int], None]) -> None:
-        """Call `handler(mask)` when something happens on `descriptor`."""
-        if descriptor in self.handlers:
-            self.poll.modify(descriptor, mask)
-        else:
-            self.poll.register(descriptor, mask)
-        self.handlers[descriptor] = handler
-
-    def unwatch(self, descriptor: int) -> None:
-        if self.handlers.pop(descriptor, None) is not None:
-            self.poll.unregister(descriptor)
-
-    def after(self, seconds: float, action: Callable[[], None]) -> None:
-        """Call `action` once, later."""
-        self.timers.append((time.monotonic() + seconds, action))
-        self.timers.sort(key=lambda timer: timer[0])
-
-    def cancel(self, action: Callable[[], None]) -> None:
-        self.timers = [timer for timer in self.timers if timer[1] != action]
-
-    def _reap(self, _mask: int) -> None:
-        """Children have ended: the container, a check, or what either left to us."""
-        try:
-            while os.read(self._wakeup[0], 512):
-                pass
-        except BlockingIOError:
-            pass
-        try:
-            while (ended := os.waitpid(-1, os.WNOHANG))[0]:
-                if ended[0] == self.pid or (self.health and ended[0] == self.health.child):
-                    self._statuses[ended[0]] = ended[1]
-        except ChildProcessError:
-            pass
-
-    def exit_code_of(self, pid: int) -> int:
-        """Wait for a child of ours; its exit code, -n for signal n."""
-        status = self._statuses.pop(pid, None)
-        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1] if status is None else status)
+    def awaits(self, pid: int) -> bool:
+        return pid == self.pid or bool(self.health and pid == self.health.child)
 
     def write_state(self, **changes: Any) -> None:
         """Change the container's state. A full disk must not end what we look after."""
@@ -449,116 +366,6 @@ class Monitor:
             self.container.write_state(**changes)
         except WherryError:
             self.container.overwrite_state()
-
-    # ---- streams ----
-
-    def _output(self, _mask: int) -> None:
-        for descriptor in list(self.outputs):
-            self._read_output(descriptor)
-
-    def _read_output(self, descriptor: int) -> bool:
-        """Pass on what is there; False once there is nothing more for now."""
-        try:
-            data = os.read(descriptor, 1 << 16)
-        except BlockingIOError:
-            return False
-        except OSError:
-            data = b""  # EIO: nobody has the terminal open any more
-        stream = self.outputs[descriptor]
-        if not data:
-            self.unwatch(descriptor)
-            del self.outputs[descriptor]
-            if descriptor != self.terminal:
-                os.close(descriptor)
-            return False
-        if self.log is not None:
-            self.log.write(stream, data)
-        if self.service is not None:
-            self.service.write(stream, data)
-        kind = STDOUT if stream == "stdout" else STDERR
-        packet = frame(kind, data)
-        for client in list(self.clients):
-            if kind in client.wants:
-                client.send(packet)
-        if self._is_held():
-            self.resume_outputs()
-        return True
-
-    def _is_held(self) -> bool:
-        """Whether the container has to wait until its slowest reader has caught up."""
-        return any(client.is_behind() for client in self.clients)
-
-    def resume_outputs(self) -> None:
-        """Watch the container's output, or wait with it until every client has caught up."""
-        held = self._is_held()
-        for descriptor in self.outputs:
-            if descriptor == self.terminal:
-                self._watch_terminal(held)
-            elif held:
-                self.unwatch(descriptor)
-            elif descriptor not in self.handlers:
-                self.watch(descriptor, select.EPOLLIN, self._output)
-
-    def _watch_terminal(self, held: bool) -> None:
-        mask = (0 if held else select.EPOLLIN) | (select.EPOLLOUT if self.stdin_queue else 0)
-        if mask:
-            self.watch(self.terminal, mask, self._terminal_ready)
-        else:
-            self.unwatch(self.terminal)
-
-    def _terminal_ready(self, mask: int) -> None:
-        if mask & select.EPOLLOUT:
-            self._flush_stdin(mask)
-        if mask & (select.EPOLLIN | select.EPOLLHUP | select.EPOLLERR):
-            self._output(mask)
-
-    def write_stdin(self, data: bytes) -> None:
-        """What an attached client typed."""
-        if self.stdin < 0 or self.stdin_ended:
-            return
-        self.stdin_queue += data
-        self._flush_stdin(0)
-
-    def end_stdin(self) -> None:
-        """No attached client has anything more to say. A terminal goes on without one."""
-        if self.stdin < 0 or self.stdin == self.terminal:
-            return
-        if self.container.body.get("StdinOnce"):
-            self.stdin_ended = True
-            self._flush_stdin(0)
-
-    def _flush_stdin(self, _mask: int) -> None:
-        was_full = self.stdin_is_full()
-        while self.stdin_queue:
-            try:
-                written = os.write(self.stdin, self.stdin_queue)
-            except BlockingIOError:
-                break
-            except OSError:
-                self.stdin_queue.clear()  # nobody reads it
-                self.stdin_ended = True
-                break
-            del self.stdin_queue[:written]
-        if was_full and not self.stdin_is_full():
-            for client in self.clients:
-                client.watch()
-        if self.stdin_queue or self.stdin == self.terminal:
-            self._wait_for_stdin()
-            return
-        self.unwatch(self.stdin)
-        if self.stdin_ended:
-            os.close(self.stdin)
-            self.stdin = -1
-
-    def _wait_for_stdin(self) -> None:
-        if self.stdin != self.terminal:
-            self.watch(self.stdin, select.EPOLLOUT, self._flush_stdin)
-        elif self.terminal in self.outputs:
-            self._watch_terminal(self._is_held())
-
-    def stdin_is_full(self) -> bool:
-        """Whether clients should hold back what they have to say."""
-        return len(self.stdin_queue) > _LARGEST_INPUT
 
     # ---- clients ----
 
@@ -831,16 +638,6 @@ def trace() -> None:
 
         with open(f"{paths.run()}/monitor.log", "a") as file:
             traceback.print_exc(file=file)
-
-
-def _name_process(name: str) -> None:
-    """What ps(1) calls this process: at most 15 bytes."""
-    with open("/proc/self/comm", "wb", buffering=0) as file:
-        file.write(name.encode())
-
-
-def _do_nothing(number: int, where: object) -> None:
-    """A handler, which a new program does not inherit."""
 
 
 def _streams(has_stdin: bool) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
