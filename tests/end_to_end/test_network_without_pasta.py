@@ -1,0 +1,76 @@
+"""The default network where slirp4netns is all there is."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from support.memory import has_settled
+from support.requirements import need_tool
+from support.settings import as_root
+from support.waiting import Deadline, wait_gone, wait_until
+from wherry_linux.constants import CLONE_NEWNS
+from wherry_linux.idmap import find_program
+from wherry_linux.userns import in_child
+
+if TYPE_CHECKING:
+    from support.cli import Cli
+    from support.world import World
+
+pytestmark = [as_root]
+
+
+@pytest.fixture
+def box(wherry: Cli, busybox_image: str) -> str:
+    """A container that was started where there is no pasta, and starts again when it ends."""
+    need_tool("slirp4netns")
+    pasta = find_program("pasta")
+
+    def start() -> str:
+        if pasta is not None:
+            subprocess.run(["mount", "--bind", "/dev/null", pasta], check=True)
+        made = ("--name", "box", "--restart", "always", busybox_image, "sleep", "1000")
+        return wherry("run", "-d", *made).stdout.strip()
+
+    return str(in_child(start, CLONE_NEWNS, None))
+
+
+def _monitor(world: World, container_id: str) -> int:
+    path = Path(world.root, "data/containers", container_id, "state.json")
+    return int(json.loads(path.read_text())["MonitorPid"])
+
+
+def _helper(world: World, container_id: str) -> int:
+    path = Path(world.root, "run/containers", container_id, "network.json")
+    return int(json.loads(path.read_text())["pid"])
+
+
+def test_network_lasts_as_long_as_the_container(wherry: Cli, world: World, box: str) -> None:
+    monitor, helper = _monitor(world, box), _helper(world, box)
+    wait_until(lambda: has_settled(monitor), Deadline(20, "the monitor's own interpreter"))
+
+    assert "inet 10.0.2.100" in wherry("exec", "box", "ip", "address", "show", "tap0").stdout
+    assert Path(f"/proc/{helper}/comm").read_text() == "slirp4netns\n"
+    os.kill(monitor, 9)
+    wait_gone([helper])
+
+
+def test_network_of_a_run_ends_with_it(wherry: Cli, world: World, box: str) -> None:
+    monitor, first = _monitor(world, box), _helper(world, box)
+    before = len(os.listdir(f"/proc/{monitor}/fd"))
+
+    def inspect(what: str) -> int:
+        return int(wherry("inspect", "-f", what, "box").stdout)
+
+    os.kill(inspect("{{.State.Pid}}"), 9)
+    wait_until(lambda: inspect("{{.RestartCount}}") == 1, Deadline(20, "the next run"))
+
+    wait_gone([first])
+    assert _helper(world, box) != first
+    assert "inet 10.0.2.100" in wherry("exec", "box", "ip", "address", "show", "tap0").stdout
+    assert len(os.listdir(f"/proc/{monitor}/fd")) == before
