@@ -32,6 +32,9 @@ class Watch:
         self._poll = select.poll()
         self._poll.register(self._descriptor, select.POLLIN)
 
+    def fileno(self) -> int:
+        return self._descriptor
+
     def __call__(self, seconds: float) -> bool:
         """Wait; False if nothing changed within `seconds` (-1: for ever)."""
         if not self._poll.poll(-1 if seconds < 0 else seconds * 1000):

@@ -3,10 +3,12 @@
 It is there before the network, and does not depend on SSH. The guest says
 
     {"event": "ready", …}                        sshd and the runner listen
-    {"event": "beat", "time": …, "running": n}   every few seconds: its clock, and how many
-                                                 containers run
+    {"event": "beat", "time": …, "running": n, "binds": […]}
+                                                 every few seconds: its clock, how many
+                                                 containers run, and what they have mounted
     {"event": "mounted", "mounts": […]}          where the host's directories are mounted now
     {"event": "unmounted", "target": …, "error": …}   sshfs has ended there
+    {"event": "told", "number": …}               the changes of that message are done again
 
     {"event": "ports", "id": n, …}               a question of wherry.engine.published
 
@@ -15,6 +17,7 @@ and is told
     {"op": "time", "time": …}                    the seconds since 1970 that it is now
     {"op": "mount", "target": …, "port": …, "options": …}   mount a directory of the host
     {"op": "ports", "id": n, "answer": {…}}      what the host answers it
+    {"op": "changed", "number": …, "changes": […]}   files of the host, see wherry_vm.shares.news
     {"op": "poweroff"}                           end the containers, then yourself
 
 An agent that finds the channel closed has lost its supervisor, and powers the guest off.

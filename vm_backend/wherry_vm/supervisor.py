@@ -173,7 +173,7 @@ class Supervisor:
             self._mounts.attach(ports, self._events.send)
         self._ssh = connect(self.machine, attempt.ssh_port)
         if not ports:
-            self._mounts.connect(self._ssh)
+            self._mounts.connect(self._ssh, self._events.send)
 
     def _connect_monitor(self, attempt: Boot) -> None:
         from qemu.qmp import QMPError
@@ -402,6 +402,7 @@ class Supervisor:
         with self._changed:
             self._commands += 1
         try:
+            self._mounts.catch_up()
             channel = self._ssh.open_socket(RUNNER_SOCKET)
             stream.sendall(control({"event": "joined"}))
             threading.Thread(

@@ -150,7 +150,7 @@ def test_times_are_set_and_fractions_kept(client: Client, root: Path) -> None:
     path.touch()
     os.utime(path, ns=(1_000_000_000_123_456_789, 2_000_000_000_123_456_789))
 
-    client.change("/file", 8, 0, 2_000_000_000)
+    client.change("/file", 8, 1_000_000_000, 2_000_000_000)
     assert path.stat().st_atime_ns == 1_000_000_000_123_456_789
     assert path.stat().st_mtime_ns == 2_000_000_000_123_456_789
 

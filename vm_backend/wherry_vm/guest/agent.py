@@ -8,10 +8,15 @@ import os
 import select
 import socket
 import subprocess
+import threading
 import time
 
 from wherry import paths
+from wherry.container.store import ContainerStore
+from wherry.errors import WherryError
+from wherry_linux.inotify import Watch
 from wherry_vm.guest.mounts import Mounts, port_device
+from wherry_vm.guest.news import News
 from wherry_vm.guest.ports import Ports
 
 TYPE_CHECKING = False
@@ -24,6 +29,8 @@ _BEAT = 5.0
 """Seconds between two beats: how long the clock may be wrong after the host has slept."""
 
 _SSH_PORT = 22
+
+_saying = threading.Lock()
 _POWEROFF = "/sbin/poweroff"
 
 
@@ -38,9 +45,12 @@ def serve_events(path: str) -> None:
     wait_for_sshd()
     _say(port, {"event": "ready", **_beat()})
     mounts = Mounts()
+    news = News(lambda message: _say(port, message))
+    containers = watch_containers()
     buffer = b""
     poll = select.poll()
     poll.register(port, select.POLLIN)
+    poll.register(containers, select.POLLIN)
     poll.register(mounts.table, select.POLLPRI)
     ports = Ports()
     poll.register(ports, select.POLLIN)
@@ -51,6 +61,8 @@ def serve_events(path: str) -> None:
             elif descriptor == ports.fileno():
                 if asked := ports.hear():
                     _say(port, asked)
+            elif descriptor == containers.fileno():
+                containers(0)  # the beat below tells what runs
             elif descriptor != port:
                 poll.unregister(descriptor)
                 _say(port, mounts.ended(descriptor))
@@ -61,7 +73,7 @@ def serve_events(path: str) -> None:
             else:
                 *lines, buffer = (buffer + os.read(port, 4096)).split(b"\n")
                 for line in lines:
-                    for each in _obey(line, mounts, ports):
+                    for each in _obey(line, mounts, ports, news):
                         poll.register(each, select.POLLIN)
         _say(port, {"event": "beat", **_beat()})
 
@@ -75,8 +87,16 @@ def wait_for_sshd() -> None:
         time.sleep(0.02)
 
 
+def watch_containers() -> Watch:
+    """What is readable when a container begins or ends to run."""
+    directory = os.path.join(paths.run(), "containers")
+    os.makedirs(directory, mode=0o700, exist_ok=True)
+    return Watch([os.path.join(directory, "any")])
+
+
 def _beat() -> dict[str, Any]:
-    return {"time": time.time(), "running": len(_running())}
+    running = _running()
+    return {"time": time.time(), "running": len(running), "binds": binds(running)}
 
 
 def _running() -> list[str]:
@@ -87,11 +107,24 @@ def _running() -> list[str]:
         return []
 
 
+def binds(ids: list[str]) -> list[str]:
+    """The directories and files that these containers have mounted."""
+    found: set[str] = set()
+    for each in ids:
+        with contextlib.suppress(WherryError, KeyError):
+            mounts = ContainerStore().load(each).record["Mounts"]
+            found.update(point["Source"] for point in mounts if point["Type"] == "bind")
+    return sorted(found)
+
+
 def _say(port: int, message: dict[str, Any]) -> None:
-    os.write(port, json.dumps(message).encode() + b"\n")
+    data = json.dumps(message).encode() + b"\n"
+    with _saying:
+        while data:
+            data = data[os.write(port, data) :]
 
 
-def _obey(line: bytes, mounts: Mounts, ports: Ports) -> list[int]:
+def _obey(line: bytes, mounts: Mounts, ports: Ports, news: News) -> list[int]:
     """Do what the host says; descriptors that tell when something new has ended."""
     try:
         message = json.loads(line)
@@ -106,6 +139,8 @@ def _obey(line: bytes, mounts: Mounts, ports: Ports) -> list[int]:
         return [mounts.mount(message)]
     elif operation == "ports":
         ports.answer(message)
+    elif operation == "changed":
+        news.hear(message)
     return []
 
 

@@ -15,7 +15,9 @@ import time
 
 from wherry.errors import MachineError
 from wherry.files import remove_file, write_json
+from wherry_vm.shares.announcing import AnnouncingTree
 from wherry_vm.shares.finding import record
+from wherry_vm.shares.news import News
 from wherry_vm.shares.owners import Owners
 from wherry_vm.shares.places import in_order
 from wherry_vm.shares.server import Server
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
 _PATIENCE = 30
 """Seconds for sshfs to start in an emulated guest."""
 
+_CATCH_UP = 1.0
+
 _WINDOW = 8 << 20
 _PACKET = 1 << 15
 
@@ -45,7 +49,6 @@ OPTIONS = (
     "max_read=65536",
     # How long the guest may believe what it has seen, in directories that are not watched.
     "dcache_timeout=2",
-    "auto_cache",
 )
 
 PORT = "org.wherry.share."
@@ -60,6 +63,8 @@ class Mounts:
         self._changed = threading.Condition()
         self._mounted: frozenset[str] = frozenset()
         self._errors: dict[str, str] = {}
+        self._trees: list[tuple[Share, AnnouncingTree]] = []
+        self._news: News | None = None
 
     def check(self) -> None:
         """Raises MachineError for a share that is no directory."""
@@ -83,12 +88,15 @@ class Mounts:
                 }
             )
 
-    def connect(self, ssh: Any) -> None:
+        self._news = News(self._trees, say)
+
+    def connect(self, ssh: Any, say: Callable[[dict[str, Any]], None]) -> None:
         """Serve each share on a channel of the SSH connection, where sshfs is started."""
         for share in self.shares:
             channel = ssh.open_session(window_size=_WINDOW, max_packet_size=_PACKET)
             channel.exec_command(command(share))
             self._serve(share, channel)
+        self._news = News(self._trees, say)
 
     def settle(self) -> None:
         """Wait until the guest has mounted all of them, and tell commands."""
@@ -109,7 +117,11 @@ class Mounts:
         )
 
     def hear(self, message: dict[str, Any]) -> None:
-        """What the agent says of mounts."""
+        """What the agent says of mounts, and of what containers have mounted."""
+        if self._news is not None and isinstance(message.get("binds"), list):
+            self._news.watch(map(str, message["binds"]))
+        if self._news is not None and message.get("event") == "told":
+            self._news.told(int(message["number"]))
         with self._changed:
             if isinstance(message.get("mounts"), list):
                 self._mounted = frozenset(map(str, message["mounts"]))
@@ -117,16 +129,24 @@ class Mounts:
                 self._errors[str(message.get("target"))] = str(message.get("error"))
             self._changed.notify_all()
 
+    def catch_up(self) -> None:
+        """Let the guest know of what has changed here, before a command looks at it."""
+        if self._news is not None:
+            self._news.settle(_CATCH_UP)
+
     def close(self) -> None:
         """Nothing is shared any more."""
+        if self._news is not None:
+            self._news.close()
         remove_file(record(self._machine))
 
     def _serve(self, share: Share, stream: Channel) -> None:
         owners = Owners(self._machine.file("owners.db"), share.source)
         try:
-            tree = open_tree(share.source, owners, readonly=share.readonly)
+            tree = AnnouncingTree(open_tree(share.source, owners, readonly=share.readonly))
         except OSError as error:
             raise MachineError(f"cannot share {share.source}: {error.strerror}") from error
+        self._trees.append((share, tree))
         threading.Thread(
             target=_run, args=(Server(stream, tree), tree), daemon=True, name="share"
         ).start()

@@ -371,12 +371,11 @@ def _truncate(descriptor: int, size: int) -> None:
 def _times(status: os.stat_result, wanted: tuple[int, int]) -> tuple[int, int] | None:
     """Access and modification times to set; None where nothing is to be.
 
-    SFTP has seconds, and sshfs sends 0 for a time that is to stay. A second that a file
-    has already is not set again: its fraction would be lost.
+    SFTP has seconds. One that a file has already is not set again: its fraction would be lost.
     """
     before = (status.st_atime_ns, status.st_mtime_ns)
     after = tuple(
-        old if seconds in (0, old // 1_000_000_000) else _precise(seconds)
+        old if seconds == old // 1_000_000_000 else _precise(seconds)
         for seconds, old in zip(wanted, before, strict=True)
     )
     return (after[0], after[1]) if after != before else None

@@ -250,7 +250,7 @@ class WindowsTree:
             if wanted.times is not None:
                 before = (status.st_atime_ns, status.st_mtime_ns)
                 after = tuple(
-                    old if seconds in (0, old // 1_000_000_000) else seconds * 1_000_000_000
+                    old if seconds == old // 1_000_000_000 else seconds * 1_000_000_000
                     for seconds, old in zip(wanted.times, before, strict=True)
                 )
                 os.utime(place, ns=(after[0], after[1]))

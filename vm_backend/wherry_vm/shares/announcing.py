@@ -1,0 +1,232 @@
+"""A share in which the guest can do again what the host has done.
+
+inotify tells of what goes through the guest's own kernel. So its agent does there what has
+happened here (`wherry_vm.guest.news`), and this tree sees that nothing comes of it a second
+time. Between `expect` and `done` of a path
+
+    created     it is hidden, so that it can be made once more: as a link to one of the
+                share's tokens, names that nobody but the agent knows
+    deleted     it seems to be there, and removing it removes nothing
+    modified    who opens it for writing has opened it when something is written
+
+Nothing that anybody else does in the meantime is lost: a token is never a file, and what is
+written is written.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import stat
+import threading
+import time
+
+from wherry_vm.shares import sftp
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from wherry_vm.shares.tree import OpenFile, Tree
+
+TOKENS = {"file": stat.S_IFREG | 0o600, "directory": stat.S_IFDIR | 0o700, "link": 0o120777}
+
+UNCHANGED = 0xFFFFFFFB
+"""A time of modification, in 2106, that the agent sets: it tells, and changes nothing."""
+
+_OWN = 1.0
+"""Seconds for which a change is the guest's own, which its kernel knows of."""
+_MOST_OWN = 4096
+
+
+class AnnouncingTree:
+    """`tree`, see `wherry_vm.shares.tree.Tree`; `token` begins the names of the tokens."""
+
+    def __init__(self, tree: Tree) -> None:
+        self._tree = tree
+        self.token = f".wherry-{secrets.token_hex(16)}"
+        self._tokens = {f"{self.token}-{each}".encode(): mode for each, mode in TOKENS.items()}
+        self._lock = threading.Lock()
+        self._expected: dict[bytes, tuple[str, bool]] = {}
+        self._own: dict[bytes, float] = {}
+
+    def expect(self, path: bytes, kind: str, *, is_directory: bool = False) -> None:
+        """The agent is about to do `kind` to `path` again."""
+        with self._lock:
+            self._expected[_key(path)] = (kind, is_directory)
+
+    def done(self, path: bytes) -> None:
+        """The agent has done it, or will not."""
+        with self._lock:
+            self._expected.pop(_key(path), None)
+
+    def _appear(self, path: bytes) -> None:
+        """What was hidden has been made once more; what follows is that it has changed."""
+        with self._lock:
+            if self._is(path, "created"):
+                self._expected[_key(path)] = ("modified", False)
+
+    def is_own(self, path: bytes) -> bool:
+        """Whether the guest itself has just changed a path."""
+        return time.monotonic() - self._own.get(_key(path), -_OWN) < _OWN
+
+    def _is(self, path: bytes, kind: str) -> bool:
+        expected = self._expected.get(_key(path))
+        return expected is not None and expected[0] == kind
+
+    def _touch(self, *paths: bytes) -> None:
+        now = time.monotonic()
+        if len(self._own) > _MOST_OWN:
+            self._own = {path: at for path, at in self._own.items() if now - at < _OWN}
+        for path in paths:
+            self._own[_key(path)] = now
+
+    # ---- what is different while something is announced ----
+
+    def attributes(self, path: bytes) -> bytes:
+        if _key(path) in self._tokens:
+            return _made_up(self._tokens[_key(path)])
+        if self._is(path, "created"):
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+        try:
+            return self._tree.attributes(path)
+        except FileNotFoundError:
+            expected = self._expected.get(_key(path))
+            if expected is None or expected[0] != "deleted":
+                raise
+            return _made_up(TOKENS["directory" if expected[1] else "file"])
+
+    def link(self, old: bytes, new: bytes) -> None:
+        if _key(old) in self._tokens:
+            self._appear(new)
+            return
+        self._touch(new)
+        self._tree.link(old, new)
+
+    def rename(self, old: bytes, new: bytes, *, replace: bool) -> None:
+        if _key(old) in self._tokens:
+            self._appear(new)
+            return
+        self._touch(old, new)
+        self._tree.rename(old, new, replace=replace)
+
+    def remove(self, path: bytes) -> None:
+        if not self._is(path, "deleted"):
+            self._touch(path)
+            self._tree.remove(path)
+
+    def remove_directory(self, path: bytes) -> None:
+        if not self._is(path, "deleted"):
+            self._touch(path)
+            self._tree.remove_directory(path)
+
+    def open(self, path: bytes, flags: int, mode: int) -> OpenFile:
+        if flags == sftp.OPEN_WRITE and self._is(path, "modified"):
+            return _Unopened(self, path)
+        if flags & ~sftp.OPEN_READ:
+            self._touch(path)
+            return _Written(self, path, self._tree.open(path, flags, mode))
+        return self._tree.open(path, flags, mode)
+
+    # ---- what is not ----
+
+    def change(self, path: bytes, wanted: sftp.Attributes) -> None:
+        if wanted.times is not None and wanted.times[1] == UNCHANGED:
+            self._appear(path)
+            return
+        self._touch(path)
+        self._tree.change(path, wanted)
+
+    def entries(self, path: bytes) -> Generator[tuple[bytes, bytes], None, None]:
+        return self._tree.entries(path)
+
+    def make_directory(self, path: bytes, mode: int) -> None:
+        self._touch(path)
+        self._tree.make_directory(path, mode)
+
+    def symlink(self, target: bytes, path: bytes) -> None:
+        self._touch(path)
+        self._tree.symlink(target, path)
+
+    def read_link(self, path: bytes) -> bytes:
+        return self._tree.read_link(path)
+
+    def file_system(self) -> tuple[int, ...]:
+        return self._tree.file_system()
+
+    def close(self) -> None:
+        self._tree.close()
+
+
+class _Written:
+    """A file that the guest may write: its changes are its own."""
+
+    def __init__(self, tree: AnnouncingTree, path: bytes, file: OpenFile) -> None:
+        self._tree = tree
+        self._path = path
+        self._file = file
+        self.read = file.read
+        self.attributes = file.attributes
+        self.sync = file.sync
+
+    def write(self, data: bytes, offset: int) -> None:
+        self._file.write(data, offset)
+        self._tree._touch(self._path)
+
+    def change(self, wanted: sftp.Attributes) -> None:
+        self._file.change(wanted)
+        self._tree._touch(self._path)
+
+    def close(self) -> None:
+        self._file.close()
+        self._tree._touch(self._path)
+
+
+class _Unopened:
+    """A file that is opened when somebody does something with it.
+
+    One that is open for writing cannot be executed, and the host may be about to.
+    """
+
+    def __init__(self, tree: AnnouncingTree, path: bytes) -> None:
+        self._tree = tree
+        self._path = path
+        self._opened: OpenFile | None = None
+
+    @property
+    def _file(self) -> OpenFile:
+        if self._opened is None:
+            file = self._tree._tree.open(self._path, sftp.OPEN_WRITE, 0)
+            self._opened = _Written(self._tree, self._path, file)
+        return self._opened
+
+    def read(self, size: int, offset: int) -> bytes:
+        return self._file.read(size, offset)
+
+    def write(self, data: bytes, offset: int) -> None:
+        self._file.write(data, offset)
+
+    def attributes(self) -> bytes:
+        return self._tree.attributes(self._path)
+
+    def change(self, wanted: sftp.Attributes) -> None:
+        self._file.change(wanted)
+
+    def sync(self) -> None:
+        if self._opened is not None:
+            self._opened.sync()
+
+    def close(self) -> None:
+        if self._opened is not None:
+            self._opened.close()
+
+
+def _key(path: bytes) -> bytes:
+    return path.strip(b"/")
+
+
+def _made_up(mode: int) -> bytes:
+    """The attributes of something that is not there."""
+    now = int(time.time())
+    return sftp.attributes(os.stat_result((mode, 0, 0, 1, 0, 0, 0, now, now, now)), 0, 0, mode)
