@@ -91,7 +91,8 @@ def _give_back_memory() -> None:
 
 def _descriptors(saved: dict[str, Any]) -> list[int]:
     """Every descriptor that goes over."""
-    found = {saved["pidfd"], saved["stdin"], saved["terminal"], saved["listener"]}
+    plain = "pidfd stdin terminal listener notify"
+    found = {saved[name] for name in plain.split()}
     found |= {int(descriptor) for descriptor in saved["outputs"]}
     found |= {client["socket"] for client in saved["clients"]}
     found |= set(saved["passed"])
@@ -109,6 +110,7 @@ def _save(monitor: Monitor) -> dict[str, Any]:
         "outputs": {str(descriptor): kind for descriptor, kind in monitor.outputs.items()},
         "terminal": monitor.terminal,
         "listener": monitor.listener.fileno(),
+        "notify": _notify_descriptor(monitor),
         "stdin_queue": monitor.stdin_queue.decode("latin-1"),
         "stdin_ended": monitor.stdin_ended,
         "log": {} if monitor.log is None else monitor.log.unfinished(),
@@ -119,6 +121,14 @@ def _save(monitor: Monitor) -> dict[str, Any]:
         "health": None if monitor.health is None else monitor.health.saved(),
         "clients": [client.saved() for client in monitor.clients],
     }
+
+
+def _notify_descriptor(monitor: Monitor) -> int:
+    """Where the container tells of itself; -1 where it does not."""
+    notifier = monitor.notifier
+    if notifier is None or notifier.listener is None:
+        return -1
+    return int(notifier.listener.fileno())
 
 
 def _restore(monitor: Monitor, saved: dict[str, Any]) -> None:
@@ -144,6 +154,9 @@ def _restore(monitor: Monitor, saved: dict[str, Any]) -> None:
     monitor.listen(sockets.socket(fileno=saved["listener"]))
     for one in saved["clients"]:
         monitor.clients.append(Client.restored(monitor, one))
+    monitor.open_notifier()
+    if monitor.notifier is not None and saved["notify"] >= 0:
+        monitor.notifier.go_on(sockets.socket(fileno=saved["notify"]))
     monitor.resume()
     if saved["health"] is not None:
         from wherry_linux.health import HealthChecks

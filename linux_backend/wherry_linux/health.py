@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
-    from wherry.container.spec import HealthConfig
+    from wherry.container.spec import HealthConfig, StartupHealth
     from wherry.oci.runtime_spec import Process
     from wherry_linux.clients import Client
     from wherry_linux.monitor import Monitor
@@ -42,6 +42,10 @@ class HealthChecks:
         self._start_period = check.get("StartPeriod", 0) / _SECOND
         self._start_interval = (check.get("StartInterval") or 5 * _SECOND) / _SECOND
         self._retries = check.get("Retries") or 3
+        own = monitor.container.body.get("Wherry") or {}
+        # The check that comes first, until it has succeeded.
+        self._startup: StartupHealth | None = own.get("StartupHealth") or None
+        self._successes = 0
         self._began = time.monotonic()
         self._status = "starting"
         self._streak = 0
@@ -85,6 +89,8 @@ class HealthChecks:
             "status": self._status,
             "streak": self._streak,
             "results": self._results,
+            "successes": self._successes,
+            "has_started": self._startup is None,
         }
 
     def restore(self, saved: Mapping[str, Any]) -> None:
@@ -93,6 +99,9 @@ class HealthChecks:
         self._status = saved["status"]
         self._streak = saved["streak"]
         self._results = saved["results"]
+        self._successes = saved["successes"]
+        if saved["has_started"]:
+            self._startup = None
         self._plan()
 
     def end(self) -> None:
@@ -112,6 +121,8 @@ class HealthChecks:
             self._status == "starting" and time.monotonic() - self._began < self._start_period
         )
         delay = self._start_interval if is_starting else self._interval
+        if self._startup is not None:
+            delay = (self._startup.get("Interval") or 30 * _SECOND) / _SECOND
         self._monitor.after(delay, self._run)
 
     def _run(self) -> None:
@@ -129,7 +140,7 @@ class HealthChecks:
             return
         self._monitor.watch(self._child_fd, select.EPOLLIN, self._finished)
         self._monitor.watch(self._output_fd, select.EPOLLIN, self._read)
-        self._monitor.after(self._timeout, self._expire)
+        self._monitor.after(self._patience(), self._expire)
 
     def _fork(self) -> None:
         self._output_fd, write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
@@ -144,6 +155,12 @@ class HealthChecks:
         os.close(write)
         self.child = child
         self._child_fd = os.pidfd_open(child)
+
+    def _patience(self) -> float:
+        """The seconds that a check may take."""
+        if self._startup is not None:
+            return (self._startup.get("Timeout") or 30 * _SECOND) / _SECOND
+        return self._timeout
 
     def _become_check(self, output: int) -> None:
         """In a forked child: run the check in the container, and end with its exit code."""
@@ -171,10 +188,11 @@ class HealthChecks:
 
         process: Process = read_json(self._monitor.container.path("config.json"))["process"]
         process["terminal"] = False
-        if self._test[0] == "CMD-SHELL":
-            process["args"] = ["/bin/sh", "-c", self._test[1]]
+        test = self._test if self._startup is None else self._startup["Test"]
+        if test[0] == "CMD-SHELL":
+            process["args"] = ["/bin/sh", "-c", test[1]]
         else:
-            process["args"] = self._test[1:] if self._test[0] == "CMD" else list(self._test)
+            process["args"] = test[1:] if test[0] == "CMD" else list(test)
         return process
 
     def _read(self, _mask: int) -> None:
@@ -190,7 +208,7 @@ class HealthChecks:
     def _expire(self) -> None:
         """The check has taken too long, which is a failure."""
         self._stop_child()
-        seconds = f"{self._timeout:g}s"
+        seconds = f"{self._patience():g}s"
         self._output = f"Health check exceeded timeout ({seconds})".encode()
         self._forget_child()
         self._judge(-1)
@@ -226,7 +244,9 @@ class HealthChecks:
         )
         del self._results[:-_KEPT_RESULTS]
         before = self._status
-        if code == 0:
+        if self._startup is not None:
+            self._judge_start(code, self._startup)
+        elif code == 0:
             self._streak = 0
             self._status = "healthy"
         elif before != "starting" or time.monotonic() - self._began >= self._start_period:
@@ -237,9 +257,23 @@ class HealthChecks:
         self._answer(control({"event": "done", "code": code}))
         if self._status != before:
             self._monitor.container.event(f"health_status: {self._status}")
+        if self._status == "healthy" and before != "healthy" and self._monitor.notifier:
+            self._monitor.notifier.healthy()
         if self._status == "unhealthy" and before != "unhealthy":
             self._react()
         self._plan()
+
+    def _judge_start(self, code: int, startup: StartupHealth) -> None:
+        """A startup check says nothing of health: the container goes on starting."""
+        if code == 0:
+            self._successes += 1
+            self._streak = 0
+            if self._successes >= (startup.get("Successes") or 1):
+                self._startup = None
+            return
+        self._streak += 1
+        if startup.get("Retries") and self._streak >= startup["Retries"]:
+            self._monitor.end_unhealthy("restart")
 
     def _react(self) -> None:
         """`--health-on-failure`."""

@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from wherry.container.store import Container
     from wherry.oci.runtime_spec import Spec
     from wherry.runtime import Keeper
+    from wherry_linux.notify import Notifier
     from wherry_linux.runtime import Created, Runtime
 
 # A container that has run for so long is there to stay.
@@ -90,6 +91,8 @@ class Monitor(Streams):
         self.restarts = Restarts()
         self.started_at = 0.0
         self.health: Any = None
+        # Tells NOTIFY_SOCKET, where it is to be told.
+        self.notifier: Notifier | None = None
         self.done = False
 
     @property
@@ -138,6 +141,7 @@ class Monitor(Streams):
         try:
             self._listen()
             self.open_log()
+            self.open_notifier()
             self._start(spec)
             greeting = {"event": "started", "pid": self.pid, "namespaces": self.numbers}
             if self.wants_numbers:
@@ -215,9 +219,22 @@ class Monitor(Streams):
 
             self.service = open_service(driver, self.container)
 
+    def open_notifier(self) -> None:
+        """Get ready to tell NOTIFY_SOCKET of the container, if that is asked for."""
+        if not (self.container.body.get("Wherry") or {}).get("SdNotify"):
+            return
+        from wherry.container.notify import wanted
+
+        if wanted(self.container.body):
+            from wherry_linux.notify import Notifier
+
+            self.notifier = Notifier(self)
+
     def _start(self, spec: Spec) -> None:
         """Create the container, connect it, and let it run."""
         body = self.container.body
+        if self.notifier is not None:
+            self.notifier.listen()
         stdio: tuple[int, int, int] | None = None
         ours: tuple[int, int, int] | None = None
         if self.passed:
@@ -302,6 +319,8 @@ class Monitor(Streams):
             ManuallyStopped=False,
         )
         self.container.event("start")
+        if self.notifier is not None:
+            self.notifier.started()
         self._start_health()
         self.after(_SETTLED, self._settle)
 

@@ -208,6 +208,17 @@ CREATE = (
     option("--health-start-period", **_TIME,
            help="Start period for the container to initialize before starting "
                 "health-retries countdown (ms|s|m|h)"),
+    option("--health-startup-cmd",
+           help="Command that has to succeed before the health check begins"),
+    option("--health-startup-interval", **_TIME,
+           help="Time between running the startup check (ms|s|m|h)"),
+    option("--health-startup-retries", type=int,
+           help="Failures of the startup check after which the container is restarted "
+                "(0: never)"),
+    option("--health-startup-success", type=int,
+           help="Successes of the startup check after which the health check begins"),
+    option("--health-startup-timeout", **_TIME,
+           help="Maximum time to allow one startup check to run (ms|s|m|h)"),
     option("--health-timeout", **_TIME,
            help="Maximum time to allow one check to run (ms|s|m|h)"),
     option("--hosts-file", help="Use this file as the container's /etc/hosts"),
@@ -280,6 +291,9 @@ CREATE = (
     option("--rmi", type=bool, help="With --rm, remove the image too where nothing else uses it"),
     option("--rootfs", type=bool, help="IMAGE is a directory that is the container's root"),
     option("--runtime", help="Runtime to use for this container: wherry is the one there is"),
+    option("--sdnotify", choices=("container", "conmon", "healthy", "ignore"), default="ignore",
+           help="Who tells NOTIFY_SOCKET that the container is ready: its program, wherry "
+                "once it runs or is healthy, or nobody"),
     option("--secret", **_LIST,
            help="Give the container a secret: id=NAME,src=FILE or env=VAR"
                 "[,type=mount|env,target=,uid=,gid=,mode=]"),

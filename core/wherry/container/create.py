@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         HostConfig,
         LogConfig,
         RestartPolicy,
+        StartupHealth,
         WherryConfig,
     )
 
@@ -252,6 +253,28 @@ def _health(values: Values) -> HealthConfig:
     return health  # type: ignore[return-value]
 
 
+def _startup_health(values: Values) -> StartupHealth:
+    """podman's `--health-startup-*`: a check that comes before the health check."""
+    numbers = {
+        "Interval": ("--health-startup-interval", values["health_startup_interval"]),
+        "Timeout": ("--health-startup-timeout", values["health_startup_timeout"]),
+        "Retries": ("--health-startup-retries", values["health_startup_retries"]),
+        "Successes": ("--health-startup-success", values["health_startup_success"]),
+    }
+    command = values["health_startup_cmd"]
+    startup: dict[str, Any] = {"Test": ["CMD-SHELL", command]} if command else {}
+    for key, (flag, number) in numbers.items():
+        if number < 0:
+            raise UsageError(f"{flag} cannot be negative")
+        if number and not command:
+            raise UsageError(f"{flag} needs --health-startup-cmd")
+        if number:
+            startup[key] = number
+    if command and values["no_healthcheck"]:
+        raise UsageError("--no-healthcheck conflicts with --health-* options")
+    return startup  # type: ignore[return-value]
+
+
 # ---- networks ----
 
 
@@ -351,8 +374,12 @@ def _own(values: Values) -> WherryConfig:
         own["ClockOffsets"] = {
             name: float(seconds) for name, seconds in _pairs(offsets.split(",")).items()
         }
+    if startup := _startup_health(values):
+        own["StartupHealth"] = startup
     if values["health_on_failure"] != "none":
         own["HealthOnFailure"] = values["health_on_failure"]
+    if values["sdnotify"] != "ignore":
+        own["SdNotify"] = values["sdnotify"]
     if values["passwd"] is not None:
         own["Passwd"] = values["passwd"]
     if personality := values["personality"].upper():

@@ -236,6 +236,18 @@ class ClockOffsets(TypedDict, total=False):
     boottime: float
 
 
+class StartupHealth(TypedDict, total=False):
+    """The check that has to succeed before the health check begins; as in HealthConfig."""
+
+    Test: list[str]
+    Interval: int
+    Timeout: int
+    # Failures after which the container is restarted; 0 for never.
+    Retries: int
+    # How many successes it takes; 0 for one.
+    Successes: int
+
+
 class WherryConfig(TypedDict, total=False):
     """What docker's body has no word for."""
 
@@ -260,7 +272,10 @@ class WherryConfig(TypedDict, total=False):
     RemoveImage: bool
     # A directory of the host to run in place of an image.
     Rootfs: str
+    # Who tells NOTIFY_SOCKET that the container is ready.
+    SdNotify: Literal["container", "conmon", "healthy"]
     Secrets: list[SecretMount]
+    StartupHealth: StartupHealth
     # "host" leaves the container in the host's time namespace.
     TimeMode: str
     # Seconds after which the container is killed.

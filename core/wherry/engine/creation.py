@@ -220,7 +220,9 @@ def _check(body: Mapping[str, Any]) -> None:
     if body.get("StopSignal"):
         read_signal(body["StopSignal"])
     _check_device_requests(body["HostConfig"].get("DeviceRequests") or ())
-    if zone := (body.get("Wherry") or {}).get("Timezone"):
+    own = body.get("Wherry") or {}
+    _check_health(body, own)
+    if zone := own.get("Timezone"):
         from wherry.engine.launch import time_zone_file
 
         time_zone_file(zone)
@@ -230,3 +232,17 @@ def _check(body: Mapping[str, Any]) -> None:
             f"network {network} not found",
             hint="there are bridge (the default), host, none and container:NAME",
         )
+
+
+def _check_health(body: Mapping[str, Any], own: Mapping[str, Any]) -> None:
+    """Refuse what waits for a health check that the container has not."""
+    test = (body.get("Healthcheck") or {}).get("Test") or ["NONE"]
+    if test[0] != "NONE":
+        return
+    hint = "--health-cmd gives it one"
+    if own.get("StartupHealth"):
+        raise UsageError(
+            "a startup check comes before a health check, and there is none", hint=hint
+        )
+    if own.get("SdNotify") == "healthy":
+        raise UsageError("--sdnotify healthy needs a health check", hint=hint)

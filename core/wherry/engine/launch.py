@@ -118,6 +118,10 @@ class ContainerKeeper:
                 spec["root"]["path"] = container.path("root")
                 spec["mounts"] = [_bound_root(own["Rootfs"]), *spec["mounts"]]
             _idmap(spec, facts.mounts)
+        if own.get("SdNotify"):
+            from wherry.container.notify import let_notify
+
+            let_notify(container, spec)
         write_json(container.path("config.json"), spec)
         return spec
 

@@ -84,7 +84,7 @@ def test_options_are_sorted_by_their_long_name(capsys: pytest.CaptureFixture[str
     assert names == sorted(names)
 
 
-@pytest.mark.parametrize("shell", ["zsh", "fish"])
+@pytest.mark.parametrize("shell", ["zsh", "fish", "powershell"])
 def test_a_shell_gets_a_script(shell: str) -> None:
     assert "_WHERRY_COMPLETE" in completion_script(shell)
 
@@ -102,8 +102,21 @@ def test_words_are_completed(words: str, expected: set[str]) -> None:
     assert complete(words) == expected
 
 
+def test_powershell_is_told_three_lines_for_a_word() -> None:
+    assert "-CommandName wherry " in completion_script("powershell")
+    told = asked("wherry volume ins", "powershell").splitlines()
+
+    assert told[:2] == ["plain", "inspect"]
+    assert told[2].startswith("Display detailed information")
+
+
 def complete(words: str) -> set[str]:
     """What a bash would be told."""
+    return {line.partition(",")[2] for line in asked(words, "bash").splitlines() if line}
+
+
+def asked(words: str, shell: str) -> str:
+    """The answer to the question that `shell` asks about `words`."""
     typed = words.split(" ")
     result = subprocess.run(
         [sys.executable, "-m", "wherry"],
@@ -114,14 +127,13 @@ def complete(words: str) -> set[str]:
             "PYTHONPATH": os.pathsep.join(
                 str(CORE.parent / name) for name in ("core", "linux_backend", "vmimage")
             ),
-            "_WHERRY_COMPLETE": "bash_complete",
+            "_WHERRY_COMPLETE": f"{shell}_complete",
             "COMP_WORDS": words,
             "COMP_CWORD": str(len(typed) - 1),
         },
         check=False,
     )
-
-    return {line.partition(",")[2] for line in result.stdout.splitlines() if line}
+    return result.stdout
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems ask a machine")

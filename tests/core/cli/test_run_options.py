@@ -191,6 +191,17 @@ def test_an_option_is_a_key_of_the_body(line: str, expected: dict[str, Any]) -> 
         ("--rm --rmi", {"RemoveImage": True}),
         ("--cgroup-conf memory.high=1G", {"CgroupConf": {"memory.high": "1G"}}),
         ("--health-on-failure kill", {"HealthOnFailure": "kill"}),
+        ("--sdnotify healthy", {"SdNotify": "healthy"}),
+        (
+            "--health-startup-cmd up --health-startup-success 2 --health-startup-interval 1s",
+            {
+                "StartupHealth": {
+                    "Test": ["CMD-SHELL", "up"],
+                    "Successes": 2,
+                    "Interval": 1_000_000_000,
+                }
+            },
+        ),
         (
             "--clock-offset monotonic=60,boottime=-3.5",
             {"ClockOffsets": {"monotonic": 60.0, "boottime": -3.5}},
