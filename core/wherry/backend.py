@@ -51,6 +51,8 @@ class Command:
     placed: Callable[[Callable[[str], str]], tuple[str, ...]] | None = None
     # The contents of secrets that are this host's, by name.
     secrets: Mapping[str, bytes] = _NOTHING
+    # Whether the command has something to tell where images and containers cannot be kept.
+    works_without_places: bool = False
     # What is done here where the containers are elsewhere, in the place of `argv` alone: it is
     # given a function that has another wherry carry out words, and tells the exit code.
     elsewhere: Callable[[Callable[..., int]], int] | None = None

@@ -18,17 +18,25 @@ if TYPE_CHECKING:
 def make_dir(path: str, mode: int = 0o700) -> str:
     """Make `path` and what is missing above it, private to this user."""
     try:
-        os.mkdir(path, mode)
-        if mode != 0o700:
-            os.chmod(path, mode)  # the caller's umask is not asked
-    except FileExistsError:
-        pass
+        _make_one(path, mode)
     except FileNotFoundError:
         make_dir(os.path.dirname(path), mode)
-        make_dir(path, mode)
+        try:
+            _make_one(path, mode)
+        except OSError as error:  # as in /proc, where nobody makes anything
+            raise storage_error(error, f"make {path}") from error
     except OSError as error:
         raise storage_error(error, f"make {path}") from error
     return path
+
+
+def _make_one(path: str, mode: int) -> None:
+    try:
+        os.mkdir(path, mode)
+    except FileExistsError:
+        return
+    if mode != 0o700:
+        os.chmod(path, mode)  # the caller's umask is not asked
 
 
 def claim_directory(path: str) -> None:
@@ -40,6 +48,8 @@ def claim_directory(path: str) -> None:
     make_dir(path)
     if sys.platform == "win32":
         return
+    if not os.path.isdir(path):
+        raise WherryError(f"{path} is not a directory", hint="WHERRY_ROOT names another place")
     # A link to another place is as good as the directory if it is our own.
     for status in (os.lstat(path), os.stat(path)):
         if status.st_uid != os.geteuid():

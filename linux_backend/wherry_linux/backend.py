@@ -37,6 +37,10 @@ class LinuxBackend:
     """Carries commands out in this process."""
 
     def execute(self, command: Command) -> int:
+        if command.works_without_places:
+            from wherry.engine import Engine
+
+            return command.action(Engine(LinuxRuntime()))
         return command.action(self.engine())
 
     def engine(self) -> Engine:

@@ -258,3 +258,14 @@ def test_a_user_who_is_in_groups_is_told_how_to_keep_them(wherry: Cli) -> None:
 
     assert "keep-groups" in finding["Mend"]
     assert finding["Who"] == "you"
+
+
+@as_root
+def test_a_place_that_is_read_only_is_told(wherry: Cli, world: World) -> None:
+    machine = Machine(wherry, f"mount --bind -o ro {world.root} {world.root}")
+
+    finding = machine.finding("data directory")
+
+    assert finding["Verdict"] == "missing"
+    assert "cannot write" in finding["Text"]
+    assert not machine.runs()

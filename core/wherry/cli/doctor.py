@@ -36,7 +36,8 @@ def doctor(format: str) -> int:  # noqa: A002
             _print(found, rootless=engine.runtime.is_rootless())
         return int(any(finding["Verdict"] == "missing" for finding in found))
 
-    return execute(Command(argv=doctor.argv(format=format), action=action))
+    argv = doctor.argv(format=format)
+    return execute(Command(argv=argv, action=action, works_without_places=True))
 
 
 def _print(found: list[dict[str, str]], *, rootless: bool) -> None:

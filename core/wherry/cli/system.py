@@ -7,6 +7,7 @@ import sys
 from wherry.backend import Command, execute
 from wherry.cli import common
 from wherry.cli.grammar import command, option
+from wherry.errors import WherryError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,17 +30,33 @@ def version(format: str) -> int:  # noqa: A002
     """Show the wherry version information"""
 
     def action(engine: Engine) -> int:
-        document = {"Client": client_version(), "Server": engine.system.version()}
-        if format:
-            from wherry.cli.inspection import format_document
-
-            sys.stdout.write(format_document(document, format))
-        else:
-            _print_client(document["Client"])
-            _print_server(document["Server"])
+        has_answered.append(True)
+        _print_version(engine.system.version(), format)
         return 0
 
-    return execute(Command(argv=version.argv(format=format), action=action))
+    has_answered: list[bool] = []
+    try:
+        return execute(Command(argv=version.argv(format=format), action=action))
+    except (OSError, WherryError):
+        # As with docker, whose daemon is not there: what the command is can be told all the same.
+        if not has_answered:
+            try:
+                _print_version(None, format)
+            except WherryError:
+                pass  # it asks for what the server would say
+        raise
+
+
+def _print_version(server: Mapping[str, Any] | None, template: str) -> None:
+    client = client_version()
+    if template:
+        from wherry.cli.inspection import format_document
+
+        sys.stdout.write(format_document({"Client": client, "Server": server}, template))
+        return
+    _print_client(client)
+    if server is not None:
+        _print_server(server)
 
 
 def client_version() -> dict[str, Any]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
+from wherry import paths
 from wherry.errors import WherryError
 from wherry_linux.doctor import files, idmapped, kernel, network, users
 from wherry_linux.doctor.finding import Finding
@@ -25,10 +26,9 @@ def findings() -> list[Finding]:
         kernel.namespaces,
         users.user_namespaces,
         *([users.subordinate_ids] if rootless else []),
-        files.overlay,
-        idmapped.idmapped_mounts,
         files.data_directory,
-        *([files.runtime_directory] if rootless else []),
+        *([files.overlay, idmapped.idmapped_mounts] if files.is_usable(paths.data()) else []),
+        files.runtime_directory,
         kernel.control_groups,
         kernel.seccomp,
         kernel.mounts,

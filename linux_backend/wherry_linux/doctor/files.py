@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wherry import paths
-from wherry.errors import WherryError
-from wherry.files import make_dir
+from wherry.errors import AccessDenied, WherryError, as_ours
+from wherry.files import claim_directory, make_dir
 from wherry_linux.doctor.finding import Finding, read, user_name
 from wherry_linux.idmapped import file_system
 from wherry_linux.mounts import Options
@@ -20,6 +20,36 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _ELSEWHERE = "export WHERRY_ROOT=/a/directory/on/a/local/disk"
+
+
+def is_usable(path: str) -> bool:
+    """Whether a directory of wherry's is there, or can be made, and is nobody else's."""
+    try:
+        _claim(path)
+    except (OSError, WherryError):
+        return False
+    return True
+
+
+def _claim(path: str) -> None:
+    claim_directory(path)
+    if not os.access(path, os.W_OK):
+        raise AccessDenied(f"cannot write to {path}")
+
+
+def _unusable(subject: str, path: str) -> Finding | None:
+    """The finding about a directory that cannot be used; None for one that can."""
+    try:
+        _claim(path)
+    except (OSError, WherryError) as error:
+        return Finding(
+            subject=subject,
+            verdict="missing",
+            text=as_ours(error).message,
+            mend=_ELSEWHERE,
+            who="you",
+        )
+    return None
 
 
 def overlay() -> Iterator[Finding]:
@@ -75,7 +105,10 @@ def _no_overlay(base: str, kind: str, error: WherryError) -> Finding:
 def data_directory() -> Iterator[Finding]:
     from wherry.human import human_size
 
-    base = make_dir(paths.data())
+    base = paths.data()
+    if missing := _unusable("data directory", base):
+        yield missing
+        return
     found = os.statvfs(base)
     free = found.f_bavail * found.f_frsize
     if found.f_flag & os.ST_NOEXEC:
@@ -104,7 +137,9 @@ def data_directory() -> Iterator[Finding]:
 
 def runtime_directory() -> Iterator[Finding]:
     directory = paths.run()
-    if directory.startswith("/tmp/wherry-"):
+    if missing := _unusable("runtime directory", directory):
+        yield missing
+    elif directory.startswith("/tmp/wherry-"):
         yield Finding(
             subject="runtime directory",
             verdict="limited",
@@ -113,7 +148,7 @@ def runtime_directory() -> Iterator[Finding]:
             who="administrator",
             meanwhile=f"{directory} serves",
         )
-    else:
+    elif os.geteuid() != 0:
         yield Finding(subject="runtime directory", verdict="ok", text=directory)
 
 
