@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from support.settings import as_root
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -318,3 +320,83 @@ def test_copies_in_both_directions_go_on_at_the_same_time(
 
     assert failures == []
     assert len(list(Path(host_dir).glob("back*"))) == 4
+
+
+def test_a_program_that_was_somebody_elses_runs_as_whoever_copied_it(
+    wherry: Cli, running: Start, host_dir: str
+) -> None:
+    box = running()
+    script = "mkdir /d /d/s; touch /d/f; chown -R 33:34 /d; chmod 6755 /d/f; chmod 2755 /d/s"
+    wherry("exec", box, "sh", "-c", script)
+
+    wherry("cp", f"{box}:/d", "plain")
+    wherry("cp", "--archive", f"{box}:/d", "archived")
+
+    def kept(place: str) -> list[tuple[int, int]]:
+        found = [os.stat(f"{host_dir}/{place}/{name}") for name in ("f", "s")]
+        return [(each.st_uid, each.st_mode & 0o7777) for each in found]
+
+    is_root = wherry.account.uid == 0
+    plain = [(wherry.account.uid, 0o755)] * 2
+    assert kept("plain") == plain
+    assert kept("archived") == ([(33, 0o6755), (33, 0o2755)] if is_root else plain)
+
+
+def test_what_goes_in_keeps_its_mode(wherry: Cli, running: Start, host_dir: str) -> None:
+    Path(host_dir, "program").touch()
+    os.chown(f"{host_dir}/program", wherry.account.uid, wherry.account.gid)
+    Path(host_dir, "program").chmod(0o4755)
+    box = running()
+
+    wherry("cp", "program", f"{box}:/tmp/")
+
+    assert wherry("exec", box, "stat", "-c", "%u %a", "/tmp/program").stdout == "0 4755\n"
+
+
+@as_root
+def test_capabilities_of_a_program_stay_where_its_owner_does(
+    wherry: Cli, running: Start, host_dir: str
+) -> None:
+    # VFS_CAP_REVISION_2: cap_net_raw, effective and permitted.
+    capable = bytes.fromhex("0100000200200000000000000000000000000000")
+    Path(host_dir, "program").touch()
+    os.setxattr(f"{host_dir}/program", "security.capability", capable)
+    box = running("--userns", "host")
+    wherry("cp", "program", f"{box}:/program")
+
+    wherry("cp", f"{box}:/program", "plain")
+    wherry("cp", "--archive", f"{box}:/program", "archived")
+
+    assert os.listxattr(f"{host_dir}/plain") == []
+    assert os.getxattr(f"{host_dir}/archived", "security.capability") == capable
+
+
+def test_names_holes_and_links_survive_both_ways(
+    wherry: Cli, container: str, host_dir: str
+) -> None:
+    tree = Path(host_dir, "tree")
+    tree.mkdir()
+    names = ["a\nb", " ", "-rf", "*", "x" * 255, "\\", "ü", os.fsdecode(b"\xff\xfe"), "a:b", "..."]
+    for name in names:
+        (tree / name).write_text(name[:1], errors="surrogateescape")
+    with (tree / "holes").open("wb") as file:
+        file.write(b"begin")
+        file.seek(50 << 20)
+        file.write(b"end")
+        file.truncate(100 << 20)
+    for number in range(100):
+        os.link(tree / "holes", tree / f"link{number}")
+
+    wherry("cp", "tree", f"{container}:/data")
+    wherry("cp", f"{container}:/data/tree", "back")
+
+    back = Path(host_dir, "back")
+    assert sorted(os.listdir(back)) == sorted(os.listdir(tree))
+    assert (back / names[-3]).read_bytes() == b"\xff"
+    found = (back / "holes").stat()
+    assert (found.st_size, found.st_nlink) == (100 << 20, 101)
+    assert found.st_blocks * 512 < 5 << 20
+    with (back / "holes").open("rb") as copy:
+        assert copy.read(5) == b"begin"
+        copy.seek(50 << 20)
+        assert copy.read(3) == b"end"

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 
 _DIRECTORY = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0)
 _XATTR = "SCHILY.xattr."
+_CAPABILITY = "security.capability"
 _CHUNK = 1 << 20
+_ZEROS = bytes(_CHUNK)
 
 
 # ---- from files to tar ----
@@ -143,7 +145,7 @@ def _attribute_names(descriptor: int) -> list[str]:
     return [
         name
         for name in names
-        if name == "security.capability"
+        if name == _CAPABILITY
         or (name.startswith("user.") and not name.startswith("user.overlay."))
     ]
 
@@ -151,18 +153,25 @@ def _attribute_names(descriptor: int) -> list[str]:
 # ---- from tar to files ----
 
 
-def unpack(source: BinaryIO, open_directory: Callable[[str], int], *, keep_ids: bool) -> None:
+def unpack(
+    source: BinaryIO,
+    open_directory: Callable[[str], int],
+    *,
+    keep_ids: bool,
+    keep_rights: bool = True,
+) -> None:
     """Make the files of the tar stream `source`.
 
     `open_directory` gives a descriptor of a directory, by its path below the place where
     the files go, and makes it if it is missing. `keep_ids` gives files the archive's
-    owners; otherwise they are this process's.
+    owners; otherwise they are this process's, and without `keep_rights` programs are no
+    longer setuid, setgid or capable of anything then.
     """
     import tarfile
 
     try:
         with tarfile.open(fileobj=source, mode="r|*") as archive:
-            _Unpacker(archive, open_directory, keep_ids).all()
+            _Unpacker(archive, open_directory, keep_ids, keep_rights).all()
     except tarfile.TarError as error:
         raise CorruptState(f"cannot read the tar archive: {error}") from error
     # Whoever writes it must not be stopped before its end.
@@ -176,10 +185,12 @@ class _Unpacker:
         archive: tarfile.TarFile,
         open_directory: Callable[[str], int],
         keep_ids: bool,
+        keep_rights: bool,
     ) -> None:
         self.archive = archive
         self.open_directory = open_directory
         self.keep_ids = keep_ids
+        self.keep_rights = keep_rights
         self.directories: list[tuple[str, tarfile.TarInfo]] = []
 
     def all(self) -> None:
@@ -245,9 +256,9 @@ class _Unpacker:
             os.mknod(name, kind | 0o600, device, dir_fd=parent)
         else:
             return  # a kind that only other systems know
-        self.own(name, entry, parent)
+        mode = self.own(name, entry, parent)
         if not entry.issym():
-            change_mode(name, entry.mode & 0o7777, parent)
+            change_mode(name, mode, parent)
 
     def clear(self, parent: int, name: str) -> bool:
         """Take away what has this name; False where something is mounted on it."""
@@ -275,9 +286,8 @@ class _Unpacker:
         try:
             content = self.archive.extractfile(entry)
             while content is not None and (chunk := content.read(_CHUNK)):
-                view = memoryview(chunk)
-                while view:
-                    view = view[os.write(descriptor, view) :]
+                _write(descriptor, chunk)
+            os.ftruncate(descriptor, entry.size)  # it may end with a hole
             self.finish(descriptor, entry)
         finally:
             os.close(descriptor)
@@ -290,21 +300,26 @@ class _Unpacker:
         finally:
             os.close(directory)
 
-    def own(self, path: str | int, entry: tarfile.TarInfo, parent: int | None = None) -> None:
+    def own(self, path: str | int, entry: tarfile.TarInfo, parent: int | None = None) -> int:
+        """Give the file its owner; the mode that it may have then."""
+        mode = entry.mode & 0o7777
+        # What runs as its owner is not to run as another one.
+        without = mode & ~(stat.S_ISUID | stat.S_ISGID)
         if sys.platform == "win32" or not self.keep_ids:
-            return
+            return mode if self.keep_rights else without
         try:
             os.chown(path, entry.uid, entry.gid, dir_fd=parent, follow_symlinks=parent is None)
         except PermissionError:
             # Who is not root gives no files away, as with `cp -a`.
             if os.geteuid() == 0:
                 raise
+            return without
+        return mode
 
     def finish(self, descriptor: int, entry: tarfile.TarInfo) -> None:
         if sys.platform == "win32":
             raise Unsupported("archives are unpacked on POSIX systems only")
-        self.own(descriptor, entry)
-        os.fchmod(descriptor, entry.mode & 0o7777)
+        os.fchmod(descriptor, self.own(descriptor, entry))
         # The archive's whole seconds and fraction come as a float.
         os.utime(descriptor, (entry.mtime, entry.mtime))
         if sys.platform != "linux":
@@ -312,10 +327,22 @@ class _Unpacker:
         for key, content in entry.pax_headers.items():
             if key.startswith(_XATTR):
                 name = key.removeprefix(_XATTR)
+                if name == _CAPABILITY and not (self.keep_ids or self.keep_rights):
+                    continue
                 try:
                     os.setxattr(descriptor, name, content.encode("utf-8", "surrogateescape"))
                 except OSError:
                     pass  # not ours to give, or unknown to this file system
+
+
+def _write(descriptor: int, chunk: bytes) -> None:
+    """Write all of `chunk`; nothing but zeros become a hole."""
+    if chunk == _ZEROS:
+        os.lseek(descriptor, len(chunk), os.SEEK_CUR)
+        return
+    view = memoryview(chunk)
+    while view:
+        view = view[os.write(descriptor, view) :]
 
 
 def _clean(name: str) -> str:

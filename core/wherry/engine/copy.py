@@ -362,7 +362,12 @@ def copy_out(files: Files, path: str, target: str, *, keep_ids: bool, follow: bo
         try:
             with open(reader, "rb", closefd=False) as stream:
                 counted = _Counted(stream)
-                unpack(counted, lambda below: open_below(top, below), keep_ids=keep_ids)  # type: ignore[arg-type]
+                unpack(
+                    counted,  # type: ignore[arg-type]
+                    lambda below: open_below(top, below),
+                    keep_ids=keep_ids,
+                    keep_rights=keep_ids,
+                )
             return counted.size
         finally:
             os.close(top)
