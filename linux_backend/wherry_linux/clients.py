@@ -46,6 +46,10 @@ class Client:
         }
         self.has_stdin = bool(options.get("stdin"))
 
+    def is_attached(self) -> bool:
+        """Whether the client has asked for a stream: others only want to hear of the end."""
+        return bool(self.wants) or self.has_stdin
+
     def saved(self) -> dict[str, Any]:
         """What `restored` needs in another interpreter; the socket as a descriptor."""
         return {

@@ -135,6 +135,8 @@ class Monitor(Streams):
         client = Client(self, first)
         client.attach(attach)
         client.is_first = bool(client.wants)
+        if client.is_attached():
+            self.container.event("attach")
         self.wants_numbers = bool(attach.get("explain"))
         self.preserve = preserve
         self.clients.append(client)
@@ -318,6 +320,7 @@ class Monitor(Streams):
             RestartCount=self.restarts.count,
             ManuallyStopped=False,
         )
+        self.container.volume_events("mount")
         self.container.event("start")
         if self.notifier is not None:
             self.notifier.started()
@@ -400,12 +403,16 @@ class Monitor(Streams):
         operation = message.get("op")
         if operation == "attach":
             client.attach(message)
+            if client.is_attached():
+                self.container.event("attach")
             client.send(control({"event": "attached", "pid": self.pid}))
         elif operation == "eof":
             self.end_stdin()
         elif operation == "resize":
             if self.terminal >= 0:
-                console.set_size(self.terminal, message["rows"], message["columns"])
+                rows, columns = message["rows"], message["columns"]
+                console.set_size(self.terminal, rows, columns)
+                self.container.event("resize", height=str(rows), width=str(columns))
         else:
             try:
                 self._carry_out(client, operation, message)
@@ -547,6 +554,7 @@ class Monitor(Streams):
             exitCode=str(state["ExitCode"]),
             execDuration=str(int(time.monotonic() - self.started_at)),
         )
+        self.container.volume_events("unmount")
 
     def _drain(self) -> None:
         """Pass on what the container wrote before it ended."""

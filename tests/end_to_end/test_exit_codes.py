@@ -104,6 +104,29 @@ def test_exec_that_cannot_begin_has_dockers_code(wherry: Cli, busybox_image: str
     assert "no such file or directory" in nowhere.stderr
 
 
+def test_exec_in_the_background_tells_what_cannot_begin(wherry: Cli, busybox_image: str) -> None:
+    wherry("run", OFFLINE, "-d", "--name", "box", busybox_image, "sleep", "1000")
+
+    nothing = wherry("exec", "-d", "box", "no-such-command", check=False)
+    nobody = wherry("exec", "-d", "--user", "nosuch", "box", "true", check=False)
+
+    assert (nothing.returncode, nobody.returncode) == (127, 126)
+    assert "executable file not found in $PATH" in nothing.stderr
+
+
+def test_device_that_is_not_there_is_found_out_at_the_start(
+    wherry: Cli, busybox_image: str
+) -> None:
+    made = wherry("create", "--name", "box", "--device", "/dev/nosuch", busybox_image, "true")
+    started = wherry("start", "box", check=False)
+    run = wherry("run", "--rm", "--device", "/dev/nosuch", busybox_image, "true", check=False)
+
+    assert made.returncode == 0
+    assert (started.returncode, run.returncode) == (1, 125)
+    for result in (started, run):
+        assert 'adding custom device "/dev/nosuch": no such file or directory' in result.stderr
+
+
 def test_exec_in_a_container_that_does_not_run_is_1(wherry: Cli, busybox_image: str) -> None:
     wherry("create", OFFLINE, "--name", "box", busybox_image, "true")
 

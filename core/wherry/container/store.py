@@ -120,6 +120,20 @@ class Container:
         told = {"image": self.record["ImageName"], "name": self.name, **attributes}
         events.record("container", action, self.id, {**(self.body.get("Labels") or {}), **told})
 
+    def volume_events(self, action: str) -> None:
+        """Record an event of each volume of this container: mount or unmount."""
+        from wherry import events
+
+        for point in self.record["Mounts"]:
+            if point["Type"] != "volume":
+                continue
+            told = {"container": self.id, "driver": "local"}
+            if action == "mount":
+                told["destination"] = point["Destination"]
+                told["propagation"] = point.get("Propagation") or ""
+                told["read/write"] = str(point["RW"]).lower()
+            events.record("volume", action, point["Name"], told)
+
     def lock(self, *, wait: bool = True) -> Lock:
         """The lock of this container. Entering it raises NotFound once that is gone."""
         return _ContainerLock(self, wait=wait)

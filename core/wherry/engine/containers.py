@@ -278,7 +278,9 @@ class Containers:
                 code = execute((stdin_end, stdout_end, stderr_end), streams.relay, streams.given())
             finally:
                 streams.close()
-        if not (detach or was_left):
+        if was_left:
+            container.event("exec_detach", execID=exec_id)
+        elif not detach:
             container.event("exec_die", execID=exec_id, exitCode=str(code))
         return code
 

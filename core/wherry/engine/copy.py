@@ -274,6 +274,7 @@ class ContainerFiles(Files):
                 os.close(directory)
 
         self.within(read)
+        self.container.event("archive-path")
 
     def export(self, writer: int) -> None:
         """Write the container's own files, without what is mounted in it, as a tar stream.
@@ -302,6 +303,7 @@ class ContainerFiles(Files):
                 os.close(root)
 
         self._unshared(read)
+        container.event("export")
 
     def write(self, path: str, reader: int, *, keep_ids: bool) -> None:
         self._check_writable(path)
@@ -319,6 +321,7 @@ class ContainerFiles(Files):
 
         try:
             self.within(write)
+            self.container.event("extract-to-dir")
         except KernelError as error:
             raise WherryError(
                 f"cannot write to {path} in container {self.container.name}:"

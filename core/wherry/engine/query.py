@@ -210,6 +210,7 @@ def top(
         raise UsageError("Couldn't find PID field in ps output")
     column = heads.index("PID")
     rows = [line.split(None, len(heads) - 1) for line in lines]
+    container.event("top")
     return heads, [row for row in rows if len(row) > column and row[column] in pids]
 
 
@@ -241,6 +242,7 @@ def update(containers: Containers, name: str, changes: HostConfig) -> None:
             containers.runtime.limit(container, limits(changes, {}))
         container.record["Body"]["HostConfig"] = host
         container.write_record()
+    container.event("update")
 
 
 # ---- logs ----

@@ -126,6 +126,7 @@ class Session:
                         self._read_stdin(poll)
                 self._update(poll)
         except Detached:
+            self.container.event("detach")
             return 0
         if "error" in self.exit:
             raise from_json(self.exit["error"])

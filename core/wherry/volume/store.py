@@ -128,6 +128,8 @@ class VolumeStore:
     def __init__(self, root: str | None = None, unshared: Unshared | None = None) -> None:
         """`unshared` runs a function where the ids of containers are this process's own."""
         self.root = root or paths.volumes()
+        # The event log tells of the volumes that are kept beside it.
+        self._is_logged = root is None
         self._unshared: Unshared = unshared or (lambda function: function())
 
     def held(self) -> Lock:
@@ -186,7 +188,15 @@ class VolumeStore:
             if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
                 raise storage_error(error, f"make volume {name}") from error
             # Another process made it in the meantime.
+        else:
+            self._event("create", name)
         return self.find(name)
+
+    def _event(self, action: str, name: str) -> None:
+        if self._is_logged:
+            from wherry import events
+
+            events.record("volume", action, name, {"driver": "local"})
 
     def find(self, name: str) -> Volume:
         """The volume `name`. Raises NotFound."""
@@ -265,6 +275,7 @@ class VolumeStore:
     def _bury(self, name: str) -> str:
         grave = os.path.join(self.root, f".{name}.{os.getpid()}")
         os.rename(os.path.join(self.root, name), grave)
+        self._event("destroy", name)
         return grave
 
     def _delete(self, directory: str) -> None:
