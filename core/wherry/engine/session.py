@@ -116,6 +116,7 @@ class Session:
             # What came together with the greeting does not wake a poll.
             if self.connection.pending():
                 self._handle_connection(select.POLLIN)
+            self._update(poll)  # the terminal's size waits to be sent
             while self.exit is None:
                 for descriptor, mask in poll.poll():
                     if descriptor == self._wakeup:
