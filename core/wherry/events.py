@@ -14,6 +14,7 @@ from wherry.errors import WherryError
 from wherry.files import Lock, make_dir
 from wherry.lean import dump_json, load_json
 from wherry.lines import TurnedLines
+from wherry.shapes import TEXTS, fits
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,6 +22,13 @@ if TYPE_CHECKING:
     from typing import Any
 
 _LARGEST = 4 << 20
+_SHAPE = {
+    "Type!": str,
+    "Action!": str,
+    "Actor!": {"ID!": str, "Attributes": TEXTS},
+    "scope": str,
+    "timeNano!": int,
+}
 
 
 def record(kind: str, action: str, actor: str, attributes: Mapping[str, str]) -> None:
@@ -51,7 +59,8 @@ def record(kind: str, action: str, actor: str, attributes: Mapping[str, str]) ->
 
 
 def _append(path: str, line: bytes) -> None:
-    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
+    # Nobody waits for a pipe that lies there in the place of it.
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NONBLOCK", 0)
     try:
         descriptor = os.open(path, flags, 0o600)
     except FileNotFoundError:
@@ -100,5 +109,5 @@ def _parse(lines: Iterable[bytes], since_nano: int) -> Iterator[dict[str, Any]]:
             event = load_json(line)
         except ValueError:
             continue
-        if isinstance(event, dict) and event.get("timeNano", -1) >= since_nano:
+        if fits(event, _SHAPE) and event["timeNano"] >= since_nano:
             yield event

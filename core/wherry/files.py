@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 import sys
 
 from wherry.errors import AccessDenied, Conflict, CorruptState, WherryError
@@ -13,6 +14,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import TracebackType
     from typing import Any
+
+
+_LARGEST_RECORD = 64 << 20
 
 
 def make_dir(path: str, mode: int = 0o700) -> str:
@@ -183,14 +187,55 @@ def write_json(path: str, value: Any, *, mode: int = 0o600, sync: bool = False) 
     write_atomic(path, dump_json(value).encode(), mode=mode, sync=sync)
 
 
-def read_json(path: str) -> Any:
-    """The JSON value at `path`. Raises FileNotFoundError, or CorruptState with the path."""
-    with open(path, "rb", buffering=0) as file:
-        content = file.read()
+def read_json(path: str, shape: Any = None) -> Any:
+    """The JSON value at `path`. Raises FileNotFoundError, or CorruptState with the path.
+
+    That is also raised where it has not the `shape` (see wherry.shapes).
+    """
     try:
-        return load_json(content)
+        found = load_json(read_file(path))
     except ValueError as error:
         raise CorruptState(f"{path} is damaged: {error}") from error
+    if shape is not None:
+        from wherry.shapes import fits
+
+        if not fits(found, shape):
+            raise CorruptState(f"{path} is damaged: it does not hold what it should")
+    return found
+
+
+def read_file(path: str) -> bytes:
+    """What a small file of ours holds. Raises FileNotFoundError, or CorruptState.
+
+    Nobody waits for a pipe that lies there in the place of it.
+    """
+    descriptor = open_regular(path)
+    try:
+        size = os.fstat(descriptor).st_size
+        if size > _LARGEST_RECORD:
+            raise CorruptState(f"{path} is damaged: it is larger than {_LARGEST_RECORD >> 20} MiB")
+        # One byte more than there is tells that this is the end.
+        pieces = [os.read(descriptor, size + 1)]
+        while len(pieces[-1]) and len(pieces[0]) != size:
+            pieces.append(os.read(descriptor, _LARGEST_RECORD))
+        return b"".join(pieces)
+    finally:
+        os.close(descriptor)
+
+
+def open_regular(path: str) -> int:
+    """A descriptor of a file, to read. Raises FileNotFoundError, or CorruptState for no file."""
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    try:
+        descriptor = os.open(path, flags)
+    except OSError as error:
+        if error.errno in (errno.ENXIO, errno.ELOOP):  # a socket, a link to itself
+            raise CorruptState(f"{path} is damaged: it is no file") from error
+        raise
+    if stat.S_ISREG(os.fstat(descriptor).st_mode):
+        return descriptor
+    os.close(descriptor)
+    raise CorruptState(f"{path} is damaged: it is no file")
 
 
 def remove_file(path: str) -> None:
@@ -234,7 +279,9 @@ class Lock:
 
     def __enter__(self) -> Lock:
         try:
-            self._descriptor = os.open(self._path, os.O_RDONLY)
+            # Nobody waits for a pipe that lies there in the place of it.
+            flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)
+            self._descriptor = os.open(self._path, flags)
         except FileNotFoundError:
             if not self._create:
                 raise

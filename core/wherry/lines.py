@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import os
 
+from wherry.files import open_regular
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -56,8 +58,8 @@ class _File:
     """One of the files, held open; what is compressed is unpacked when it is read."""
 
     def __init__(self, path: str) -> None:
-        """Raises FileNotFoundError."""
-        self._file: BinaryIO = open(path, "rb")  # noqa: SIM115 - closed by `close`
+        """Raises FileNotFoundError, or CorruptState where it is no file."""
+        self._file: BinaryIO = open(open_regular(path), "rb")  # noqa: SIM115 - closed by `close`
         self._packed: tuple[int, ...] | None = None
         self._is_unpacked = True
         if path.endswith(COMPRESSED):

@@ -15,7 +15,16 @@ import time
 from wherry import paths
 from wherry.container.copy import change_owner_of, remove_tree
 from wherry.errors import Conflict, CorruptState, NotFound, UsageError
-from wherry.files import Lock, make_dir, read_json, remove_file, write_atomic, write_json
+from wherry.files import (
+    Lock,
+    make_dir,
+    read_file,
+    read_json,
+    remove_file,
+    write_atomic,
+    write_json,
+)
+from wherry.shapes import TEXTS
 from wherry.values import value
 
 TYPE_CHECKING = False
@@ -29,6 +38,13 @@ if TYPE_CHECKING:
     Owner = Callable[[int, int], tuple[int, int]]
 
 LARGEST = 500 << 10
+_SHAPE = {
+    "ID!": str,
+    "CreatedAt!": str,
+    "UpdatedAt!": str,
+    "Labels!": TEXTS,
+    "Data!": str,
+}
 _NAME = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-")
 
 
@@ -97,8 +113,7 @@ def secret_env(
     variables = []
     for secret, path in _kept(container_id, body, runtime, owner):
         if secret["Type"] == "env":
-            with open(path, "rb") as file:
-                variables.append(f"{secret['Target']}={os.fsdecode(file.read())}")
+            variables.append(f"{secret['Target']}={os.fsdecode(read_file(path))}")
     return variables
 
 
@@ -191,18 +206,21 @@ class SecretStore:
     def _fields(self, name: str) -> Mapping[str, Any]:
         _check_name(name)
         try:
-            fields: Mapping[str, Any] = read_json(self._path(name))
+            fields: Mapping[str, Any] = read_json(self._path(name), _SHAPE)
         except FileNotFoundError:
             raise NotFound(
                 f"No such secret: {name}", hint="`wherry secret ls` lists them"
             ) from None
+        except CorruptState as error:
+            error.hint = f"to give the secret up: wherry secret rm {name}"
+            raise
         return fields
 
     def read(self, name: str) -> bytes:
         """The content of the secret `name`. Raises NotFound."""
         try:
             return binascii.a2b_base64(self._fields(name)["Data"])
-        except (KeyError, TypeError, ValueError) as error:
+        except ValueError as error:
             raise CorruptState(f"{self._path(name)} is damaged: {error}") from error
 
     def find(self, name: str) -> Secret:
@@ -217,31 +235,41 @@ class SecretStore:
 
     def _load(self, name: str) -> Secret:
         fields = self._fields(name)
-        try:
-            return Secret(
-                name=name,
-                id=fields["ID"],
-                created=fields["CreatedAt"],
-                updated=fields["UpdatedAt"],
-                labels=fields["Labels"],
-            )
-        except (KeyError, TypeError) as error:
-            raise CorruptState(f"{self._path(name)} is damaged: {error}") from error
+        return Secret(
+            name=name,
+            id=fields["ID"],
+            created=fields["CreatedAt"],
+            updated=fields["UpdatedAt"],
+            labels=fields["Labels"],
+        )
 
-    def secrets(self) -> list[Secret]:
-        """All secrets, by name."""
+    def secrets(self, damaged: list[CorruptState] | None = None) -> list[Secret]:
+        """All whole secrets, by name; what is wrong with others in `damaged`."""
+        found = []
+        for name in self.names():
+            try:
+                found.append(self._load(name))
+            except (NotFound, UsageError):
+                continue  # removed a moment ago, or nothing of ours
+            except CorruptState as error:
+                if damaged is not None:
+                    damaged.append(error)
+        return found
+
+    def names(self) -> list[str]:
+        """The names of all secrets."""
         try:
-            names = sorted(os.listdir(self.root))
+            return sorted(name[:-5] for name in os.listdir(self.root) if name.endswith(".json"))
         except FileNotFoundError:
             return []
-        return [self._load(name[:-5]) for name in names if name.endswith(".json")]
 
-    def remove(self, name: str) -> str:
-        """Remove a secret; its id. Containers that have it keep it. Raises NotFound."""
+    def remove(self, name: str) -> None:
+        """Remove a secret. Containers that have it keep it. Raises NotFound."""
         with Lock(make_dir(self.root)):
-            secret = self.find(name)
-            remove_file(self._path(secret.name))
-        return secret.id
+            try:
+                remove_file(self._path(self.find(name).name))
+            except CorruptState:
+                remove_tree(self._path(name))
 
 
 def _check_name(name: str) -> None:

@@ -12,9 +12,11 @@ import select
 import sys
 
 from wherry import paths
-from wherry.errors import Conflict, CorruptState, KernelError, NotFound, UsageError, WherryError
+from wherry.errors import Conflict, KernelError, NotFound, UsageError, WherryError
 from wherry.files import make_dir, read_json, remove_file, write_json
 from wherry.oci import OCI_VERSION
+from wherry.oci.shape import SPEC
+from wherry.shapes import TEXTS
 from wherry_linux import constants as c
 from wherry_linux import idmap
 from wherry_linux.cgroups import Cgroup
@@ -27,6 +29,22 @@ from wherry_linux.process import exec_error, set_limits
 from wherry_linux.processes import is_alive, signal, start_time, wait_gone
 from wherry_linux.rootfs import root_mount
 from wherry_linux.syscalls import prctl
+
+_RECORD = {
+    "id!": str,
+    "ociVersion!": str,
+    "bundle!": str,
+    "annotations!": TEXTS,
+    "pid": int,
+    "startTime": int,
+    "created!": (int, float),
+    "cgroup": str,
+    "resctrl": [str],
+    "hooks!": {"*": [dict]},
+    "rootfs!": str,
+    "owner!": int,
+    "config!": str,
+}
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -290,12 +308,12 @@ class Runtime:
         """What `create` recorded. Raises NotFound."""
         check_id(container_id)
         try:
-            record: dict[str, Any] = read_json(os.path.join(self.root, container_id, "state.json"))
+            record: dict[str, Any] = read_json(
+                os.path.join(self.root, container_id, "state.json"), _RECORD
+            )
         except FileNotFoundError:
             raise NotFound(f"container {container_id} does not exist") from None
-        if not isinstance(record, dict) or "pid" not in record:
-            raise CorruptState(f"the state of container {container_id} is damaged")
-        return record
+        return {"pid": 0, "startTime": None, "cgroup": None, "resctrl": [], **record}
 
     def status(self, record: dict[str, Any]) -> str:
         """created, running, paused or stopped, as it is now."""
@@ -552,7 +570,7 @@ def check_id(container_id: str) -> None:
 def frozen_spec(record: dict[str, Any]) -> Spec:
     """The spec that the container of a record was created from."""
     try:
-        spec: Spec = read_json(record["config"])
+        spec: Spec = read_json(record["config"], SPEC)
     except FileNotFoundError:
         raise NotFound(f"{record['config']} does not exist any more") from None
     spec["process"].setdefault("user", {})

@@ -207,7 +207,10 @@ def _installed() -> str | None:
 
 def _forget_others(digest: str) -> None:
     """Remove the images that no machine boots: those of other releases."""
-    kept = {digest, *(machines.load(name).settings.image for name in machines.names())}
+    try:
+        kept = {digest, *(machines.load(name).settings.image for name in machines.names())}
+    except CorruptState:
+        return  # what the machine boots cannot be read
     for name in os.listdir(images()):
         if len(name) == 64 and name not in kept:
             shutil.rmtree(os.path.join(images(), name), ignore_errors=True)

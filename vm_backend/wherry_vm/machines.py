@@ -16,7 +16,7 @@ import os
 import shutil
 
 from wherry import paths
-from wherry.errors import Conflict, NotFound, UsageError
+from wherry.errors import Conflict, CorruptState, NotFound, UsageError
 from wherry.files import Lock, make_dir, read_json, write_json
 from wherry.values import replace, value
 from wherry_vm.shares.places import guest_path, is_free
@@ -28,6 +28,11 @@ if TYPE_CHECKING:
 
 DEFAULT = "default"
 
+_SHAPE = {
+    **dict.fromkeys(("cpus", "memory", "disk", "idle"), int),
+    "image": str,
+    "shares": [{"source!": str, "target!": str, "readonly": bool}],
+}
 _NAME = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-")
 
 
@@ -101,11 +106,14 @@ def load(name: str = DEFAULT) -> Machine:
     """The machine called `name`. Raises NotFound, CorruptState."""
     check_name(name)
     try:
-        record = read_json(os.path.join(paths.machine(name), "machine.json"))
+        record = read_json(os.path.join(paths.machine(name), "machine.json"), _SHAPE)
     except FileNotFoundError:
         raise NotFound(
             f"no such machine: {name}", hint=f"make it: wherry machine init {name}"
         ) from None
+    except CorruptState as error:
+        error.hint = f"to give the machine up: wherry machine rm --force {name}"
+        raise
     return Machine(name=name, settings=_settings(record))
 
 
@@ -172,7 +180,7 @@ def names() -> Iterator[str]:
 
 
 def _settings(record: dict[str, Any]) -> Settings:
-    """The settings of a record; what it does not say, or says wrongly, is as usual."""
+    """The settings of a record; what it does not say is as usual."""
     known = Settings()
     for name in ("cpus", "memory", "disk", "idle"):
         if isinstance(record.get(name), int):
@@ -180,7 +188,11 @@ def _settings(record: dict[str, Any]) -> Settings:
     shares = record.get("shares")
     if isinstance(shares, list):
         shares = tuple(
-            Share(source=each["source"], target=each["target"], readonly=bool(each["readonly"]))
+            Share(
+                source=each["source"],
+                target=each["target"],
+                readonly=bool(each.get("readonly")),
+            )
             for each in shares
         )
     return replace(known, image=str(record.get("image") or ""), shares=shares)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from wherry.errors import Conflict, MachineError, NotFound, UsageError
+from wherry.errors import Conflict, CorruptState, MachineError, NotFound, UsageError
 from wherry.values import replace
 from wherry_vm import machines
 from wherry_vm.disk import used
@@ -58,7 +58,10 @@ def start(name: str) -> None:
 
 def stop(name: str, *, force: bool) -> None:
     """Stop a machine, and return when QEMU is gone. One that does not run is stopped."""
-    machine = machines.load(name)
+    _stop(machines.load(name), force=force)
+
+
+def _stop(machine: Machine, *, force: bool) -> None:
     link = connect(machine.run_directory)
     if link is None:
         return
@@ -75,14 +78,19 @@ def stop(name: str, *, force: bool) -> None:
 
 
 def remove(name: str, *, force: bool) -> None:
-    """Remove a machine. Raises Conflict where it runs."""
-    machine = machines.load(name)
+    """Remove a machine. Raises Conflict where it runs; `force` asks for no whole record."""
+    try:
+        machine = machines.load(name)
+    except CorruptState:
+        if not force:
+            raise
+        machine = Machine(name=name, settings=Settings())
     if state(machine) != "stopped":
         if not force:
             raise Conflict(
                 f"machine {name} is running", hint=f"stop it first: wherry machine stop {name}"
             )
-        stop(name, force=True)
+        _stop(machine, force=True)
     machines.remove(machine)
 
 
@@ -107,7 +115,11 @@ def list_all() -> list[dict[str, Any]]:
     """Every machine, for a table; sizes in bytes."""
     rows = []
     for name in machines.names():
-        machine = machines.load(name)
+        try:
+            machine = machines.load(name)
+        except CorruptState as error:
+            tell(error.message)
+            continue
         described = _describe(machine)
         rows.append(
             {

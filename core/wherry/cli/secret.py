@@ -6,6 +6,7 @@ import sys
 
 from wherry.backend import Command, execute
 from wherry.cli import common
+from wherry.cli.each import complain
 from wherry.cli.grammar import argument, command, option
 from wherry.cli.options import read_label
 from wherry.errors import UsageError, WherryError
@@ -13,6 +14,7 @@ from wherry.errors import UsageError, WherryError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from wherry.engine import Engine
+    from wherry.errors import CorruptState
 
 
 @command(
@@ -86,6 +88,7 @@ def ls(format: str, quiet: bool) -> int:  # noqa: A002
             titles={"Created": "CREATED", "Updated": "UPDATED"},
             quiet="ID",
         )
+        damaged: list[CorruptState] = []
         rows = [
             {
                 "ID": each.id,
@@ -95,9 +98,11 @@ def ls(format: str, quiet: bool) -> int:  # noqa: A002
                 "Updated": each.updated,
                 **label_fields(each.labels),
             }
-            for each in SecretStore().secrets()
+            for each in SecretStore().secrets(damaged)
         ]
         print_rows(rows, table, template=format, quiet=quiet)
+        for error in damaged:
+            complain(error.message, error.hint)
         return 0
 
     return execute(Command(argv=ls.argv(format=format, quiet=quiet), action=action))
@@ -128,7 +133,6 @@ def rm(secret: tuple[str, ...], all: bool, ignore: bool) -> int:  # noqa: A002
                 if not ignore:
                     raise
 
-        names = [each.name for each in store.secrets()] if all else secret
-        return for_each(names, remove)
+        return for_each(store.names() if all else secret, remove)
 
     return execute(Command(argv=rm.argv(secret=secret, all=all, ignore=ignore), action=action))

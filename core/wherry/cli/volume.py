@@ -7,6 +7,7 @@ import sys
 
 from wherry.backend import Command, execute
 from wherry.cli import common
+from wherry.cli.each import complain
 from wherry.cli.grammar import argument, command, option
 from wherry.cli.options import read_label, read_pair
 from wherry.errors import UsageError
@@ -105,6 +106,8 @@ def ls(filter: tuple[str, ...], format: str, quiet: bool) -> int:  # noqa: A002
             for each in engine.volumes.list(filters)
         ]
         print_rows(rows, table, template=format, quiet=quiet)
+        for error in engine.volumes.damaged:
+            complain(error.message, error.hint)
         return 0
 
     argv = ls.argv(filter=filter, format=format, quiet=quiet)

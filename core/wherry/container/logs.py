@@ -8,10 +8,13 @@ longer than 16 KiB is cut into several records, of which only the last ends in a
 from __future__ import annotations
 
 import os
+import stat
 import time
 
+from wherry.errors import CorruptState
 from wherry.lean import dump_json, load_json, posix, quote_json
 from wherry.lines import COMPRESSED, TurnedLines, compress
+from wherry.shapes import TEXTS, fits
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,6 +24,8 @@ if TYPE_CHECKING:
 LONGEST = 16 << 10
 
 # docker's json-file grows without end; these are docker's limits for its `local` driver.
+_SHAPE = {"log!": str, "stream!": str, "time!": str, "attrs": TEXTS}
+
 DEFAULT_SIZE = 20 << 20
 DEFAULT_FILES = 5
 
@@ -53,6 +58,8 @@ class LogWriter:
     def _open(self) -> None:
         flags = os.O_RDWR | os.O_APPEND | os.O_CREAT
         self._descriptor = os.open(self._path, flags, 0o600)
+        if not stat.S_ISREG(os.fstat(self._descriptor).st_mode):
+            raise CorruptState(f"{self._path} is damaged: it is no file")
         self._written = os.fstat(self._descriptor).st_size
         if self._written and posix.pread(self._descriptor, 1, self._written - 1) != b"\n":
             # A crash cut the last record off; the next one must not suffer for it.
@@ -209,5 +216,5 @@ def _records(lines: Iterable[bytes]) -> Iterator[dict[str, Any]]:
             record = load_json(line)
         except ValueError:
             continue
-        if isinstance(record, dict) and "log" in record:
+        if fits(record, _SHAPE):
             yield record

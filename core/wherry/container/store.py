@@ -18,6 +18,7 @@ from __future__ import annotations
 import os
 
 from wherry import paths
+from wherry.container.shape import RECORD, STATE
 from wherry.errors import Conflict, CorruptState, NotFound, UsageError
 from wherry.files import Lock, make_dir, read_json, remove_file, write_json
 from wherry.lean import dump_json, posix
@@ -27,9 +28,6 @@ if TYPE_CHECKING:
     from typing import Any
 
 _HEX = frozenset("0123456789abcdef")
-
-# What every record has.
-_KINDS = {"Id": str, "Name": str, "Created": str, "Image": str, "Body": dict, "Mounts": list}
 
 
 class Container:
@@ -56,16 +54,11 @@ class Container:
     def state(self) -> dict[str, Any]:
         """The State object of docker's inspect, with keys of our own beside."""
         if self._state is None:
-            state = None
             try:
-                state = read_json(os.path.join(self.directory, "state.json"))
-            except (FileNotFoundError, CorruptState):
-                pass
-            initial = initial_state()
-            # What cannot be read tells of nothing that runs: it can be started, and removed.
-            if not (isinstance(state, dict) and "Status" in state and _fits(state, initial)):
-                state = {}
-            self._state = {**initial, **state}
+                state = read_json(os.path.join(self.directory, "state.json"), STATE)
+            except (OSError, CorruptState):
+                state = {}  # it tells of nothing that runs: it can be started, and removed
+            self._state = {**initial_state(), **state}
         return self._state
 
     def reload(self) -> dict[str, Any]:
@@ -156,24 +149,13 @@ def read_record(container_id: str) -> dict[str, Any]:
     path = os.path.join(paths.container(container_id), "container.json")
     hint = f"to give the container up: wherry rm -f {container_id[:12]}"
     try:
-        record = read_json(path)
+        record: dict[str, Any] = read_json(path, RECORD)
     except (FileNotFoundError, NotADirectoryError):
         raise NotFound(f"No such container: {container_id}") from None
     except CorruptState as error:
         error.hint = hint
         raise
-    if not (
-        isinstance(record, dict)
-        and all(isinstance(record.get(key), kind) for key, kind in _KINDS.items())
-        and isinstance(record["Body"].get("HostConfig"), dict)
-    ):
-        raise CorruptState(f"{path} is damaged: it is no record of a container", hint=hint)
     return record
-
-
-def _fits(state: dict[str, Any], initial: dict[str, Any]) -> bool:
-    """Whether what `state` has of `initial` is of the same type."""
-    return all(isinstance(state.get(key, value), type(value)) for key, value in initial.items())
 
 
 def initial_state() -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from wherry.engine import settle
 from wherry.errors import Conflict, WherryError
-from wherry.files import Lock, make_dir, remove_file
+from wherry.files import Lock, make_dir
 from wherry.image.check import Problem, check_images
 from wherry.image.store import forget_partials
 
@@ -58,10 +58,7 @@ def _problems(engine: Engine, quick: bool, force: bool) -> Iterator[Problem]:
     for container_id, text in settle.problems(containers):
 
         def remove(container_id: str = container_id) -> None:
-            from wherry import paths
-
-            remove_file(f"{paths.container(container_id)}/container.json")
-            settle.sweep(containers, engine.runtime)
+            settle.discard_damaged(container_id, containers, engine.runtime)
 
         yield Problem(
             text=text,

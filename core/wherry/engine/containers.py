@@ -216,6 +216,7 @@ class Containers:
         """Run one more process in a running container; its exit code."""
         from wherry.container.process import exec_process
         from wherry.files import read_json
+        from wherry.oci.shape import SPEC
 
         container = self.find(name)
         status = container.state["Status"]
@@ -223,7 +224,7 @@ class Containers:
             raise Conflict(f"Container {name} is paused, unpause the container before exec")
         if status != "running":
             raise Conflict(f"container {container.id} is not running")
-        spec = read_json(container.path("config.json"))
+        spec = read_json(container.path("config.json"), SPEC)
         process = exec_process(spec["process"], config, available=self.runtime.capabilities())
         exec_id = names.new_id()
         words = " ".join(process["args"])

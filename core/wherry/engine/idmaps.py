@@ -13,6 +13,7 @@ import os
 
 from wherry import paths
 from wherry.container.namespaces import has_own_ids, joined_container
+from wherry.container.shape import IDS
 from wherry.container.userns import auto_maps, is_auto, read_auto
 from wherry.errors import Conflict, CorruptState, NotFound, Unsupported, UsageError
 from wherry.files import Lock, read_json, write_json
@@ -159,9 +160,7 @@ def _load(container: Container) -> dict[str, Any] | None:
 
 def _read(path: str) -> dict[str, Any] | None:
     try:
-        maps = read_json(path)
+        maps: dict[str, Any] = read_json(path, IDS)
     except (FileNotFoundError, NotADirectoryError):
         return None
-    if not isinstance(maps, dict) or not maps.keys() >= {"uid", "gid"}:
-        raise CorruptState(f"{path} is damaged: it has no maps of ids")
     return maps

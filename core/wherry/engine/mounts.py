@@ -174,8 +174,8 @@ def forget_draft(container: Container) -> None:
 def abandon(directory: str, volumes: VolumeStore, users: Users) -> None:
     """Remove the anonymous volumes of a container that has not come to be."""
     try:
-        names = read_json(os.path.join(directory, _DRAFT))
-    except (FileNotFoundError, CorruptState):
+        names = read_json(os.path.join(directory, _DRAFT), [str])
+    except (OSError, CorruptState):
         return
     volumes.remove_unused(names, users)
 

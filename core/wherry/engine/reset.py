@@ -6,7 +6,8 @@ import os
 
 from wherry import paths
 from wherry.container.copy import remove_tree
-from wherry.errors import CorruptState, WherryError
+from wherry.engine import settle
+from wherry.errors import CorruptState, NotFound, WherryError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -43,6 +44,8 @@ def _remove_containers(engine: Engine) -> None:
         for container_id in engine.container_store.ids():
             try:
                 engine.containers.remove(container_id, force=True, volumes=True)
+            except NotFound:
+                settle.discard_damaged(container_id, engine.container_store, engine.runtime)
             except WherryError as error:
                 failed = error
         if failed is None:
@@ -65,4 +68,4 @@ def _remove_events() -> None:
     directory, name = os.path.split(log)
     for found in os.listdir(directory) if os.path.isdir(directory) else ():
         if found == name or found.startswith(f"{name}."):
-            os.unlink(os.path.join(directory, found))
+            remove_tree(os.path.join(directory, found))

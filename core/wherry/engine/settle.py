@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 
 from wherry import paths
+from wherry.container.copy import remove_tree
 from wherry.errors import Conflict, CorruptState, NotFound, WherryError
-from wherry.files import Lock, remove_file
+from wherry.files import Lock
 from wherry.timestamps import now
 
 TYPE_CHECKING = False
@@ -110,7 +111,7 @@ def discard_damaged(container_id: str, store: ContainerStore, runtime: Runtime) 
         pass  # there is none, or it ends at this moment
     directory = paths.container(container_id)
     with Lock(directory, create=False):
-        remove_file(os.path.join(directory, "container.json"))
+        remove_tree(os.path.join(directory, "container.json"))
         _clear(container_id, directory, store, runtime)
 
 

@@ -14,6 +14,7 @@ from wherry.files import make_dir, read_json
 from wherry.image.layers import layer_path
 from wherry.image.reference import parse_reference
 from wherry.lean import load_json
+from wherry.oci.shape import SPEC
 from wherry.timestamps import now
 from wherry.values import value
 
@@ -161,14 +162,14 @@ def _mount_points(container: Container) -> frozenset[str]:
     The container's root gets an empty file or directory for each, which is no change.
     """
     try:
-        spec = read_json(container.path("config.json"))
+        spec = read_json(container.path("config.json"), SPEC)
     except FileNotFoundError:
         return frozenset()  # it has never run
     asked = {point["Destination"] for point in container.record["Mounts"]}
     asked.update(container.body["HostConfig"].get("Tmpfs") or ())
     return frozenset(
         mount["destination"].strip("/")
-        for mount in spec["mounts"]
+        for mount in spec.get("mounts") or ()
         if mount["destination"] not in asked
     )
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Any
 
+    from wherry.errors import CorruptState
     from wherry.volume.store import Unshared, Users, Volume
 
     Filters = Mapping[str, Sequence[str]]
@@ -26,6 +27,8 @@ class Volumes:
         self.store = VolumeStore(unshared=unshared)
         self._unshared = unshared
         self._users = users
+        # What was wrong with volumes that the last list has left out.
+        self.damaged: list[CorruptState] = []
 
     def create(
         self,
@@ -43,9 +46,10 @@ class Volumes:
         filters = filters or {}
         _check(filters, ("dangling", "driver", "label", "label!", "name"))
         used = self._users() if "dangling" in filters else {}
+        self.damaged = []
         return [
             volume.inspect()
-            for volume in self.store.volumes()
+            for volume in self.store.volumes(self.damaged)
             if _passes(volume, filters, is_used=bool(used.get(volume.name)))
         ]
 

@@ -14,10 +14,10 @@ from hashlib import sha256
 from wherry import paths
 from wherry.container.copy import remove_tree
 from wherry.errors import CorruptState, WherryError
-from wherry.files import read_json, remove_file, write_json
+from wherry.files import open_regular, read_json, write_atomic, write_json
 from wherry.image.decompress import decompressed
 from wherry.image.layers import StoredLayer, layer_directory, unpack
-from wherry.image.store import name_of
+from wherry.image.store import LAYOUT, name_of
 from wherry.image.tar import DIRECTORY, FILE, SYMLINK, TarReader
 from wherry.lean import load_json
 from wherry.values import value
@@ -83,10 +83,17 @@ class _Check:
             self._store.entries()
         except CorruptState as error:
             yield Problem(text=error.message, mend=self._make_index, hint="every name is lost")
+        if os.path.exists(self._store.root):
+            path = f"{self._store.root}/oci-layout"
+            try:
+                read_json(path, {"imageLayoutVersion!": str})
+            except (CorruptState, FileNotFoundError):
+                yield Problem(text=f"{path} is damaged", mend=lambda: _make_layout(path))
 
     def _make_index(self) -> None:
         """Begin index.json anew, with all images that there are, without their names."""
         path = f"{self._store.root}/index.json"
+        remove_tree(f"{path}.damaged")
         os.replace(path, f"{path}.damaged")
         write_json(
             path,
@@ -118,7 +125,7 @@ class _Check:
         directory = f"{self._store.root}/blobs/sha256"
         for name in sorted(_names_in(directory)):
             if not name.endswith(".tmp"):
-                yield f"sha256:{name}", os.stat(f"{directory}/{name}").st_size
+                yield f"sha256:{name}", os.lstat(f"{directory}/{name}").st_size
 
     def _blobs(self) -> Iterator[Problem]:
         for digest, _ in self._all_blobs():
@@ -126,7 +133,7 @@ class _Check:
             if f"sha256:{_digest(path)}" != digest:
                 yield Problem(
                     text=f"blob {digest} is damaged",
-                    mend=lambda path=path: remove_file(path),  # type: ignore[misc]
+                    mend=lambda path=path: remove_tree(path),  # type: ignore[misc]
                     hint="it is dropped by --repair, and fetched again by the next pull",
                 )
 
@@ -182,8 +189,8 @@ class _Check:
         if not os.path.isdir(f"{directory}/diff"):
             return "has no files"
         try:
-            read_json(f"{directory}/layer.json")["size"]
-        except (FileNotFoundError, CorruptState, KeyError, TypeError):
+            read_json(f"{directory}/layer.json", {"size!": int})
+        except (FileNotFoundError, CorruptState):
             return "has no layer.json that can be read"
         if layer is None or self._quick:
             return ""
@@ -214,6 +221,11 @@ class _Check:
         if layer is not None:
             unpack([layer], self._unshared)
         self._unshared(lambda: remove_tree(grave))
+
+
+def _make_layout(path: str) -> None:
+    remove_tree(path)
+    write_atomic(path, LAYOUT, mode=0o644)
 
 
 def differing_files(root: str, layer: StoredLayer) -> list[str]:
@@ -281,7 +293,11 @@ def _has_content(name: str, directory: int, size: int, archive: TarReader) -> bo
 
 def _digest(path: str) -> str:
     digest = sha256()
-    with open(path, "rb", buffering=0) as file:
+    try:
+        descriptor = open_regular(path)
+    except (CorruptState, FileNotFoundError):
+        return ""
+    with open(descriptor, "rb", buffering=0) as file:
         while piece := file.read(_PIECE):
             digest.update(piece)
     return digest.hexdigest()

@@ -20,7 +20,15 @@ import sys
 
 from wherry import paths
 from wherry.errors import CorruptState, Unsupported
-from wherry.files import Lock, make_dir, read_json, remove_file, storage_error, write_json
+from wherry.files import (
+    Lock,
+    make_dir,
+    open_regular,
+    read_json,
+    remove_file,
+    storage_error,
+    write_json,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -74,8 +82,8 @@ def layer_path(diff_id: str) -> str:
 def layer_size(diff_id: str) -> int:
     """How many bytes the files of an unpacked layer have; 0 if it is not unpacked."""
     try:
-        return int(read_json(f"{layer_directory(diff_id)}/layer.json")["size"])
-    except (FileNotFoundError, CorruptState, KeyError, TypeError, ValueError):
+        return int(read_json(f"{layer_directory(diff_id)}/layer.json", {"size!": int})["size"])
+    except (FileNotFoundError, CorruptState):
         return 0
 
 
@@ -94,7 +102,7 @@ class StoredLayer:
 
     def open(self) -> Source:
         try:
-            return open(self._path, "rb", buffering=0)
+            return open(open_regular(self._path), "rb", buffering=0)
         except FileNotFoundError:
             raise CorruptState(
                 f"layer {self.descriptor['digest']} is missing from the image store",

@@ -18,10 +18,19 @@ import sys
 
 from wherry import paths
 from wherry.errors import CorruptState, NotFound, Unsupported, UsageError, WherryError
-from wherry.files import Lock, make_dir, read_json, remove_file, storage_error, write_atomic
+from wherry.files import (
+    Lock,
+    make_dir,
+    read_file,
+    read_json,
+    remove_file,
+    storage_error,
+    write_atomic,
+)
 from wherry.image.config import is_config
 from wherry.image.reference import parse_reference
 from wherry.lean import dump_json, load_json, sha256
+from wherry.shapes import TEXTS
 from wherry.values import value
 
 TYPE_CHECKING = False
@@ -33,6 +42,8 @@ if TYPE_CHECKING:
     from wherry.oci.image_spec import Descriptor
 
 NAME = "org.opencontainers.image.ref.name"
+LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
+"""What the file oci-layout says."""
 CONTAINERD_NAME = "io.containerd.image.name"
 
 INDEXES = frozenset(
@@ -43,6 +54,17 @@ INDEXES = frozenset(
 )
 
 _HEX = frozenset("0123456789abcdef")
+_INDEX = {
+    "manifests": [
+        {
+            "digest!": str,
+            "mediaType": str,
+            "size": int,
+            "annotations": TEXTS,
+            "platform": {"architecture": str, "os": str, "variant": str},
+        }
+    ]
+}
 # How deep indexes lie in each other.
 _MAX_NESTING = 4
 
@@ -93,10 +115,11 @@ class ImageStore:
     def read_blob(self, digest: str) -> bytes:
         """A small blob, verified. Raises NotFound or CorruptState."""
         try:
-            with open(self.blob_path(digest), "rb", buffering=0) as file:
-                content = file.read()
+            content = read_file(self.blob_path(digest))
         except FileNotFoundError:
             raise NotFound(f"blob {digest} is not in the image store") from None
+        except CorruptState:
+            content = b""
         if _digest(content) != digest:
             raise CorruptState(
                 f"blob {digest} is damaged",
@@ -141,7 +164,7 @@ class ImageStore:
             with self.locked():
                 if not os.path.exists(f"{self.root}/index.json"):
                     self._write_index([])
-        write_atomic(f"{self.root}/oci-layout", b'{"imageLayoutVersion":"1.0.0"}', mode=0o644)
+        write_atomic(f"{self.root}/oci-layout", LAYOUT, mode=0o644)
 
     # ---- names ----
 
@@ -156,11 +179,12 @@ class ImageStore:
     def entries(self) -> list[Descriptor]:
         """The descriptors of index.json."""
         try:
-            index = read_json(f"{self.root}/index.json")
+            index = read_json(f"{self.root}/index.json", _INDEX)
         except FileNotFoundError:
             return []
-        if not isinstance(index, dict) or not isinstance(index.get("manifests") or [], list):
-            raise CorruptState(f"{self.root}/index.json is damaged: it is no image index")
+        except CorruptState as error:
+            error.hint = "`wherry system check --repair` makes it anew, without names"
+            raise
         manifests: list[Descriptor] = index.get("manifests") or []
         return manifests
 

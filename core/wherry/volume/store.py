@@ -24,6 +24,7 @@ from wherry.container.copy import remove_tree
 from wherry.container.mount import check_volume_name
 from wherry.errors import Conflict, CorruptState, NotFound, Unsupported, UsageError
 from wherry.files import Lock, make_dir, read_json, storage_error, write_json
+from wherry.shapes import TEXTS
 from wherry.values import value
 
 TYPE_CHECKING = False
@@ -39,6 +40,11 @@ if TYPE_CHECKING:
 ANONYMOUS = "com.docker.volume.anonymous"
 """docker's label of the volumes that nobody named."""
 
+_SHAPE = {
+    "CreatedAt!": str,
+    "Labels": TEXTS,
+    "Options": {"type": str, "o": str, "device": str},
+}
 _OPTIONS = ("type", "o", "device")
 # What an unprivileged user may mount (FS_USERNS_MOUNT), beside binds.
 _UNPRIVILEGED = ("none", "bind", "tmpfs")
@@ -203,32 +209,33 @@ class VolumeStore:
         check_volume_name(name)
         directory = os.path.join(self.root, name)
         try:
-            fields = read_json(os.path.join(directory, "volume.json"))
-            kinds = {"CreatedAt": str, "Labels": dict | None, "Options": dict | None}
-            if not all(isinstance(fields[key], kind) for key, kind in kinds.items()):
-                raise TypeError("a field of another type")
+            fields = read_json(os.path.join(directory, "volume.json"), _SHAPE)
             return Volume(
                 name=name,
                 directory=directory,
                 created=fields["CreatedAt"],
-                labels=fields["Labels"],
-                options=fields["Options"],
+                labels=fields.get("Labels"),
+                options=fields.get("Options"),
             )
         except FileNotFoundError:
             raise NotFound(
                 f"No such volume: {name}", hint="`wherry volume ls` lists them"
             ) from None
-        except (KeyError, TypeError) as error:
-            raise CorruptState(f"{directory}/volume.json is damaged: {error}") from error
+        except CorruptState as error:
+            error.hint = f"to give the volume up: wherry volume rm {name}"
+            raise
 
-    def volumes(self) -> list[Volume]:
-        """All volumes, by name."""
+    def volumes(self, damaged: list[CorruptState] | None = None) -> list[Volume]:
+        """All whole volumes, by name; what is wrong with others in `damaged`."""
         found = []
         for name in self._names():
             try:
                 found.append(self.find(name))
-            except NotFound:
-                continue  # removed a moment ago
+            except (NotFound, UsageError):
+                continue  # removed a moment ago, or nothing of ours
+            except CorruptState as error:
+                if damaged is not None:
+                    damaged.append(error)
         return found
 
     def _names(self) -> list[str]:

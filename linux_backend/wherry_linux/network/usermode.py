@@ -60,8 +60,8 @@ def disconnect(run_directory: str) -> None:
     """End the helper of a container, if it had one."""
     path = os.path.join(run_directory, _RECORD)
     try:
-        record = read_json(path)
-    except (FileNotFoundError, WherryError):
+        record = read_json(path, {"pid!": int, "startTime": int})
+    except (OSError, WherryError):
         return
     signal(record["pid"], record["startTime"] or 0, signals.SIGKILL)
     try:
