@@ -23,6 +23,10 @@ _PLATFORM = "only the given platform variant (os/arch[/variant])"
     option("-i", "--input", help="Read from tar archive file, instead of STDIN"),
     option("--platform", help=f"Load {_PLATFORM}"),
     option("-q", "--quiet", type=bool, help="Suppress the load output"),
+    examples="""\
+  $ wherry load -i images.tar
+  $ wherry load < images.tar.zst                       plain, or compressed with gzip or zstd
+""",
 )
 def load(input: str, platform: str, quiet: bool) -> int:  # noqa: A002
     """Load an image from a tar archive or STDIN"""
@@ -62,6 +66,10 @@ def _open_input(path: str) -> BinaryIO:
     option("-o", "--output", help="Write to a file, instead of STDOUT"),
     option("--platform", help=f"Save {_PLATFORM}"),
     argument("image", nargs=-1),
+    examples="""\
+  $ wherry save -o images.tar debian app:1.2           several images in one archive
+  $ wherry save app | ssh host wherry load             to another machine, without a registry
+""",
 )
 def save(image: tuple[str, ...], output: str, platform: str) -> int:
     """Save one or more images to a tar archive (streamed to STDOUT by default)"""
@@ -92,6 +100,10 @@ def save(image: tuple[str, ...], output: str, platform: str) -> int:
     argument("source", metavar="file|URL|-"),
     argument("repository", required=False, metavar="REPOSITORY[:TAG]"),
     name="import",
+    examples="""\
+  $ wherry import rootfs.tar.gz base:1
+  $ wherry import -c 'CMD ["sh"]' - base:1 < rootfs.tar
+""",
 )  # fmt: skip
 def import_(
     source: str, repository: str, change: tuple[str, ...], message: str, platform: str

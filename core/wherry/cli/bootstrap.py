@@ -74,9 +74,9 @@ def _words(values: tuple[str, ...]) -> tuple[str, ...]:
     option("-q", "--quiet", type=bool, help="Say nothing but the image's name"),
     argument("image"),
     examples="""\
-  wherry bootstrap debian:bookworm
-  wherry bootstrap debian:trixie-slim --include python3,ca-certificates
-  wherry bootstrap busybox
+  $ wherry bootstrap debian:bookworm
+  $ wherry bootstrap debian:trixie-slim --include python3,ca-certificates
+  $ wherry bootstrap busybox
 """,
 )
 def bootstrap(image: str, keyring: str, **options: Any) -> int:

@@ -39,6 +39,10 @@ def _tail(text: str) -> int:
            help='Show logs before a timestamp (e.g. "2013-01-02T13:23:37Z") or relative '
                 '(e.g. "42m" for 42 minutes)'),
     argument("container"),
+    examples="""\
+  $ wherry logs -f --tail 20 web                       the last lines, and those to come
+  $ wherry logs --since 10m -t web                     of the last ten minutes, with times
+""",
 )  # fmt: skip
 def logs(
     container: str,
@@ -103,6 +107,10 @@ def _print_record(record: dict[str, Any], *, details: bool, timestamps: bool) ->
     argument("ps_options", nargs=-1, required=False, metavar="ps OPTIONS"),
     usage="CONTAINER [ps OPTIONS]",
     interspersed=False,
+    examples="""\
+  $ wherry top web
+  $ wherry top web -o pid,rss,args                     with the options of ps(1)
+""",
 )
 def top(container: str, ps_options: tuple[str, ...]) -> int:
     """Display the running processes of a container"""
@@ -128,6 +136,10 @@ def top(container: str, ps_options: tuple[str, ...]) -> int:
 @command(
     argument("container"),
     argument("private_port", required=False, metavar="PRIVATE_PORT[/PROTO]"),
+    examples="""\
+  $ wherry port web                                    every published port
+  $ wherry port web 80                                 where port 80 can be reached
+""",
 )
 def port(container: str, private_port: str) -> int:
     """List port mappings or a specific mapping for the container"""

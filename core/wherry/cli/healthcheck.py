@@ -10,7 +10,14 @@ if TYPE_CHECKING:
     from wherry.engine import Engine
 
 
-@command(argument("container"), name="healthcheck run", failure=125)
+@command(
+    argument("container"),
+    name="healthcheck run",
+    failure=125,
+    examples="""\
+  $ wherry healthcheck run web && echo well
+""",
+)
 def run(container: str) -> int:
     """Run the health check of a container; exit with 0 if it is healthy, with 1 if not"""
 

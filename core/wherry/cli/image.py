@@ -60,6 +60,10 @@ def _options(values: Mapping[str, Any]) -> PullOptions:
     common.NO_TRUNC,
     option("-q", "--quiet", type=bool, help="Only show image IDs"),
     argument("repository", required=False, metavar="REPOSITORY[:TAG]"),
+    examples="""\
+  $ wherry images debian                               the images of one repository
+  $ wherry images --filter dangling=true -q            ids of those without a name
+""",
 )  # fmt: skip
 def images(
     all: bool,  # noqa: A002 - docker's word; images of ours have no intermediate ones
@@ -166,6 +170,11 @@ def _repository(text: str, *, all_tags: bool) -> Reference:
     _QUIET,
     *_REGISTRY,
     argument("name", metavar="NAME[:TAG|@DIGEST]"),
+    examples="""\
+  $ wherry pull debian                                 library/debian:latest of Docker Hub
+  $ wherry pull ghcr.io/owner/app:1.2                  of another registry
+  $ wherry pull --platform linux/arm64 debian          for another machine
+""",
 )
 def pull(name: str, all_tags: bool, quiet: bool, **values: Any) -> int:
     """Download an image from a registry"""
@@ -190,6 +199,10 @@ def pull(name: str, all_tags: bool, quiet: bool, **values: Any) -> int:
     _QUIET,
     *_REGISTRY,
     argument("name", metavar="NAME[:TAG]"),
+    examples="""\
+  $ wherry tag app registry.example.com/team/app:1.2
+  $ wherry push registry.example.com/team/app:1.2
+""",
 )
 def push(name: str, all_tags: bool, quiet: bool, **values: Any) -> int:
     """Upload an image to a registry"""
@@ -229,6 +242,9 @@ def tag(source: str, target: str) -> int:
     option("-f", "--force", type=bool, help="Force removal of the image"),
     option("--no-prune", type=bool, help="Do not delete untagged parents"),
     argument("image", nargs=-1),
+    examples="""\
+  $ wherry rmi $(wherry images -q --filter dangling=true)
+""",
 )
 def rmi(image: tuple[str, ...], force: bool, no_prune: bool) -> int:
     """Remove one or more images"""

@@ -27,6 +27,10 @@ _SIZE = option("-s", "--size", type=bool, help="Display total file sizes if the 
     _SIZE,
     option("--type", metavar="string", help="Only inspect objects of the given type"),
     argument("name", nargs=-1, metavar="NAME|ID"),
+    examples="""\
+  $ wherry inspect -f '{{.State.Status}}' web
+  $ wherry inspect -f '{{json .Config.Env}}' debian    of an image, as JSON
+""",
 )  # fmt: skip
 def inspect(
     name: tuple[str, ...],

@@ -55,6 +55,9 @@ def _require_names(spelled: str, names: Sequence[str], everything: bool) -> None
     option("-i", "--interactive", type=bool, help="Attach container's STDIN"),
     _CONTAINERS_OR_ALL,
     usage="[OPTIONS] CONTAINER [CONTAINER...]",
+    examples="""\
+  $ wherry start -ai box                               with its streams here
+""",
 )
 def start(
     container: tuple[str, ...],
@@ -95,6 +98,9 @@ def _stopped(engine: Engine) -> list[str]:
     _TIMEOUT,
     _CONTAINERS_OR_ALL,
     usage="[OPTIONS] CONTAINER [CONTAINER...]",
+    examples="""\
+  $ wherry stop -t 30 web                              half a minute to end by itself
+""",
 )
 def stop(container: tuple[str, ...], all: bool, signal: str, timeout: int | None) -> int:  # noqa: A002
     """Stop one or more running containers"""
@@ -139,6 +145,9 @@ def restart(container: tuple[str, ...], signal: str, timeout: int | None) -> int
     option("-s", "--signal", default="KILL", help="Signal to send to the container"),
     _CONTAINERS_OR_ALL,
     usage="[OPTIONS] CONTAINER [CONTAINER...]",
+    examples="""\
+  $ wherry kill -s HUP web                             have it read its configuration again
+""",
 )
 def kill(container: tuple[str, ...], all: bool, signal: str) -> int:  # noqa: A002
     """Kill one or more running containers"""
@@ -163,6 +172,10 @@ def kill(container: tuple[str, ...], all: bool, signal: str) -> int:  # noqa: A0
            help="Remove anonymous volumes associated with the container"),
     _CONTAINERS_OR_ALL,
     usage="[OPTIONS] CONTAINER [CONTAINER...]",
+    examples="""\
+  $ wherry rm -f web                                   running or not
+  $ wherry rm -fv web                                  with its anonymous volumes
+""",
 )  # fmt: skip
 def rm(
     container: tuple[str, ...],

@@ -78,6 +78,10 @@ _NAME = argument("machine", required=False)
     ),
     _NAME,
     name="machine init",
+    examples="""\
+  $ wherry machine init --cpus 4 --memory 4g           the default machine
+  $ wherry machine init --share ~/src:ro builder       a second one (env WHERRY_MACHINE)
+""",
 )  # fmt: skip
 def init(machine: str, **values: Any) -> int:
     """Make a virtual machine, which the first command that needs it starts"""
@@ -185,6 +189,10 @@ def inspect(machine: tuple[str, ...], format: str) -> int:
     interspersed=False,
     usage="[MACHINE] [COMMAND] [ARG...]",
     name="machine ssh",
+    examples="""\
+  $ wherry machine ssh                                 a shell in the default machine
+  $ wherry machine ssh default dmesg
+""",
 )
 def ssh(machine: str, command: tuple[str, ...]) -> int:
     """Run a shell, or a command, in a machine"""

@@ -83,6 +83,10 @@ def _print(document: Any) -> None:
     argument("manifest_list"),
     argument("manifest", nargs=-1),
     name="manifest create",
+    examples="""\
+  $ wherry manifest create example.com/app:1 example.com/app:1-amd64 example.com/app:1-arm64
+  $ wherry manifest push example.com/app:1
+""",
 )
 def create(manifest_list: str, manifest: tuple[str, ...], amend: bool, insecure: bool) -> int:
     """Create a local manifest list for annotating and pushing to a registry"""

@@ -317,8 +317,8 @@ CREATE = (
     option("--unsetenv-all", type=bool, help="Leave out all of them"),
     option("--use-api-socket", type=bool, hidden=True),
     option("-u", "--user", help="Username or UID (format: <name|uid>[:<group|gid>])"),
-    option("--userns", help="User namespace to use (host, private, "
-                            "keep-id[:uid=,gid=], container:NAME)"),
+    option("--userns", help="User namespace to use: host, private, auto[:size=], nomap, "
+                            "container:NAME, or keep-id[:uid=,gid=]"),
     option("--uts", help="UTS namespace to use"),
     option("--variant", help="Choose images for this variant of the architecture"),
     option("-v", "--volume", **_LIST, help="Bind mount a volume"),

@@ -62,6 +62,10 @@ def prune_containers(filter: tuple[str, ...], force: bool) -> int:  # noqa: A002
     common.FORCE_PRUNE,
     option("--volumes", type=bool, help="Prune anonymous volumes"),
     name="system prune",
+    examples="""\
+  $ wherry system prune                                stopped containers, images without a name
+  $ wherry system prune -a --volumes -f                also unused images and anonymous volumes
+""",
 )
 def prune_system(
     all: bool,  # noqa: A002

@@ -51,6 +51,11 @@ _COMMAND_WIDTH = 20
     common.NO_TRUNC,
     option("-q", "--quiet", type=bool, help="Only display container IDs"),
     option("-s", "--size", type=bool, help="Display total file sizes"),
+    examples="""\
+  $ wherry ps -a --filter status=exited                what has ended
+  $ wherry ps --format '{{.Names}}: {{.Status}}'       a line of one's own for each
+  $ wherry rm -f $(wherry ps -aq)                      every container
+""",
 )  # fmt: skip
 def ps(
     all: bool,  # noqa: A002

@@ -37,9 +37,18 @@ _RESULTS = Table(
 @command(
     option("-p", "--password", default=None, metavar="string", help="Password or access token"),
     option("--password-stdin", type=bool, help="Take the password from stdin"),
-    option("--tls-verify", type=bool, default=True, help="Ask for a certificate to trust"),
+    option(
+        "--tls-verify",
+        type=bool,
+        default=True,
+        help="Require HTTPS and a valid certificate of the registry",
+    ),
     option("-u", "--username", metavar="string", help="Username"),
     argument("server", required=False),
+    examples="""\
+  $ wherry login ghcr.io                               asks for name and password
+  $ wherry login -u me --password-stdin ghcr.io < token
+""",
 )
 def login(
     server: str, username: str, password: str | None, password_stdin: bool, tls_verify: bool

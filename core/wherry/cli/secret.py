@@ -24,6 +24,11 @@ if TYPE_CHECKING:
     argument("file"),
     name="secret create",
     usage="[OPTIONS] SECRET FILE|-",
+    examples="""\
+  $ wherry secret create token token.txt
+  $ echo "$TOKEN" | wherry secret create token -
+  $ wherry run --secret token debian cat /run/secrets/token
+""",
 )
 def create(secret: str, file: str, label: tuple[str, ...], replace: bool) -> int:
     """Keep the content of a file or of standard input as a secret"""

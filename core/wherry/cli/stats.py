@@ -45,6 +45,10 @@ def _table() -> Table:
            help="Disable streaming stats and only pull the first result"),
     common.NO_TRUNC,
     argument("container", nargs=-1, required=False),
+    examples="""\
+  $ wherry stats --no-stream                           once, for every running container
+  $ wherry stats --format '{{.Name}} {{.MemUsage}}' web
+""",
 )  # fmt: skip
 def stats(
     container: tuple[str, ...],

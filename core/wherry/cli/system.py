@@ -193,6 +193,10 @@ def _security(text: str) -> list[str]:
     option("--format", help='Format output using a custom template: "json" or "TEMPLATE"'),
     option("--since", help="Show all events created since timestamp"),
     option("--until", help="Stream events until this timestamp"),
+    examples="""\
+  $ wherry events --filter container=web               what happens to one container, as it does
+  $ wherry events --since 1h --until 0s --format json  the last hour, and no more
+""",
 )
 def events(filter: tuple[str, ...], format: str, since: str, until: str) -> int:  # noqa: A002
     """Get real time events"""

@@ -35,7 +35,12 @@ def split_argument(text: str) -> tuple[str, str]:
     argument("source"),
     argument("destination"),
     usage="[OPTIONS] CONTAINER:SRC_PATH DEST_PATH|-\n"
-    "wherry cp [OPTIONS] SRC_PATH|- CONTAINER:DEST_PATH",
+    "        wherry cp [OPTIONS] SRC_PATH|- CONTAINER:DEST_PATH",
+    examples="""\
+  $ wherry cp web:/etc/nginx/nginx.conf .              a file out of a container
+  $ wherry cp site/. web:/usr/share/nginx/html         what a directory holds, into one
+  $ wherry cp web:/var/log - | tar -t                  as a tar stream
+""",
 )
 def cp(source: str, destination: str, archive: bool, follow_link: bool, quiet: bool) -> int:
     """Copy files/folders between a container and the local filesystem"""
@@ -100,6 +105,9 @@ def _tell(size: int, where: str, quiet: bool) -> None:
 @command(
     option("-o", "--output", help="Write to a file, instead of STDOUT"),
     argument("container"),
+    examples="""\
+  $ wherry export -o web.tar web
+""",
 )
 def export(container: str, output: str) -> int:
     """Export a container's filesystem as a tar archive"""
@@ -137,6 +145,9 @@ def export(container: str, output: str) -> int:
     argument("container"),
     argument("repository", required=False),
     usage="[OPTIONS] CONTAINER [REPOSITORY[:TAG]]",
+    examples="""\
+  $ wherry commit -c 'CMD ["nginx"]' web web:patched
+""",
 )
 def commit(
     container: str,

@@ -35,6 +35,10 @@ _KEYS = {
     *RESOURCES,
     option("--restart", help="Restart policy to apply when a container exits"),
     argument("container", nargs=-1),
+    examples="""\
+  $ wherry update --restart unless-stopped web
+  $ wherry update -m 512m --cpus 1.5 web               also while it runs
+""",
 )
 def update(container: tuple[str, ...], restart: str, **values: Any) -> int:
     """Update configuration of one or more containers"""

@@ -36,6 +36,10 @@ def _pairs(texts: Iterable[str]) -> dict[str, str]:
            help="Set driver specific options (type=tmpfs, o=size=1g, device=/dir)"),
     argument("volume", required=False),
     name="volume create",
+    examples="""\
+  $ wherry volume create data
+  $ wherry volume create -o type=tmpfs -o device=tmpfs -o o=size=64m scratch
+""",
 )  # fmt: skip
 def create(
     volume: str, driver: str, label: tuple[str, ...], name: str, opt: tuple[str, ...]

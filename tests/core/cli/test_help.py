@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -82,6 +83,25 @@ def test_options_are_sorted_by_their_long_name(capsys: pytest.CaptureFixture[str
     names = re.findall(r"^  (?:-\w,|   ) (--[\w-]+)", page, re.MULTILINE)
     assert len(names) > 100
     assert names == sorted(names)
+
+
+def _examples(table: cli.Table) -> Iterator[str]:
+    for entry in table.values():
+        if isinstance(entry, dict):
+            yield from _examples(entry)
+        else:
+            yield from re.findall(r"[$|] wherry (.*)", cli.load(entry).examples)
+
+
+@pytest.mark.parametrize("line", sorted(set(_examples(cli.COMMANDS))))
+def test_an_example_is_one_that_can_be_typed(line: str) -> None:
+    # What another command prints, what follows in a pipe, and what is said of it beside.
+    line = re.split(r" {2,}| [|<>&]", re.sub(r"\$\([^)]*\)", "x", line))[0]
+    found = cli.find_command(shlex.split(line))
+
+    assert found is not None
+    spelled, declaration, rest = found
+    assert declaration.parse(rest, spelled)
 
 
 @pytest.mark.parametrize("shell", ["zsh", "fish", "powershell"])
