@@ -130,7 +130,7 @@ def row_of(summary: Mapping[str, Any], *, full: bool = False) -> dict[str, Any]:
 def _image(summary: Mapping[str, Any], full: bool) -> str:
     """The name that the container was made by; its digest where it was that."""
     name = str(summary["Image"]) or "<no image>"
-    if not full and name.startswith("sha256:"):
+    if not full and name.startswith(("sha256:", "sha512:")):
         return short_id(name)
     return name
 

@@ -102,7 +102,7 @@ def label_fields(labels: Mapping[str, str] | None) -> dict[str, Any]:
 
 def short_id(identity: str, *, full: bool = False) -> str:
     """The twelve digits that tables show of an id or digest; all of it with --no-trunc."""
-    return identity if full else identity.removeprefix("sha256:")[:12]
+    return identity if full else identity.rpartition(":")[2][:12]
 
 
 def align(lines: Sequence[Sequence[str]]) -> str:

@@ -159,7 +159,7 @@ def tag(container: Container) -> str:
         "FullID": container.id,
         "Name": container.name,
         "ImageName": container.record["ImageName"],
-        "ImageID": image.removeprefix("sha256:")[:12],
+        "ImageID": image.rpartition(":")[2][:12],
         "ImageFullID": image,
         "DaemonName": "wherry",
     }

@@ -265,7 +265,7 @@ class Images:
         force: bool,
     ) -> None:
         """Raise docker's Conflict where something stands in the way."""
-        short = image.id.removeprefix("sha256:")[:12]
+        short = image.id.rpartition(":")[2][:12]
         running = next((container for container, runs in users if runs), None)
         if reference is None and running:
             raise Conflict(

@@ -13,7 +13,12 @@ from __future__ import annotations
 import os
 
 from wherry.errors import CorruptState, NotFound, WherryError
-from wherry.image.archive_files import ArchiveFiles, FileLayer, read_document
+from wherry.image.archive_files import (
+    ArchiveFiles,
+    FileLayer,
+    algorithm_of_blob,
+    read_document,
+)
 from wherry.image.assembly import CONFIG, GZIP_LAYER, LAYER, ZSTD_LAYER, give_name, manifest_of
 from wherry.image.decompress import GZIP, ZSTD, Decompressor, decompressed
 from wherry.image.layers import layer_path
@@ -31,7 +36,6 @@ if TYPE_CHECKING:
     from wherry.image.store import ImageStore
     from wherry.oci.image_spec import Descriptor
 
-BLOBS = "blobs/sha256/"
 _DEEPEST_INDEX = 4
 _PIECE = 1 << 20
 
@@ -113,7 +117,7 @@ class _Blobs:
 
     def make(self, content: bytes) -> str:
         """A blob that the archive has not got as a file; its digest."""
-        name = f"{BLOBS}{self._made}"
+        name = f"made/{self._made}"
         self._made += 1
         self._files.write(name, [content])
         return self.want(self.add(name))
@@ -178,9 +182,9 @@ class _Layout:
         self._platform = platform
         self._docker_names: dict[str, list[str]] = {}
         for name in files.names():
-            if name.startswith(BLOBS):
+            if algorithm_of_blob(name):
                 digest = blobs.add(name)
-                if digest != f"sha256:{name.removeprefix(BLOBS)}":
+                if digest != name.removeprefix("blobs/").replace("/", ":"):
                     raise CorruptState(f"digest mismatch: the archive's {name} has digest {digest}")
 
     def images(self) -> list[Loaded]:

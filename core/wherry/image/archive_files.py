@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import os
 import posixpath
-from hashlib import sha256
 
 from wherry.errors import CorruptState
 from wherry.files import storage_error
 from wherry.image.assembly import Workspace
+from wherry.image.digests import LENGTHS, hasher
 from wherry.image.tar import FILE, HARD_LINK, SYMLINK, TarReader
 from wherry.lean import load_json
 
@@ -56,7 +56,8 @@ class ArchiveFiles(Workspace):
         # A number of its own: a file whose digest is known is never written to again.
         path = self.path(str(self._count))
         self._count += 1
-        digest = sha256()
+        algorithm = algorithm_of_blob(name) or "sha256"
+        digest = hasher(algorithm)
         try:
             with open(path, "wb", buffering=0) as file:
                 for piece in pieces:
@@ -67,7 +68,7 @@ class ArchiveFiles(Workspace):
         except OSError as error:
             raise storage_error(error, "store the archive's files") from error
         self._paths[name] = path
-        self._digests[name] = f"sha256:{digest.hexdigest()}"
+        self._digests[name] = f"{algorithm}:{digest.hexdigest()}"
 
     def names(self) -> list[str]:
         """The names of files, not of links."""
@@ -102,6 +103,12 @@ class ArchiveFiles(Workspace):
     def document(self, name: str) -> Any:
         """A JSON file. Raises CorruptState."""
         return read_document(self.file(name), f"the archive's {name}")
+
+
+def algorithm_of_blob(name: str) -> str:
+    """The algorithm of the digest that names a blob, as in blobs/sha256/…; "" for other files."""
+    parts = name.split("/")
+    return parts[1] if len(parts) == 3 and parts[0] == "blobs" and parts[1] in LENGTHS else ""
 
 
 def read_document(path: str, what: str) -> Any:

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import os
 import stat
-from hashlib import sha256
 
 from wherry import paths
 from wherry.container.copy import remove_tree
 from wherry.errors import CorruptState, WherryError
 from wherry.files import open_regular, read_json, write_atomic, write_json
 from wherry.image.decompress import decompressed
+from wherry.image.digests import LENGTHS, hasher
 from wherry.image.layers import StoredLayer, layer_directory, unpack
 from wherry.image.store import LAYOUT, name_of
 from wherry.image.tar import DIRECTORY, FILE, SYMLINK, TarReader
@@ -83,7 +83,7 @@ class _Check:
             self._store.entries()
         except CorruptState as error:
             yield Problem(text=error.message, mend=self._make_index, hint="every name is lost")
-        if os.path.exists(self._store.root):
+        if os.path.isdir(f"{self._store.root}/blobs"):
             path = f"{self._store.root}/oci-layout"
             try:
                 read_json(path, {"imageLayoutVersion!": str})
@@ -122,15 +122,17 @@ class _Check:
     # ---- blobs ----
 
     def _all_blobs(self) -> Iterator[tuple[str, int]]:
-        directory = f"{self._store.root}/blobs/sha256"
-        for name in sorted(_names_in(directory)):
-            if not name.endswith(".tmp"):
-                yield f"sha256:{name}", os.lstat(f"{directory}/{name}").st_size
+        for algorithm in LENGTHS:
+            directory = f"{self._store.root}/blobs/{algorithm}"
+            for name in sorted(_names_in(directory)):
+                if not name.endswith(".tmp"):
+                    yield f"{algorithm}:{name}", os.lstat(f"{directory}/{name}").st_size
 
     def _blobs(self) -> Iterator[Problem]:
         for digest, _ in self._all_blobs():
             path = f"{self._store.root}/blobs/{digest.replace(':', '/')}"
-            if f"sha256:{_digest(path)}" != digest:
+            algorithm, _, encoded = digest.partition(":")
+            if _digest(path, algorithm) != encoded:
                 yield Problem(
                     text=f"blob {digest} is damaged",
                     mend=lambda path=path: remove_tree(path),  # type: ignore[misc]
@@ -291,8 +293,8 @@ def _has_content(name: str, directory: int, size: int, archive: TarReader) -> bo
         return all(file.read(len(piece)) == piece for piece in archive.pieces())
 
 
-def _digest(path: str) -> str:
-    digest = sha256()
+def _digest(path: str, algorithm: str) -> str:
+    digest = hasher(algorithm)
     try:
         descriptor = open_regular(path)
     except (CorruptState, FileNotFoundError):
@@ -300,7 +302,7 @@ def _digest(path: str) -> str:
     with open(descriptor, "rb", buffering=0) as file:
         while piece := file.read(_PIECE):
             digest.update(piece)
-    return digest.hexdigest()
+    return str(digest.hexdigest())
 
 
 def _names_in(directory: str) -> list[str]:

@@ -14,6 +14,7 @@ from wherry import paths
 from wherry.container.copy import remove_tree
 from wherry.errors import Conflict, WherryError
 from wherry.files import Lock, make_dir, remove_file
+from wherry.image.digests import LENGTHS
 from wherry.image.layers import layer_size
 from wherry.image.sources import forget_sources
 from wherry.image.store import INDEXES
@@ -57,7 +58,8 @@ def _remove_drafts(store: ImageStore, unshared: Unshared) -> None:
         path = f"{store.root}/partial/{name}"
         if name.startswith("load.") or _is_older(path, _FORGOTTEN):
             remove_tree(path)
-    for directory in (store.root, f"{store.root}/blobs/sha256"):
+    blobs = [f"{store.root}/blobs/{algorithm}" for algorithm in LENGTHS]
+    for directory in (store.root, *blobs):
         for name in _names_in(directory):
             # Names and small blobs are also written by who holds nothing.
             if name.endswith(".tmp") and _is_older(f"{directory}/{name}", _STALE):
@@ -112,11 +114,12 @@ def _diff_ids(store: ImageStore, config: str) -> list[str]:
 
 def _remove_blobs(store: ImageStore, digests: set[str]) -> int:
     reclaimed = 0
-    directory = f"{store.root}/blobs/sha256"
-    for name in _names_in(directory):
-        if f"sha256:{name}" not in digests and not name.endswith(".tmp"):
-            reclaimed += os.stat(f"{directory}/{name}").st_size
-            remove_file(f"{directory}/{name}")
+    for algorithm in LENGTHS:
+        directory = f"{store.root}/blobs/{algorithm}"
+        for name in _names_in(directory):
+            if f"{algorithm}:{name}" not in digests and not name.endswith(".tmp"):
+                reclaimed += os.lstat(f"{directory}/{name}").st_size
+                remove_tree(f"{directory}/{name}")
     return reclaimed
 
 

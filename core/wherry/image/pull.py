@@ -134,7 +134,7 @@ class _Pull:
         self._progress.settle()
         for part in reversed(chain):
             if not self._store.has_blob(part.digest):
-                self._store.put_blob(part.content)
+                self._store.put_blob(part.content, part.digest.partition(":")[0])
         key = reference.with_digest(reference.digest) if reference.digest else reference
         self._is_new |= not self._is_known(key.canonical(), top.digest)
         self._store.tag(key.canonical(), top.descriptor)
@@ -204,7 +204,7 @@ class _Pull:
         else:
             self._is_new = True
             content = self._registry.read_blob(self._reference, digest, size)
-            self._store.put_blob(content)
+            self._store.put_blob(content, digest.partition(":")[0])
         try:
             config = json.loads(content)
         except ValueError as error:

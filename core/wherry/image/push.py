@@ -169,6 +169,8 @@ class _Push:
             remember_source(digest, self._reference)
             return
         other = source_of(digest, self._reference)
+        if not digest.startswith("sha256:"):
+            other = None  # docker's registry mounts it by its sha256, and knows no other then
 
         def open_source() -> BinaryIO:
             return open(self._store.blob_path(digest), "rb")

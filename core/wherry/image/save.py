@@ -13,7 +13,6 @@ from __future__ import annotations
 import os
 
 from wherry.errors import CorruptState
-from wherry.image.archive import BLOBS
 from wherry.image.reference import parse_reference
 from wherry.image.store import CONTAINERD_NAME, NAME
 from wherry.image.tar import DIRECTORY, Member, TarWriter
@@ -81,7 +80,7 @@ class _Contents:
         entry["RepoTags"].append(named.familiar())
         top = image.diff_ids[-1] if image.diff_ids else image.id
         tags = self._repositories.setdefault(named.familiar_name, {})
-        tags[named.tag or "latest"] = top.removeprefix("sha256:")
+        tags[named.tag or "latest"] = top.rpartition(":")[2]
 
     def _describe(self, digest: str, image: Image) -> dict[str, Any]:
         media_type = image.manifest.get("mediaType") or image.descriptor["mediaType"]
@@ -121,7 +120,8 @@ class _Contents:
         return os.stat(self._store.blob_path(digest)).st_size
 
     def write(self, archive: TarWriter) -> None:
-        for directory in ("blobs", "blobs/sha256"):
+        used = sorted({digest.partition(":")[0] for digest in self._blobs})
+        for directory in ("blobs", *(f"blobs/{algorithm}" for algorithm in used)):
             archive.add(Member(directory, DIRECTORY, mode=0o755))
         for digest, size in sorted(self._blobs.items()):
             path = self._store.blob_path(digest)
@@ -148,7 +148,7 @@ class _Contents:
 
 
 def _blob_name(digest: str) -> str:
-    return BLOBS + digest.removeprefix("sha256:")
+    return f"blobs/{digest.replace(':', '/')}"
 
 
 def _pieces(path: str) -> Iterator[bytes]:

@@ -3,6 +3,7 @@
     DATA/images/oci-layout
     DATA/images/index.json            what has a name; rewritten whole, under the store's lock
     DATA/images/blobs/sha256/<hex>    manifests, configs and layers, verified before they appear
+    DATA/images/blobs/sha512/<hex>    those of images that others have made so
     DATA/images/partial/<hex>         a blob on its way; what a killed process had is kept
 
 A blob that is there is whole. A name is written last, after every blob it leads to.
@@ -27,9 +28,11 @@ from wherry.files import (
     storage_error,
     write_atomic,
 )
+from wherry.image import digests
 from wherry.image.config import is_config
+from wherry.image.digests import digest_of
 from wherry.image.reference import parse_reference
-from wherry.lean import dump_json, load_json, sha256
+from wherry.lean import dump_json, load_json
 from wherry.shapes import TEXTS
 from wherry.values import value
 
@@ -100,10 +103,8 @@ class ImageStore:
 
     def blob_path(self, digest: str) -> str:
         """Where the blob of `digest` is or would be. Raises UsageError for no digest."""
-        algorithm, _, encoded = digest.partition(":")
-        if algorithm != "sha256" or len(encoded) != 64 or not _HEX.issuperset(encoded):
-            raise UsageError(f"unsupported digest {digest!r}: only sha256 is known")
-        return f"{self.root}/blobs/sha256/{encoded}"
+        algorithm, encoded = digests.split(digest)
+        return f"{self.root}/blobs/{algorithm}/{encoded}"
 
     def partial_path(self, digest: str) -> str:
         """Where the blob of `digest` is while it is on its way."""
@@ -120,20 +121,26 @@ class ImageStore:
             raise NotFound(f"blob {digest} is not in the image store") from None
         except CorruptState:
             content = b""
-        if _digest(content) != digest:
+        if digest_of(content, digest.partition(":")[0]) != digest:
             raise CorruptState(
                 f"blob {digest} is damaged",
                 hint="`wherry system check --repair` drops it, so that it can be fetched again",
             )
         return content
 
-    def put_blob(self, content: bytes) -> str:
+    def put_blob(self, content: bytes, algorithm: str = "sha256") -> str:
         """Keep `content`; its digest."""
-        digest = _digest(content)
+        digest = digest_of(content, algorithm)
         self._make()
         if not self.has_blob(digest):
-            write_atomic(self.blob_path(digest), content, mode=0o644, sync=True)
+            write_atomic(self.place(digest), content, mode=0o644, sync=True)
         return digest
+
+    def place(self, digest: str) -> str:
+        """Where the blob of `digest` is to be put."""
+        path = self.blob_path(digest)
+        make_dir(os.path.dirname(path), 0o755)
+        return path
 
     def adopt(self, path: str, digest: str) -> None:
         """Make the file at `path` (on the store's file system) the blob of `digest`.
@@ -147,7 +154,7 @@ class ImageStore:
         finally:
             os.close(descriptor)
         os.chmod(path, 0o644)
-        os.replace(path, self.blob_path(digest))
+        os.replace(path, self.place(digest))
 
     def ingest(self, digest: str, size: int | None) -> Ingest:
         """Bring in a large blob piece by piece; one process at a time does so."""
@@ -256,12 +263,12 @@ class ImageStore:
             for entry in entries:
                 if _is_meant(entry, wanted):
                     return self._load(entry, entries, platform)
-        prefix = name.removeprefix("sha256:")
-        if prefix and _HEX.issuperset(prefix):
+        algorithm, _, prefix = name.rpartition(":")
+        if prefix and _HEX.issuperset(prefix) and algorithm in ("", *digests.LENGTHS):
             found = {
                 image.id: image
                 for image in self._each(entries, platform)
-                if image.id.startswith(f"sha256:{prefix}")
+                if image.id.startswith(f"{algorithm or image.id.partition(':')[0]}:{prefix}")
             }
             if len(found) == 1:
                 return next(iter(found.values()))
@@ -363,6 +370,7 @@ class Ingest:
         self._store = store
         self._digest = digest
         self._size = size
+        self._algorithm = digests.split(digest)[0]
         self._path = store.partial_path(digest)
         self._descriptor = -1
         self._hash: Any = None
@@ -373,7 +381,6 @@ class Ingest:
         if sys.platform == "win32":
             raise Unsupported("images are kept where containers run")
         import fcntl
-        import hashlib
 
         target = self._store.blob_path(self._digest)
         while True:
@@ -389,7 +396,7 @@ class Ingest:
                 pass  # whom we waited for has finished it, or given it up
             os.close(self._descriptor)
             self._descriptor = -1
-        self._hash = hashlib.sha256()
+        self._hash = digests.hasher(self._algorithm)
         while chunk := os.read(self._descriptor, 1 << 20):
             self._hash.update(chunk)
             self.offset += len(chunk)
@@ -420,11 +427,9 @@ class Ingest:
 
     def restart(self) -> None:
         """Drop what is there."""
-        import hashlib
-
         os.ftruncate(self._descriptor, 0)
         os.lseek(self._descriptor, 0, os.SEEK_SET)
-        self._hash = hashlib.sha256()
+        self._hash = digests.hasher(self._algorithm)
         self.offset = 0
 
     def commit(self) -> None:
@@ -433,17 +438,13 @@ class Ingest:
             got = self.offset
             self.restart()
             raise CorruptState(f"blob {self._digest} has {got} bytes instead of {self._size}")
-        found = f"sha256:{self._hash.hexdigest()}"
+        found = f"{self._algorithm}:{self._hash.hexdigest()}"
         if found != self._digest:
             self.restart()
             raise CorruptState(f"digest mismatch: blob {self._digest} has digest {found}")
         os.fsync(self._descriptor)
         os.chmod(self._path, 0o644)
-        os.replace(self._path, self._store.blob_path(self._digest))
-
-
-def _digest(content: bytes) -> str:
-    return f"sha256:{sha256(content).hexdigest()}"
+        os.replace(self._path, self._store.place(self._digest))
 
 
 def name_of(entry: Descriptor) -> str:
