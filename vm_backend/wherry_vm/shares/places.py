@@ -14,12 +14,11 @@ if TYPE_CHECKING:
 
     from wherry_vm.machines import Share
 
-# The guest's own: what hides one of these, or is in one of the first, breaks it.
+# The guest's own: what hides one of these, or is in one, breaks it.
 _GUESTS_OWN = (
     "/bin", "/boot", "/data", "/dev", "/etc", "/lib", "/lib32", "/lib64", "/libx32", "/proc",
     "/run", "/sbin", "/sys", "/usr", "/var/lib", "/var/run",
 )  # fmt: skip
-_NOT_HIDDEN = (*_GUESTS_OWN, "/tmp", "/var/tmp")
 
 
 def guest_path(path: str) -> str:
@@ -33,7 +32,7 @@ def guest_path(path: str) -> str:
 
 def is_free(target: str) -> bool:
     """Whether a share may be mounted at `target` in the guest."""
-    hides = any(_holds(target, own) for own in _NOT_HIDDEN)
+    hides = any(_holds(target, own) for own in _GUESTS_OWN)
     return not hides and not any(_holds(own, target) for own in _GUESTS_OWN)
 
 
