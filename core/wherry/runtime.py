@@ -71,7 +71,16 @@ if TYPE_CHECKING:
         def missing_controllers(
             self, resources: LinuxResources, group: str | None
         ) -> Sequence[str]:
-            """The controllers that limits of a control group need and the host has not got."""
+            """What limits of a control group need and the host has not got.
+
+            Controllers, and files ("io.weight") that the controller is without.
+            """
+
+        def processors(self, group: str | None) -> tuple[str, str]:
+            """The CPUs and memory nodes that a control group can have: "0-3", "0"."""
+
+        def cgroup_version(self) -> str:
+            """The version of control groups that limits are of: "2", or "1" where ours is none."""
 
         def capabilities(self) -> Sequence[str] | None:
             """What we may give to a container without a user namespace; None for all."""
@@ -189,6 +198,9 @@ if TYPE_CHECKING:
 
         def processes(self, container: Container) -> list[int]:
             """The pids, on the host, of a running container's processes."""
+
+        def process_table(self, container: Container) -> tuple[list[str], list[list[str]]]:
+            """The titles and rows of `ps -ef` for a running container."""
 
         def usage(self, container: Container) -> dict[str, Any]:
             """What a running container uses at this moment, in the form of docker's /stats."""

@@ -125,11 +125,31 @@ class LinuxRuntime:
         return place_for(container_id, parent)
 
     def missing_controllers(self, resources: LinuxResources, group: str | None) -> list[str]:
-        from wherry_linux.cgroups import controllers_for
-        from wherry_linux.limits import controllers_of
+        from wherry_linux.cgroups import controllers_for, missing_files
+        from wherry_linux.limits import OPTIONAL_FILES, controllers_of, files_of
 
         wanted = controllers_of(resources)
-        return sorted(wanted - controllers_for(group)) if wanted else []
+        if not wanted:
+            return []
+        missing = wanted - controllers_for(group)
+        doubtful = {
+            name
+            for name in files_of(resources) & OPTIONAL_FILES
+            if name.partition(".")[0] not in missing
+        }
+        if doubtful:
+            missing |= missing_files(group, doubtful)
+        return sorted(missing)
+
+    def processors(self, group: str | None) -> tuple[str, str]:
+        from wherry_linux.cgroups import processors_for
+
+        return processors_for(group)
+
+    def cgroup_version(self) -> str:
+        from wherry_linux.cgroups import version
+
+        return version()
 
     def capabilities(self) -> Sequence[str] | None:
         from wherry_linux.capabilities import names_of, permitted
@@ -361,6 +381,11 @@ class LinuxRuntime:
         from wherry_linux.processes import in_same_pid_namespace
 
         return in_same_pid_namespace(record["pid"])
+
+    def process_table(self, container: Container) -> tuple[list[str], list[list[str]]]:
+        from wherry_linux.process_table import TITLES, rows
+
+        return TITLES, rows(self.processes(container))
 
     def usage(self, container: Container) -> dict[str, Any]:
         from wherry_linux.usage import usage

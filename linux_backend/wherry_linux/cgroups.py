@@ -11,11 +11,16 @@ import errno
 import os
 import posixpath
 
-from wherry.errors import Conflict, KernelError, Unsupported, UsageError
+from wherry.errors import Conflict, KernelError, Unsupported, UsageError, WherryError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from wherry.oci.runtime_spec import LinuxMemory, LinuxResources
+
+# What counts as well as limits: `stats` shows it of containers without limits, too.
+_COUNTING = frozenset(("cpu", "io", "memory", "pids"))
 
 
 def mount_point() -> str | None:
@@ -41,22 +46,54 @@ def own_path() -> str:
 def place_for(container_id: str, parent: str = "") -> str | None:
     """The path (below the mount point) of a new container's group; None where we may make none.
 
-    Root's containers live below `parent` (/wherry); another user's below the group that
-    the service manager delegated to the session.
+    Root's containers live below `parent` (/wherry); another user's below a group that
+    the service manager delegated, or in a scope that the user's own will make.
     """
     base = mount_point()
     if base is None:
         return None
+    below = posixpath.normpath(f"/{parent}").strip("/") or "wherry"
     if os.geteuid() == 0:
-        return f"/{parent.strip('/') or 'wherry'}/{container_id}"
-    path = own_path()
+        return f"/{below}/{container_id}"
+    delegated = list(_delegated(base, own_path()))
+    # Only a group without processes hands controllers down (cgroup-v2.rst, "No Internal
+    # Process Constraint"): our own session has us in it.
+    for path in (*(path for path in delegated if not _has_processes(base + path)), *delegated):
+        return f"{path}/{below}/{container_id}"
+    from wherry_linux import scopes
+
+    manager = scopes.manager_group(base)
+    if manager is None:
+        return None
+    return f"{scopes.scope_path(manager, container_id)}/{below}/{container_id}"
+
+
+def enter_scope(path: str) -> None:
+    """Move this process to where it may make the group at `path`, if it is not there."""
+    from wherry_linux import scopes
+
+    unit = scopes.scope_of(path)
+    if not unit or unit in own_path().split("/"):
+        return
+    scopes.enter(unit)
+    # Beside the group of the container: one with processes hands no controllers down.
+    own = Cgroup(f"{path.partition(unit)[0]}{unit}/monitor")
+    own.make()
+    own.add(os.getpid())
+
+
+def _delegated(base: str, path: str) -> Iterator[str]:
+    """`path` and the groups above it that are this user's, the nearest first."""
     while path != "/":
         directory = base + path
-        # Delegated: the directory is ours, not only a file in it (cgroup-v2.rst, "Delegation").
+        # The directory is ours, not only a file in it (cgroup-v2.rst, "Delegation").
         if os.access(f"{directory}/cgroup.procs", os.W_OK) and os.access(directory, os.W_OK):
-            return f"{path}/{parent.strip('/') or 'wherry'}/{container_id}"
+            yield path
         path = os.path.dirname(path)
-    return None
+
+
+def _has_processes(directory: str) -> bool:
+    return bool(_read(f"{directory}/cgroup.procs"))
 
 
 def group_path(wanted: str, default: str, *, systemd: bool) -> str | None:
@@ -105,13 +142,57 @@ def controllers_for(path: str | None) -> set[str]:
     """The controllers that a group that is to be made at `path` can have."""
     if path is None:
         return set()
+    return set(_read(f"{_existing(path)}/cgroup.controllers").split())
+
+
+def _existing(path: str) -> str:
+    """The directory that the group at `path` will be in; root can give it all that there is."""
     directory = f"{mount_point()}"
     if os.geteuid() != 0:
-        # What was delegated is the part of the path that is there.
+        # What was delegated is a part of the path that is there: its top has them all.
         directory += path
-        while not os.path.isdir(directory):
+        while not os.path.isdir(directory) or os.access(
+            f"{os.path.dirname(directory)}/cgroup.procs", os.W_OK
+        ):
             directory = os.path.dirname(directory)
-    return set(_read(f"{directory}/cgroup.controllers").split())
+    return directory
+
+
+def processors_for(path: str | None) -> tuple[str, str]:
+    """The CPUs and the memory nodes that a group at `path` can have, as the kernel lists them."""
+    directory = "" if path is None else _existing(path)
+    return (
+        _read(f"{directory}/cpuset.cpus.effective").strip()
+        or _read("/sys/devices/system/cpu/online").strip(),
+        _read(f"{directory}/cpuset.mems.effective").strip()
+        or _read("/sys/devices/system/node/online").strip()
+        or "0",
+    )
+
+
+def version() -> str:
+    """The version of the hierarchy whose controllers this host uses."""
+    return "2" if mount_point() == "/sys/fs/cgroup" else "1"
+
+
+def missing_files(path: str | None, names: set[str]) -> set[str]:
+    """Those of `names` that a group at `path` will not have: parts of the kernel left out."""
+    if path is None:
+        return names
+    # The group above shows it, where it has the controller; the top of the tree never does.
+    above = Cgroup(os.path.dirname(path))
+    if os.geteuid() == 0:
+        above.make()
+        above.count()
+    while not os.path.isdir(above.directory):
+        above = Cgroup(os.path.dirname(above.path))
+    return {
+        name
+        for name in names
+        if above.has_file(f"{name.partition('.')[0]}.max")
+        and not above.has_file(name)
+        and not above.has_file(name.replace("io.", "io.bfq."))
+    }
 
 
 class Cgroup:
@@ -154,7 +235,9 @@ class Cgroup:
         directory = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             return fork_into_cgroup(directory)
-        except KernelError:
+        except KernelError as error:
+            if error.errno == errno.EACCES and self._leave_session():
+                return fork_into_cgroup(directory)
             # A kernel before 5.7, or a filter around us: the slow way.
             child = os.fork()
             if child == 0:
@@ -163,16 +246,33 @@ class Cgroup:
         finally:
             os.close(directory)
 
+    def _leave_session(self) -> bool:
+        """Move this process below its user's systemd, from where it may go to this group."""
+        from wherry_linux import scopes
+
+        manager = scopes.manager_group(mount_point() or "")
+        if manager is None or not self.path.startswith(f"{manager}/"):
+            return False
+        scopes.enter(f"wherry-{os.getpid()}.scope")
+        return True
+
     def limit(self, resources: LinuxResources) -> None:
         """Apply `linux.resources`. Raises Unsupported for what this host cannot enforce."""
         from wherry_linux.limits import controllers_of, writes
 
         self._enable(controllers_of(resources))
         self._check_usage(resources.get("memory") or {})
-        for name, value in writes(resources, self._has_file):
+        for name, value in writes(resources, self.has_file):
             self._write(name, value)
 
-    def _has_file(self, name: str) -> bool:
+    def count(self) -> None:
+        """Have the kernel count what the group uses, as far as it can."""
+        try:
+            self._enable(set(_COUNTING & controllers_for(self.path)))
+        except WherryError:
+            pass  # what cannot be counted is not shown
+
+    def has_file(self, name: str) -> bool:
         return os.path.exists(f"{self.directory}/{name}")
 
     def _check_usage(self, memory: LinuxMemory) -> None:
@@ -200,10 +300,7 @@ class Cgroup:
                     " `wherry doctor` tells which",
                 )
             if missing:
-                _write(
-                    f"{directory}/cgroup.subtree_control",
-                    " ".join(f"+{name}" for name in sorted(missing)),
-                )
+                _turn_on(directory, missing)
             directory = f"{directory}/{part}"
 
     def processes(self) -> list[int]:
@@ -276,6 +373,21 @@ class Cgroup:
 
     def _write(self, name: str, value: str) -> None:
         _write(f"{self.directory}/{name}", value)
+
+
+def _turn_on(directory: str, controllers: set[str]) -> None:
+    names = sorted(controllers)
+    try:
+        _write(f"{directory}/cgroup.subtree_control", " ".join(f"+{name}" for name in names))
+    except KernelError as error:
+        if error.errno != errno.EBUSY:
+            raise
+        raise Unsupported(
+            f"cannot limit resources: control group {directory} has processes of its own, so that"
+            f" it hands down no {', '.join(names)} controller",
+            hint="a group of this user's without processes is needed: `systemd-run --user --scope"
+            " wherry …` runs in one",
+        ) from error
 
 
 def _read(path: str) -> str:

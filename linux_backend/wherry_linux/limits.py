@@ -32,9 +32,18 @@ _THROTTLES = {
 }
 
 
+# Files that a kernel may have been built without, though it has their controller.
+OPTIONAL_FILES = frozenset(("io.weight", "memory.swap.max"))
+
+
 def controllers_of(resources: LinuxResources) -> set[str]:
     """The controllers that the group needs for `resources`."""
-    return {name.partition(".")[0] for name, _ in writes(resources)} - {"cgroup"}
+    return {name.partition(".")[0] for name in files_of(resources)} - {"cgroup"}
+
+
+def files_of(resources: LinuxResources) -> set[str]:
+    """The names of the files that `resources` are written to."""
+    return {name for name, _ in writes(resources)}
 
 
 def writes(

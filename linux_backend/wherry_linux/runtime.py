@@ -19,7 +19,7 @@ from wherry.oci.shape import SPEC
 from wherry.shapes import TEXTS
 from wherry_linux import constants as c
 from wherry_linux import idmap
-from wherry_linux.cgroups import Cgroup
+from wherry_linux.cgroups import Cgroup, enter_scope
 from wherry_linux.channel import Channel
 from wherry_linux.check import check_spec
 from wherry_linux.init import Launch, stage_one
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Any
 
-    from wherry.oci.runtime_spec import LinuxResources, Spec
+    from wherry.oci.runtime_spec import LinuxResources, Mount, Spec
 
 
 class Created:
@@ -134,6 +134,8 @@ class Runtime:
         hooked = False
         try:
             cgroup = _own_group(spec)
+            if cgroup is not None and os.geteuid() != 0:
+                enter_scope(cgroup.path)
             # Before anything is made, so that what a kill leaves can be found.
             self._write_state(directory, state, spec, cgroup, freeze, resctrl)
             if freeze:
@@ -141,6 +143,7 @@ class Runtime:
             os.mkfifo(fifo, 0o600)
             if cgroup is not None:
                 cgroup.make()
+                cgroup.count()
                 cgroup.limit(spec["linux"].get("resources") or {})
                 _delegate(spec, cgroup)
             restrict_devices(spec, cgroup)
@@ -522,13 +525,15 @@ def restrict_devices(spec: Spec, cgroup: Cgroup | None) -> None:
     """Make the rules about devices hold; where the kernel cannot, do without any device.
 
     In a user namespace the kernel opens no node that was made there, so that those which
-    are bound from the host are all there is.
+    come from the host are all there is: the devices of the spec, which are allowed, and
+    what is in directories that are bound.
     """
     rules = (spec["linux"].get("resources") or {}).get("devices") or []
     if not rules or os.geteuid() != 0:
         return
     has_users = any(namespace["type"] == "user" for namespace in spec["linux"]["namespaces"])
-    if has_users and all(rule.get("access", "rwm") == "rwm" for rule in rules):
+    is_whole = all(rule.get("access", "rwm") == "rwm" for rule in rules)
+    if has_users and is_whole and not any(map(_may_bring_nodes, spec.get("mounts") or ())):
         return
     from wherry_linux import device_filter
 
@@ -554,6 +559,16 @@ def _forget_zero(spec: Spec) -> None:
     is_old = str(spec.get("ociVersion")).startswith(("1.0.", "1.1.", "1.2."))
     if is_old and (resources.get("pids") or {}).get("limit") == 0:
         del resources["pids"]
+
+
+def _may_bring_nodes(entry: Mount) -> bool:
+    """Whether there may be nodes of the host's in a mount; one file that is no node has none."""
+    options = set(entry.get("options") or ())
+    return (
+        bool(options & {"bind", "rbind"})
+        and "nodev" not in options
+        and not os.path.isfile(entry.get("source", ""))
+    )
 
 
 def check_id(container_id: str) -> None:

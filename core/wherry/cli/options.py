@@ -139,7 +139,7 @@ RESOURCES = (
     option("--memory-reservation", **_BYTES, help="Memory soft limit"),
     option("--memory-swap", **_SWAP,
            help="Swap limit equal to memory plus swap: '-1' to enable unlimited swap"),
-    option("--pids-limit", type=int,
+    option("--pids-limit", type=int, default=None,
            help="Tune container pids limit (set -1 for unlimited)"),
 )
 """What `update` can change as well."""

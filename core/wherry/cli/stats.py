@@ -8,6 +8,7 @@ import time
 from wherry.backend import Command, execute
 from wherry.cli import common
 from wherry.cli.grammar import argument, command, option
+from wherry.errors import NotFound
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -84,7 +85,9 @@ def _watch(
     while True:
         # The share of a CPU is a difference, so that even one look takes a moment.
         time.sleep(_SECONDS / 2 if once else _SECONDS)
-        samples = _samples(engine, names, everything)
+        samples = _samples(engine, names, everything, earlier)
+        if names and not samples:
+            return 0  # all that were asked for have been removed
         rows = [
             row_of(sample, earlier.get(container_id), full=full)
             for container_id, sample in samples.items()
@@ -100,11 +103,24 @@ def _watch(
         earlier = samples
 
 
-def _samples(engine: Engine, names: Sequence[str], everything: bool) -> dict[str, Sample]:
-    chosen = names or [each["Id"] for each in engine.containers.summaries(all=everything)]
-    samples = [(name, engine.containers.stats(name)) for name in chosen]
-    # docker shows a container by the name that it was asked for.
-    return {sample["id"]: {**sample, "asked": name} for name, sample in samples}
+def _samples(
+    engine: Engine,
+    names: Sequence[str],
+    everything: bool,
+    earlier: Mapping[str, Sample] | None = None,
+) -> dict[str, Sample]:
+    """A sample of each container by its id; those that were there `earlier` may have gone."""
+    found: dict[str, Sample] = {}
+    for name in names or [each["Id"] for each in engine.containers.summaries(all=everything)]:
+        try:
+            sample = engine.containers.stats(name)
+        except NotFound:
+            if names and earlier is None:
+                raise
+            continue
+        # docker shows a container by the name that it was asked for.
+        found[sample["id"]] = {**sample, "asked": name}
+    return found
 
 
 def row_of(sample: Sample, earlier: Sample | None, *, full: bool = False) -> dict[str, Any]:

@@ -27,7 +27,6 @@ _KEYS = {
     "memory": "Memory",
     "memory_reservation": "MemoryReservation",
     "memory_swap": "MemorySwap",
-    "pids_limit": "PidsLimit",
 }
 
 
@@ -46,6 +45,9 @@ def update(container: tuple[str, ...], restart: str, **values: Any) -> int:
     for name, key in _KEYS.items():
         if values[name]:
             changes[key] = values[name]  # type: ignore[literal-required]
+    if values["pids_limit"] is not None:
+        # As with -1 there is none: 0 says so, too.
+        changes["PidsLimit"] = values["pids_limit"] or -1
     for name in sorted(values.keys() & IGNORED.keys()):
         if values[name]:
             complain(f"--{name.replace('_', '-')} does nothing: {IGNORED[name]}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from wherry.container.mount import mounts_of
 from wherry.container.ports import port_key
 from wherry.container.signals import read_signal
-from wherry.errors import UsageError
+from wherry.errors import Conflict, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,6 +15,7 @@ _RUNTIMES = ("wherry", "runc", "crun", "io.containerd.runc.v2")
 _POLICIES = ("no", "always", "on-failure", "unless-stopped")
 _MILLISECOND = 1_000_000
 _LEAST_MEMORY = 6 << 20
+_NANO = 1_000_000_000
 
 
 def check_body(body: CreateBody) -> None:
@@ -144,6 +145,8 @@ def check_resources(host: HostConfig) -> None:
     reservation = host.get("MemoryReservation") or 0
     if 0 < memory < _LEAST_MEMORY:
         raise UsageError("Minimum memory limit allowed is 6MB")
+    if 0 < reservation < _LEAST_MEMORY:
+        raise UsageError("Minimum memory reservation allowed is 6MB")
     if swap > 0 and not memory:
         raise UsageError(
             "You should always set the Memory limit when using Memoryswap limit, see usage"
@@ -180,6 +183,60 @@ def check_resources(host: HostConfig) -> None:
         if text and not _is_cpu_list(text):
             what = "cpus" if key == "CpusetCpus" else "mems"
             raise UsageError(f"Invalid value {text} for cpuset {what}")
+
+
+def check_processors(host: HostConfig, count: int, cpus: str, nodes: str) -> None:
+    """Raise UsageError for more than the machine has: `count` CPUs; `cpus` and `nodes` as lists."""
+    nano = host.get("NanoCpus") or 0
+    if nano and not _NANO // 100 <= nano <= count * _NANO:
+        raise UsageError(
+            f"range of CPUs is from 0.01 to {count}.00, as there are only {count} CPUs available"
+        )
+    for wanted, available, what in (
+        (str(host.get("CpusetCpus") or ""), cpus, "CPUs"),
+        (str(host.get("CpusetMems") or ""), nodes, "memory nodes"),
+    ):
+        if wanted and not _is_within(wanted, available):
+            raise UsageError(
+                f"Requested {what} are not available - requested {wanted}, available: {available}"
+            )
+
+
+def _is_within(wanted: str, available: str) -> bool:
+    """Whether all numbers of a list are in another, whose ranges do not touch each other."""
+    ranges = _ranges(available)
+    return all(
+        any(low <= first and last <= high for low, high in ranges)
+        for first, last in _ranges(wanted)
+    )
+
+
+def _ranges(text: str) -> list[tuple[int, int]]:
+    pairs = (part.partition("-") for part in text.split(",") if part)
+    return [(int(first), int(last or first)) for first, _, last in pairs]
+
+
+def check_update(host: HostConfig, changes: HostConfig) -> None:
+    """Raise Conflict where `changes` contradict what a container was made with."""
+    for key, what in (("CpuPeriod", "CPU Period"), ("CpuQuota", "CPU Quota")):
+        if changes.get(key) and host.get("NanoCpus"):
+            raise Conflict(
+                f"Conflicting options: {what} cannot be updated as NanoCPUs has already been set"
+            )
+        if changes.get("NanoCpus") and host.get(key):
+            raise Conflict(
+                f"Conflicting options: Nano CPUs cannot be updated as {what} has already been set"
+            )
+    swap = host.get("MemorySwap") or 0
+    if not changes.get("MemorySwap") and 0 < swap < (changes.get("Memory") or 0):
+        raise Conflict(
+            "Memory limit should be smaller than already set memoryswap limit, "
+            "update the memoryswap at the same time"
+        )
+    if (changes.get("RestartPolicy") or {}).get("Name", "no") != "no" and host.get("AutoRemove"):
+        raise Conflict(
+            "Restart policy cannot be updated because AutoRemove is enabled for the container"
+        )
 
 
 def _is_cpu_list(text: str) -> bool:

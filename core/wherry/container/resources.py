@@ -64,6 +64,11 @@ def drop_limits(resources: LinuxResources, controllers: Sequence[str]) -> None:
             resources.pop("pids", None)
         elif controller == "io":
             resources.pop("blockIO", None)
+        elif controller == "io.weight":
+            for key in ("weight", "weightDevice"):
+                (resources.get("blockIO") or {}).pop(key, None)  # type: ignore[misc]
+        elif controller == "memory.swap.max":
+            (resources.get("memory") or {}).pop("swap", None)
         elif controller in ("cpu", "cpuset"):
             cpu = resources.get("cpu") or {}
             for key in list(cpu):
@@ -72,6 +77,34 @@ def drop_limits(resources: LinuxResources, controllers: Sequence[str]) -> None:
         unified = resources.get("unified") or {}
         for name in [name for name in unified if name.partition(".")[0] == controller]:
             del unified[name]
+
+
+_TOGETHER = (("Memory", "MemorySwap"), ("NanoCpus", "CpuPeriod", "CpuQuota"))
+
+
+def changed_limits(host: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """The keys of `host`, which has `changes` in it, that have to be written anew.
+
+    With what has changed they are those that the kernel keeps in the same file, or that
+    mean something together only.
+    """
+    wanted = dict(changes)
+    for keys in _TOGETHER:
+        if any(key in changes for key in keys):
+            wanted.update((key, host[key]) for key in keys if host.get(key))
+    return wanted
+
+
+def discarded(name: str) -> str:
+    """What is said of limits that `name`, a controller or a file of one, would have to enforce."""
+    controller, _, file = name.partition(".")
+    if not file:
+        return (
+            f"the {name} limits are discarded: no {name} controller of cgroup v2"
+            " is available to this user; `wherry doctor` tells why"
+        )
+    what = "memory is limited without swap" if controller == "memory" else "weights are discarded"
+    return f"{what}: this kernel was built without {name} of cgroup v2"
 
 
 def _device_rules(

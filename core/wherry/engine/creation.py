@@ -11,11 +11,10 @@ import sys
 from wherry import names, origin
 from wherry.container.bundle import merge_image_config
 from wherry.container.namespaces import has_own_ids, mode
-from wherry.container.resources import LIMITS, limits
+from wherry.container.resources import LIMITS
 from wherry.container.signals import read_signal
 from wherry.container.store import Container
 from wherry.engine import mounts, removal
-from wherry.engine.launch import block_devices
 from wherry.errors import Conflict, NotFound, UsageError
 from wherry.files import Lock, make_dir
 from wherry.image.layers import missing_layers
@@ -32,7 +31,6 @@ if TYPE_CHECKING:
     from wherry.container.store import ContainerStore
     from wherry.engine import Engine
     from wherry.image.store import Image
-    from wherry.oci.runtime_spec import LinuxResources
 
 
 _NETWORKS = ("", "default", "bridge", "host", "none")
@@ -58,6 +56,7 @@ def _create(engine: Engine, body: CreateBody, request: RunRequest, name: str) ->
     _check(merged)
     _check_links(store, merged["HostConfig"].get("Links") or ())
     container_id = names.new_id()
+    warnings = _settle_limits(engine, container_id, merged)
     directory = store.make(container_id)
     volumes = VolumeStore(unshared=engine.runtime.unshared)
     with Lock(directory):
@@ -73,28 +72,20 @@ def _create(engine: Engine, body: CreateBody, request: RunRequest, name: str) ->
             removal.discard_directory(directory, engine.runtime)
             raise
     container.event("create")
-    _warn_of_limits(container, engine)
+    for warning in warnings:
+        print(f"wherry: WARNING: {warning}", file=sys.stderr)
     _warn_of_names(container)
     return container
 
 
-def _warn_of_limits(container: Container, engine: Engine) -> None:
-    """Say which limits this host cannot enforce: like docker, we run without them."""
-    host = container.body["HostConfig"]
-    resources: LinuxResources = {}
-    if any(host.get(key) for key in LIMITS):
-        resources = limits(host, block_devices(host))
-    if unified := (container.body.get("Wherry") or {}).get("CgroupConf"):
-        resources["unified"] = unified
-    if not resources:
-        return
-    group = engine.runtime.cgroup_path(container.id, host.get("CgroupParent") or "")
-    for name in engine.runtime.missing_controllers(resources, group):
-        print(
-            f"wherry: WARNING: the {name} limits are discarded: no {name} controller of cgroup v2"
-            " is available to this user; `wherry doctor` tells why",
-            file=sys.stderr,
-        )
+def _settle_limits(engine: Engine, container_id: str, body: dict[str, Any]) -> list[str]:
+    """Refuse the limits that this host cannot have; what to say of those it cannot hold."""
+    host = body["HostConfig"]
+    if not (any(host.get(key) for key in LIMITS) or (body.get("Wherry") or {}).get("CgroupConf")):
+        return []
+    from wherry.engine.limits import settle
+
+    return settle(engine.runtime, container_id, body)
 
 
 def _warn_of_names(container: Container) -> None:
@@ -120,22 +111,6 @@ def _check_links(store: ContainerStore, links: Sequence[str]) -> None:
             store.find(name)
         except NotFound as error:
             raise NotFound(f"could not get container for {name}: {error.message}") from error
-
-
-def _check_device_requests(requests: Sequence[Mapping[str, Any]]) -> None:
-    """There are no drivers for devices yet, beside the nodes that `--device` gives."""
-    for request in requests:
-        hint = "give the nodes in /dev one by one: --device /dev/dri"
-        if request.get("Driver") == "cdi":
-            names = ", ".join(request.get("DeviceIDs") or ())
-            raise NotFound(
-                f"CDI device injection failed: unresolvable CDI devices {names}", hint=hint
-            )
-        driver, kinds = request.get("Driver") or "", request.get("Capabilities") or [["gpu"]]
-        shown = " ".join(f"[{' '.join(each)}]" for each in kinds)
-        raise NotFound(
-            f'could not select device driver "{driver}" with capabilities: [{shown}]', hint=hint
-        )
 
 
 def _record(
@@ -219,7 +194,10 @@ def _check(body: Mapping[str, Any]) -> None:
         )
     if body.get("StopSignal"):
         read_signal(body["StopSignal"])
-    _check_device_requests(body["HostConfig"].get("DeviceRequests") or ())
+    if requests := body["HostConfig"].get("DeviceRequests"):
+        from wherry.engine.cdi import find_edits
+
+        find_edits(requests)
     own = body.get("Wherry") or {}
     _check_health(body, own)
     if zone := own.get("Timezone"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import sys
 
 from wherry import paths
@@ -75,6 +76,7 @@ class ContainerKeeper:
             other = self._running(network.removeprefix("container:"))
             body = {**body, "Hostname": other.body.get("Hostname") or other.id[:12]}
         own = body.get("Wherry") or {}
+        edits = _device_edits(host)
         resolved = mounts.start_mounts(
             container, runtime, VolumeStore(unshared=runtime.unshared), self._store, maps
         )
@@ -93,7 +95,7 @@ class ContainerKeeper:
             cgroup_path=runtime.cgroup_path(container.id, host.get("CgroupParent") or ""),
             shm_namespace=self._shared_memory(body),
             capabilities=runtime.capabilities() if maps is None and "user" not in joined else None,
-            devices=self._devices(host),
+            devices=self._devices(host, edits),
             block_devices=block_devices(host),
             cpus=os.cpu_count() or 1,
             seccomp=runtime.resolve_seccomp,
@@ -113,6 +115,10 @@ class ContainerKeeper:
             spec["mounts"] = [one for one in spec["mounts"] if one.get("source") != "/dev/mqueue"]
         if not own.get("Rootfs"):
             spec["mounts"] = [root_overlay(container), *spec["mounts"]]
+        if edits:
+            from wherry.engine.cdi import inject
+
+            inject(spec, edits)
         if is_shifted:
             if own.get("Rootfs"):
                 spec["root"]["path"] = container.path("root")
@@ -192,12 +198,16 @@ class ContainerKeeper:
             )
         return f"/proc/{other.state['Pid']}/ns/mnt"
 
-    def _devices(self, host: Mapping[str, Any]) -> list[Any]:
+    def _devices(self, host: Mapping[str, Any], edits: list[Any]) -> list[Any]:
         devices = list(self._runtime.all_devices()) if host.get("Privileged") else []
         for entry in host.get("Devices") or ():
             devices += self._runtime.device(
                 entry["PathOnHost"], entry["PathInContainer"], entry["CgroupPermissions"]
             )
+        if edits:
+            from wherry.engine.cdi import device_nodes
+
+            devices += device_nodes(edits, self._runtime)
         return devices
 
     def connect(self, container: Container, pid: int) -> None:
@@ -232,6 +242,16 @@ class ContainerKeeper:
                 pass  # somebody else uses it, or has removed it
 
 
+def _device_edits(host: Mapping[str, Any]) -> list[Any]:
+    """What the devices of `--gpus` and of CDI names change."""
+    requests = host.get("DeviceRequests")
+    if not requests:
+        return []
+    from wherry.engine.cdi import find_edits
+
+    return find_edits(requests)
+
+
 def _user_name() -> str:
     """The name of the user that `--userns keep-id` keeps."""
     if sys.platform == "win32":
@@ -250,10 +270,11 @@ def block_devices(host: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
     found = {}
     for path in paths_of:
         try:
-            number = posix.stat(path).st_rdev
+            status = posix.stat(path)
         except OSError as error:
             raise NotFound(f"no such device: {path}") from error
-        found[path] = (posix.major(number), posix.minor(number))
+        if stat.S_ISBLK(status.st_mode):
+            found[path] = (posix.major(status.st_rdev), posix.minor(status.st_rdev))
     return found
 
 
@@ -273,6 +294,9 @@ def why_no_user_namespace(body: Mapping[str, Any]) -> str:
     for kind in ("network", "pid", "ipc"):
         if mode(body, kind) == "host":
             return f"--{kind} host"
+    if host.get("DeviceCgroupRules"):
+        # What it allows are nodes that the container makes itself.
+        return "--device-cgroup-rule"
     for name in host.get("CapAdd") or ():
         bare = name.upper().removeprefix("CAP_")
         if bare in _HOST_CAPABILITIES:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 
 from wherry.engine import settle
@@ -186,20 +187,21 @@ def sizes(containers: Containers, container: Container) -> tuple[int, int]:
 def top(
     containers: Containers, name: str, options: Sequence[str]
 ) -> tuple[list[str], list[list[str]]]:
-    """The processes of a container as the host's ps(1) shows them: titles and rows."""
-    import subprocess
-
+    """The processes of a container as ps(1) shows them: titles and rows."""
     container = containers.find(name)
     if container.state["Status"] not in RUNNING:
         raise Conflict(f"container {container.id} is not running")
+    if not options or list(options) == ["-ef"]:
+        return containers.runtime.process_table(container)
+    import subprocess
+
     pids = {str(pid) for pid in containers.runtime.processes(container)}
     try:
-        result = subprocess.run(
-            ["ps", *(options or ("-ef",))], capture_output=True, text=True, check=False
-        )
+        result = subprocess.run(["ps", *options], capture_output=True, text=True, check=False)
     except FileNotFoundError:
         raise Unsupported(
-            "there is no ps on this system", hint="Debian's package procps has it"
+            "there is no ps on this system",
+            hint="Debian's package procps has it; without options none is needed",
         ) from None
     if result.returncode:
         reason = result.stderr.strip().partition("\n")[0] or f"it ended with {result.returncode}"
@@ -229,20 +231,29 @@ def stats(containers: Containers, name: str) -> dict[str, Any]:
 
 def update(containers: Containers, name: str, changes: HostConfig) -> None:
     """Put new limits into a container's record, and on its processes if it runs."""
-    from wherry.container.check import check_lifetime, check_resources
-    from wherry.container.resources import limits
+    from wherry.container.check import check_lifetime, check_resources, check_update
+    from wherry.container.resources import changed_limits
+    from wherry.engine import limits
 
     container = containers.find(name)
     with container.lock():
         container.reload_record()
-        host: HostConfig = {**container.body["HostConfig"], **changes}
+        before: HostConfig = container.body["HostConfig"]
+        check_update(before, changes)
+        host: HostConfig = {**before, **changes}
         check_resources(host)
         check_lifetime(container.body, host)  # type: ignore[arg-type]
-        if container.reload()["Status"] in RUNNING:
-            containers.runtime.limit(container, limits(changes, {}))
+        new = changed_limits(host, changes)
+        warnings = limits.settle(containers.runtime, container.id, {"HostConfig": new})
+        if container.reload()["Status"] in ("running", "paused"):
+            limits.apply(containers.runtime, container, new)
+        if "MemorySwap" in new:
+            host["MemorySwap"] = new["MemorySwap"]
         container.record["Body"]["HostConfig"] = host
         container.write_record()
     container.event("update")
+    for warning in warnings:
+        print(f"wherry: WARNING: {warning}", file=sys.stderr)
 
 
 # ---- logs ----

@@ -14,7 +14,7 @@ from wherry.image.platform import host_platform
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from typing import Any
 
     from wherry.engine import Engine
@@ -65,6 +65,7 @@ class System:
 
     def info(self) -> dict[str, Any]:
         """/info."""
+        from wherry.container import cdi
         from wherry.container.log_drivers import DRIVERS
 
         containers = self._engine.containers.all()
@@ -92,13 +93,7 @@ class System:
                 "Authorization": None,
                 "Log": list(DRIVERS),
             },
-            "MemoryLimit": "memory" not in missing,
-            "SwapLimit": "memory" not in missing,
-            "CpuCfsPeriod": "cpu" not in missing,
-            "CpuCfsQuota": "cpu" not in missing,
-            "CPUShares": "cpu" not in missing,
-            "CPUSet": "cpuset" not in missing,
-            "PidsLimit": "pids" not in missing,
+            **{key: all(name not in missing for name in needs) for key, needs in _LIMITS.items()},
             "IPv4Forwarding": True,
             "OomKillDisable": False,
             "Debug": bool(os.environ.get("WHERRY_DEBUG")),
@@ -108,7 +103,7 @@ class System:
             "SystemTime": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             "LoggingDriver": "json-file",
             "CgroupDriver": "cgroupfs" if cgroup is not None else "none",
-            "CgroupVersion": "2",
+            "CgroupVersion": self._engine.runtime.cgroup_version(),
             "KernelVersion": platform.release(),
             "OperatingSystem": _system_name(),
             "OSVersion": "",
@@ -137,7 +132,8 @@ class System:
             "Isolation": "",
             "InitBinary": "wherry",
             "SecurityOptions": [*security, "name=rootless"] if rootless else security,
-            "Warnings": [f"WARNING: No {name} limit support" for name in missing] or None,
+            "Warnings": _warnings(missing) or None,
+            "CDISpecDirs": list(cdi.DIRECTORIES),
         }
 
     # ---- events ----
@@ -266,11 +262,39 @@ def _file_system(path: str) -> str:
 
 # Something of what each controller does.
 _EVERY_LIMIT: LinuxResources = {
-    "memory": {"limit": 1},
+    "memory": {"limit": 1, "swap": 1},
     "cpu": {"shares": 2, "cpus": "0"},
     "pids": {"limit": 1},
     "blockIO": {"weight": 10},
 }
+
+
+# The keys of /info, and what of the kernel each needs.
+_LIMITS = {
+    "MemoryLimit": ("memory",),
+    "SwapLimit": ("memory", "memory.swap.max"),
+    "CpuCfsPeriod": ("cpu",),
+    "CpuCfsQuota": ("cpu",),
+    "CPUShares": ("cpu",),
+    "CPUSet": ("cpuset",),
+    "PidsLimit": ("pids",),
+}
+
+# docker's words for what is missing.
+_LACKS = {
+    "cpu": ("cpu shares", "cpu cfs quota", "cpu cfs period"),
+    "cpuset": ("cpuset",),
+    "io": ("io.weight", "io.weight (per device)", "io.max (rbps)", "io.max (wbps)",
+           "io.max (riops)", "io.max (wiops)"),
+    "io.weight": ("io.weight", "io.weight (per device)"),
+    "memory": ("memory limit", "swap limit"),
+    "memory.swap.max": ("swap limit",),
+    "pids": ("pids limit",),
+}  # fmt: skip
+
+
+def _warnings(missing: Sequence[str]) -> list[str]:
+    return [f"WARNING: No {what} support" for name in missing for what in _LACKS.get(name, ())]
 
 
 # ---- event filters ----

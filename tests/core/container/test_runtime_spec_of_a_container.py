@@ -16,6 +16,7 @@ from wherry.container.bundle import (
 )
 from wherry.container.capabilities import DEFAULT, NAMES
 from wherry.container.process import exec_process
+from wherry.container.resources import changed_limits, drop_limits
 from wherry.errors import UsageError
 
 ID = "0123456789abcdef" * 4
@@ -659,6 +660,41 @@ def test_limits_become_resources(host: dict[str, Any], resources: dict[str, Any]
     spec = spec_of(host=host, rootless=True, block_devices={"/dev/sda": (8, 0)})
 
     assert spec["linux"]["resources"] == resources
+
+
+@pytest.mark.parametrize(
+    ("changes", "written"),
+    [
+        ({"PidsLimit": 5}, {"PidsLimit": 5}),
+        ({"Memory": 6}, {"Memory": 6, "MemorySwap": 9}),
+        ({"MemorySwap": 8}, {"Memory": 7, "MemorySwap": 8}),
+        ({"CpuQuota": 3}, {"CpuQuota": 3, "CpuPeriod": 5}),
+        ({"CpusetCpus": "1"}, {"CpusetCpus": "1"}),
+    ],
+)
+def test_update_writes_what_belongs_together(
+    changes: dict[str, Any], written: dict[str, Any]
+) -> None:
+    before = {"Memory": 7, "MemorySwap": 9, "CpuQuota": 2, "CpuPeriod": 5, "CpuShares": 1}
+
+    assert changed_limits({**before, **changes}, changes) == written
+
+
+@pytest.mark.parametrize(
+    ("missing", "left"),
+    [
+        ([], {"memory": {"limit": 1, "swap": 2}, "blockIO": {"weight": 10}}),
+        (["memory.swap.max"], {"memory": {"limit": 1}, "blockIO": {"weight": 10}}),
+        (["io.weight"], {"memory": {"limit": 1, "swap": 2}, "blockIO": {}}),
+        (["io", "memory"], {}),
+    ],
+)
+def test_limits_that_a_host_has_not_got_are_left_out(missing: list[str], left: Any) -> None:
+    resources: Any = {"memory": {"limit": 1, "swap": 2}, "blockIO": {"weight": 10}}
+
+    drop_limits(resources, missing)
+
+    assert resources == left
 
 
 def test_cgroup_files_are_passed_on_as_they_are() -> None:

@@ -1,0 +1,54 @@
+"""Processes as `top` shows them, beside what procps says of the same ones."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from support.requirements import need_tool
+from wherry_linux.process_table import TITLES, rows, terminal
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
+
+
+def test_rows_are_those_of_ps() -> None:
+    ps = need_tool("ps")
+    child = subprocess.Popen(["sleep", "1000"])
+    pids = [os.getppid(), os.getpid(), child.pid]
+    try:
+        ours = rows(pids)
+        listed = ",".join(map(str, pids))
+        told = subprocess.run(
+            [ps, "-ww", "-f", "-p", listed], capture_output=True, text=True, check=True
+        )
+    finally:
+        child.kill()
+        child.wait()
+
+    titles, *lines = (line.split(None, 7) for line in told.stdout.splitlines())
+    assert titles == TITLES
+    theirs = {row[1]: row for row in lines}
+    assert [row[1] for row in ours] == [str(pid) for pid in sorted(pids)]
+    for row in ours:
+        other = theirs[row[1]]
+        # The load is counted from a moment that is never quite the same.
+        assert (row[:3], row[4:6]) == (other[:3], other[4:6])
+        assert row[7] == other[7].rstrip()
+
+
+def test_process_that_has_ended_has_no_row() -> None:
+    child = subprocess.Popen(["true"])
+    child.wait()
+
+    assert rows([child.pid]) == []
+
+
+@pytest.mark.parametrize(
+    ("major", "minor", "name"),
+    [(136, 5, "pts/5"), (137, 1, "pts/257"), (4, 1, "tty1"), (4, 64, "ttyS0"), (0, 0, "?")],
+)
+def test_terminal_has_its_name(major: int, minor: int, name: str) -> None:
+    assert terminal(os.makedev(major, minor)) == name
