@@ -59,8 +59,9 @@ class RunningGuest:
         started = time.monotonic()
         with (self._base / "errors").open("wb") as errors:
             self._process = subprocess.Popen(self._command(), stderr=errors)
-        self._control = self._connect("control")
-        with self._connect("ready") as connection, connection.makefile() as lines:
+        # Without somebody at the other end of it the guest powers off.
+        self._events = self._connect("events")
+        with self._events.makefile() as lines:
             self.ready = json.loads(self._line(lines.readline))
         self.seconds = time.monotonic() - started
         return self
@@ -73,7 +74,7 @@ class RunningGuest:
     ) -> None:
         self._process.kill()
         self._process.wait()
-        self._control.close()
+        self._events.close()
         self._directory.cleanup()
 
     def __call__(self, command: str, *, input: bytes = b"") -> Answer:  # noqa: A002
@@ -92,11 +93,9 @@ class RunningGuest:
         )  # fmt: skip
         return Answer(result.returncode, result.stdout.decode(), result.stderr.decode())
 
-    def tell(self, line: str) -> str:
-        """Say a line on the control port; the answer."""
-        self._control.sendall(f"{line}\n".encode())
-        with self._control.makefile() as lines:
-            return self._line(lines.readline).strip()
+    def tell(self, **message: Any) -> None:
+        """Say something on the event channel (wherry_vm.events)."""
+        self._events.sendall(json.dumps(message).encode() + b"\n")
 
     def wait_off(self) -> int:
         return self._process.wait(_SECONDS)
@@ -156,10 +155,9 @@ class RunningGuest:
             drive = f"if=none,id={name},format=raw,file={path},readonly={readonly},discard=unmap"
             command += ["-drive", drive]
             command += ["-device", f"virtio-blk-pci,drive={name},serial=wherry-{name}"]
-        for name in ("ready", "control"):
-            path = self._base / name
-            command += ["-chardev", f"socket,id={name},path={path},server=on,wait=off"]
-            command += ["-device", f"virtserialport,chardev={name},name=org.wherry.{name}"]
+        events = self._base / "events"
+        command += ["-chardev", f"socket,id=events,path={events},server=on,wait=off"]
+        command += ["-device", "virtserialport,chardev=events,name=org.wherry.events"]
         for name, file in (("authorized_keys", "key.pub"), ("host_key", "host")):
             command += ["-fw_cfg", f"name=opt/org.wherry/{name},file={self._base / file}"]
         return command

@@ -2,7 +2,8 @@
 
 It is there before the network, and does not depend on SSH. The guest says
 
-    {"event": "ready", …}                        sshd and the runner listen
+    {"event": "ready", "data", "version",        sshd and the runner listen; `data` is
+     "kernel", "uptime"}                         "mounted", or what is wrong with the disk
     {"event": "beat", "time": …, "running": n, "binds": […]}
                                                  every few seconds: its clock, how many
                                                  containers run, and what they have mounted

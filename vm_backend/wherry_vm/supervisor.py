@@ -167,6 +167,8 @@ class Supervisor:
         self._events = EventChannel(attempt.accept(attempt.events_listener, 10), self._hear)
         self._connect_monitor(attempt)
         attempt.wait_ready(self._is_ready)
+        if self._ready and self._ready.get("data") != "mounted":
+            raise MachineError(f"the machine's disk cannot be used: {self._ready.get('data')}")
         # The guest mounts while we connect.
         ports = [attempt.accept(each, 10) for each in attempt.share_listeners]
         if ports:

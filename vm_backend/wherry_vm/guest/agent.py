@@ -6,12 +6,11 @@ import contextlib
 import json
 import os
 import select
-import socket
 import subprocess
 import threading
 import time
 
-from wherry import paths
+from wherry import __version__, paths
 from wherry.container.store import ContainerStore
 from wherry.errors import WherryError
 from wherry_linux.inotify import Watch
@@ -29,6 +28,7 @@ _BEAT = 5.0
 """Seconds between two beats: how long the clock may be wrong after the host has slept."""
 
 _SSH_PORT = 22
+_DATA = "/run/wherry-guest/data"
 
 _saying = threading.Lock()
 _POWEROFF = "/sbin/poweroff"
@@ -42,8 +42,7 @@ def find_port() -> str | None:
 def serve_events(path: str) -> None:
     """Say that the guest is ready, and serve the channel until the end."""
     port = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-    wait_for_sshd()
-    _say(port, {"event": "ready", **_beat()})
+    _say(port, {"event": "ready", **_beat(), **wait_until_ready()})
     mounts = Mounts()
     news = News(lambda message: _say(port, message))
     containers = watch_containers()
@@ -78,13 +77,21 @@ def serve_events(path: str) -> None:
         _say(port, {"event": "beat", **_beat()})
 
 
-def wait_for_sshd() -> None:
-    """Return when something listens on the port of SSH."""
-    while True:
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", _SSH_PORT)) == 0:
-                return
+def wait_until_ready() -> dict[str, Any]:
+    """What there is, when sshd listens and the data disk has been seen to."""
+    while not (os.path.exists(_DATA) and _is_listening()):
         time.sleep(0.02)
+    with open(_DATA, encoding="utf-8", errors="replace") as file:
+        data = file.readline().strip()
+    with open("/proc/uptime", encoding="ascii") as file:
+        uptime = float(file.read().split()[0])
+    return {"data": data, "version": __version__, "kernel": os.uname().release, "uptime": uptime}
+
+
+def _is_listening() -> bool:
+    """Whether something has the port of SSH; sshd is not woken for it."""
+    with open("/proc/net/tcp", encoding="ascii") as lines:
+        return any(f":{_SSH_PORT:04X} 00000000:0000 0A" in line for line in lines)
 
 
 def watch_containers() -> Watch:

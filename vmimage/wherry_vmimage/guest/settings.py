@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 LIBRARY = "usr/lib/wherry"
 _PYTHON_PACKAGES = "usr/lib/python3/dist-packages"
 _OWN_PACKAGES = ("wherry", "wherry_linux", "wherry_vm", "wherry_vmimage")
-_RUNNER = "wherry_vm/guest"
 
 _PASSWD = """\
 root:x:0:0:root:/root:/bin/sh
@@ -65,7 +64,7 @@ _LINKS = {
     "usr/lib/ssl/certs": "/etc/ssl/certs",
     "usr/lib/ssl/cert.pem": "/etc/ssl/certs/ca-certificates.crt",
 }
-_PROGRAMS = ("boot", "ready", "control", "power-button", "shutdown")
+_PROGRAMS = ("boot", "data", "power-button", "shutdown")
 _WHERRY = """\
 #!/usr/bin/python3
 from wherry.__main__ import main
@@ -114,16 +113,13 @@ def _write_own_files(tree: Tree, per_source_penalties: bool) -> None:
         tree.file(f"{LIBRARY}/{name}", own_file(name), 0o755)
     tree.file(f"{LIBRARY}/common", own_file("common"))
     tree.file(f"{LIBRARY}/version", f"{__version__}\n")
-    tree.file("etc/sysctl.conf", own_file("sysctl.conf"))
+    for name in ("fstab", "inittab", "sysctl.conf"):
+        tree.file(f"etc/{name}", own_file(name))
     sshd = own_file("sshd_config")
     if per_source_penalties:
         # All connections have one source here: it must not be shut out for its mistakes.
         sshd += b"PerSourcePenalties no\n"
     tree.file("etc/ssh/sshd_config", sshd, 0o600)
-    inittab = own_file("inittab")
-    if _has_runner():
-        inittab += b"::respawn:/usr/bin/python3 -m wherry_vm.guest\n"
-    tree.file("etc/inittab", inittab)
 
 
 def own_file(name: str) -> bytes:
@@ -153,8 +149,3 @@ def wherry_files() -> Iterator[tuple[str, bytes]]:
 def _locations(package: str) -> list[str]:
     spec = find_spec(package)
     return list(spec.submodule_search_locations or ()) if spec else []
-
-
-def _has_runner() -> bool:
-    """Whether this release has a program that carries out commands in the guest."""
-    return any(path in (f"{_RUNNER}.py", f"{_RUNNER}/__main__.py") for path, _ in wherry_files())
