@@ -4,33 +4,47 @@ from __future__ import annotations
 
 import functools
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
+from wherry.files import Lock
+
 _REPOSITORY = Path(__file__).parents[2]
+_OLD = 4 * 3600
 
 
 @functools.cache
 def guest_image() -> str:
     """The directory of an image of this tree, for this machine's architecture.
 
-    It is kept beside the tree, and made anew when a file of wherry's has changed.
+    It is kept for the next run, and made anew when a file of wherry's has changed. Runs
+    beside this one may make others, and boot them.
     """
     if given := os.environ.get("WHERRY_GUEST"):
         return given
     place = Path(tempfile.gettempdir()) / f"wherry-test-guest-{os.getuid()}"
     place.mkdir(mode=0o700, exist_ok=True)
     newest = place / _digest()
-    if not (newest / "manifest.json").exists():
-        for old in place.iterdir():
-            subprocess.run(["rm", "-rf", old], check=True)
-        draft = place / "draft"
-        build = [sys.executable, "-m", "wherry_vmimage", "build", str(draft)]
-        subprocess.run(build, check=True, cwd=_REPOSITORY)
-        draft.rename(newest)
+    with Lock(str(place / "lock")):
+        if not (newest / "manifest.json").exists():
+            _forget_old(place)
+            draft = place / f"draft-{os.getpid()}"
+            build = [sys.executable, "-m", "wherry_vmimage", "build", str(draft)]
+            subprocess.run(build, check=True, cwd=_REPOSITORY)
+            draft.rename(newest)
+    os.utime(newest)
     return str(newest)
+
+
+def _forget_old(place: Path) -> None:
+    """Remove the images that no run has used for hours."""
+    for old in place.iterdir():
+        if old.is_dir() and time.time() - old.stat().st_mtime > _OLD:
+            shutil.rmtree(old, ignore_errors=True)
 
 
 def _digest() -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from support.accounts import current_account
@@ -37,9 +38,11 @@ class SharedMachine:
     def __init__(self) -> None:
         self.world = open_world()
         self.wherry = self.world.wherry
+        # The directories of the worlds that it is lent to are below this one.
+        self.place = f"{self.world.base}/lent"
+        os.mkdir(self.place)
         try:
-            # The directories of other worlds are below it.
-            self.wherry("machine", "init", "--share", "/tmp", "--idle", "never")
+            self.wherry("machine", "init", "--share", self.place, "--idle", "never")
             self.wherry("load", input=busybox_archive(), timeout=BOOT)
         except BaseException:
             close_world(self.world)

@@ -27,6 +27,14 @@ _PATIENCE = 20
 """Seconds for the host to answer."""
 
 
+def inner_address(address: str) -> str:
+    """Where this system has to listen for what is published at `address`.
+
+    In a machine that is everywhere: what comes from the host comes by one of its own.
+    """
+    return "0.0.0.0" if os.path.exists(_path()) else address
+
+
 def publish(container_id: str, ports: Mapping[str, Any]) -> None:
     """Have the host publish what is NetworkSettings.Ports here. Raises Conflict."""
     wanted = [
@@ -47,7 +55,7 @@ def withdraw(container_id: str) -> None:
 
 
 def _ask(question: Mapping[str, Any]) -> None:
-    path = os.path.join(paths.run(), SOCKET)
+    path = _path()
     if not os.path.exists(path):
         return
     socket = sockets.socket(sockets.AF_UNIX, sockets.SOCK_STREAM | sockets.SOCK_CLOEXEC)
@@ -65,3 +73,7 @@ def _ask(question: Mapping[str, Any]) -> None:
     message = load_json(answer) if answer else {}
     if "error" in message:
         raise from_json(message["error"])
+
+
+def _path() -> str:
+    return os.path.join(paths.run(), SOCKET)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import select
 
+from wherry.engine.published import inner_address
 from wherry.errors import Conflict, NotFound, Unsupported, WherryError
 from wherry.files import make_dir, read_json, remove_file, write_json
 from wherry.lean import signals, sockets
@@ -85,7 +86,7 @@ def _choose_ports(container: Container) -> Ports:
         number, _, protocol = port.partition("/")
         for binding in bindings or [{"HostIp": "", "HostPort": ""}]:
             address = binding.get("HostIp") or "0.0.0.0"
-            bound = _try_port(address, int(binding.get("HostPort") or 0), protocol)
+            bound = _try_port(inner_address(address), int(binding.get("HostPort") or 0), protocol)
             chosen.setdefault(f"{number}/{protocol or 'tcp'}", []).append(
                 {"HostIp": address, "HostPort": str(bound)}
             )
@@ -162,7 +163,8 @@ def _pasta_ports(ports: Ports) -> list[str]:
     for port, bindings in ports.items():
         number, _, protocol = port.partition("/")
         for binding in bindings:
-            address = "" if binding["HostIp"] == "0.0.0.0" else f"{binding['HostIp']}/"
+            address = inner_address(binding["HostIp"])
+            address = "" if address == "0.0.0.0" else f"{address}/"
             options += [
                 "-u" if protocol == "udp" else "-t",
                 f"{address}{binding['HostPort']}:{number}",
