@@ -54,8 +54,7 @@ def test_a_port_is_reached_on_the_host_while_the_container_runs(machine: Cli) ->
     assert machine("port", "web").lines == [f"80/tcp -> 127.0.0.1:{port}"]
 
     machine("rm", "--force", "web")
-    with socket.socket() as again:
-        again.bind(("127.0.0.1", port))
+    socket.create_server(("127.0.0.1", port)).close()
 
 
 def test_a_port_that_is_taken_on_the_host_is_an_error_before_anything_runs(machine: Cli) -> None:

@@ -29,9 +29,9 @@ _BEAT = 5.0
 
 _SSH_PORT = 22
 _DATA = "/run/wherry-guest/data"
+_POWEROFF = "/sbin/poweroff"
 
 _saying = threading.Lock()
-_POWEROFF = "/sbin/poweroff"
 
 
 def find_port() -> str | None:
