@@ -32,11 +32,10 @@ import select
 import time
 
 from wherry import paths
-from wherry.container.logs import LogWriter
 from wherry.container.signals import read_signal
 from wherry.container.wire import SOCKET, control
 from wherry.errors import Conflict, NotFound, NoUserNamespace, WherryError, as_ours, to_json
-from wherry.files import make_dir, remove_file
+from wherry.files import remove_file
 from wherry.lean import signals, sockets
 from wherry.timestamps import now
 from wherry_linux import console
@@ -133,10 +132,13 @@ class Monitor(Streams):
         the streams that `attach` names; `lock` the descriptor of the container's lock,
         given up once the start is recorded.
         """
+        from wherry_linux import detached
+
         preserve = attach.get("preserve", 0)
-        self._pass_streams(preserve)
+        if self.container.passes_streams():
+            self.passed = detached.keep_streams(above=2 + preserve)
         kept = {first.fileno(), lock, self.poll.fileno(), *range(3, 3 + preserve), *self.passed}
-        self._detach(kept)
+        detached.detach(kept)
         self.prepare()
         client = Client(self, first)
         client.attach(attach)
@@ -147,7 +149,7 @@ class Monitor(Streams):
         self.preserve = preserve
         self.clients.append(client)
         try:
-            self._listen()
+            self.listen(detached.listen_in(self.container.run_directory))
             self.open_log()
             self.open_notifier()
             self._start(spec)
@@ -164,68 +166,10 @@ class Monitor(Streams):
         client.send(control(greeting))
         self.loop()
 
-    def _pass_streams(self, preserve: int) -> None:
-        """`--log-driver passthrough`: keep the streams of the command for the container."""
-        if self.container.passes_streams():
-            import fcntl
-
-            command = fcntl.F_DUPFD_CLOEXEC
-            self.passed = [fcntl.fcntl(each, command, 3 + preserve) for each in range(3)]
-
-    def _detach(self, kept: set[int]) -> None:
-        """Leave the command's session, directory and descriptors but those to be kept."""
-        os.setsid()
-        if "WHERRY_ROOT" in os.environ:
-            os.environ["WHERRY_ROOT"] = os.path.abspath(os.environ["WHERRY_ROOT"])
-        os.chdir("/")
-        null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
-        for descriptor in range(3):
-            os.dup2(null, descriptor)
-        # Among them are the locks and pipes of whoever called the command.
-        for descriptor in map(int, os.listdir("/proc/self/fd")):
-            if descriptor > 2 and descriptor not in kept:
-                _close_if_open(descriptor)
-
-    def _listen(self) -> None:
-        make_dir(self.container.run_directory)
-        directory = os.open(self.container.run_directory, os.O_RDONLY | os.O_CLOEXEC)
-        os.fchdir(directory)  # a socket's path may have no more than 107 bytes
-        remove_file(SOCKET)
-        listener = sockets.socket(
-            sockets.AF_UNIX, sockets.SOCK_STREAM | sockets.SOCK_CLOEXEC | sockets.SOCK_NONBLOCK
-        )
-        listener.bind(SOCKET)
-        listener.listen(64)
-        os.chdir("/")
-        os.close(directory)
-        self.listen(listener)
-
     def listen(self, listener: Any) -> None:
         """Let commands connect to `listener`."""
         self.listener = listener
         self.watch(listener.fileno(), select.EPOLLIN, self._accept)
-
-    def open_log(self) -> None:
-        """Make the container's log ready, unless it has none."""
-        config = self.container.body["HostConfig"].get("LogConfig") or {}
-        path = self.container.path("container.log")
-        if config.get("Type") in (None, "", "json-file") and not config.get("Config"):
-            self.log = LogWriter(path)
-            return
-        from wherry.container import log_drivers
-
-        driver, options = log_drivers.driver_of(self.container.body["HostConfig"])
-        if log_drivers.is_kept(driver, options):
-            self.log = LogWriter(
-                path,
-                *log_drivers.limits(options),
-                compressed=log_drivers.is_compressed(options),
-                attributes=log_drivers.attributes(self.container),
-            )
-        if driver in ("journald", "syslog"):
-            from wherry_linux.log_services import open_service
-
-            self.service = open_service(driver, self.container)
 
     def open_notifier(self) -> None:
         """Get ready to tell NOTIFY_SOCKET of the container, if that is asked for."""
@@ -249,7 +193,9 @@ class Monitor(Streams):
             stdin, stdout, stderr = map(os.dup, self.passed)
             ours, stdio = (-1, -1, -1), (stdin, stdout, stderr)
         elif not body.get("Tty"):
-            ours, stdio = _streams(bool(body.get("OpenStdin")))
+            from wherry_linux.detached import make_pipes
+
+            ours, stdio = make_pipes(bool(body.get("OpenStdin")))
         try:
             try:
                 created = self._create(spec, stdio)
@@ -702,24 +648,6 @@ def trace() -> None:
 
         with open(f"{paths.run()}/monitor.log", "a") as file:
             traceback.print_exc(file=file)
-
-
-def _streams(has_stdin: bool) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
-    """Our ends and the container's ends of its three streams."""
-    if has_stdin:
-        stdin_read, stdin_write = os.pipe2(os.O_CLOEXEC)
-    else:
-        stdin_read, stdin_write = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC), -1
-    out_read, out_write = os.pipe2(os.O_CLOEXEC)
-    err_read, err_write = os.pipe2(os.O_CLOEXEC)
-    return (stdin_write, out_read, err_read), (stdin_read, out_write, err_write)
-
-
-def _close_if_open(descriptor: int) -> None:
-    try:
-        os.close(descriptor)
-    except OSError:
-        pass  # the one that the list was read from
 
 
 def _close(descriptor: int) -> None:

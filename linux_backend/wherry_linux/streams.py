@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import select
 
+from wherry.container.logs import LogWriter
 from wherry.container.wire import STDERR, STDOUT, frame
 from wherry_linux.loop import Loop
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from wherry.container.logs import LogWriter
     from wherry.container.store import Container
     from wherry_linux.clients import Client
     from wherry_linux.log_services import LogService
@@ -34,6 +34,28 @@ class Streams(Loop):
         self.terminal = -1
         self.stdin_queue = bytearray()
         self.stdin_ended = False
+
+    def open_log(self) -> None:
+        """Make the container's log ready, unless it has none."""
+        config = self.container.body["HostConfig"].get("LogConfig") or {}
+        path = self.container.path("container.log")
+        if config.get("Type") in (None, "", "json-file") and not config.get("Config"):
+            self.log = LogWriter(path)
+            return
+        from wherry.container import log_drivers
+
+        driver, options = log_drivers.driver_of(self.container.body["HostConfig"])
+        if log_drivers.is_kept(driver, options):
+            self.log = LogWriter(
+                path,
+                *log_drivers.limits(options),
+                compressed=log_drivers.is_compressed(options),
+                attributes=log_drivers.attributes(self.container),
+            )
+        if driver in ("journald", "syslog"):
+            from wherry_linux.log_services import open_service
+
+            self.service = open_service(driver, self.container)
 
     def _output(self, _mask: int) -> None:
         for descriptor in list(self.outputs):
