@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from typing import BinaryIO
 
 _BLOCK = 1 << 16
+# More than a line has, whoever writes it: what is longer is damage.
+_LONGEST = 4 << 20
 COMPRESSED = ".gz"
 
 
@@ -113,7 +115,9 @@ class TurnedLines:
         """Every line that is there now, the oldest first; `more` goes on from the end."""
         files = self._files()
         for file in files[:0:-1]:
-            yield from file.content()
+            content = file.content()
+            while line := content.readline(_LONGEST):
+                yield line
             file.close()
         self._take(files[0] if files else None)
         yield from self.more()
@@ -155,6 +159,8 @@ class TurnedLines:
         while chunk := self._file.content().read(_BLOCK):
             *lines, self._rest = (self._rest + chunk).split(b"\n")
             yield from lines
+            if len(self._rest) > _LONGEST:
+                self._rest = b""  # what comes up to the next newline is no line of ours
 
     def _take(self, file: _File | None) -> None:
         if self._file is not None:
@@ -218,11 +224,14 @@ def _last_lines(file: BinaryIO, count: int) -> tuple[list[bytes], bytes]:
     """
     end = position = file.seek(0, os.SEEK_END)
     data = b""
-    while position and data.count(b"\n") <= count:
+    unbroken = 0
+    while position and data.count(b"\n") <= count and unbroken <= _LONGEST:
         step = min(_BLOCK, position)
         position -= step
         file.seek(position)
-        data = file.read(step) + data
+        block = file.read(step)
+        unbroken = 0 if b"\n" in block else unbroken + step
+        data = block + data
     file.seek(end)
     *lines, rest = data.split(b"\n")
     return lines[max(0, len(lines) - count) :], rest

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import tracemalloc
 from typing import TYPE_CHECKING
 
 import pytest
@@ -213,3 +214,21 @@ def test_records_say_what_was_asked_of_the_container(tmp_path: Path) -> None:
     records = list(LogReader(f"{tmp_path}/log").history())
     assert [record["attrs"] for record in records] == [{"tier": "web\x7f"}] * 2
     assert _texts(records) == ["one\n", "two\n"]
+
+
+@pytest.mark.parametrize("tail", [-1, 1])
+def test_hole_in_a_log_costs_no_memory_and_no_other_record(tmp_path: Path, tail: int) -> None:
+    path = tmp_path / "log"
+    with path.open("wb") as file:
+        file.truncate(32 << 20)
+    writer = LogWriter(str(path))
+    writer.write("stdout", b"whole\n")
+    tracemalloc.start()
+
+    reader = LogReader(str(path))
+    records = list(reader.history() if tail < 0 else reader.tail(tail))
+
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert [record["log"] for record in records] == ["whole\n"]
+    assert most < 20 << 20
