@@ -352,3 +352,75 @@ def test_disk_that_became_read_only_is_told_of(
         assert "Read-only file system" in result.stderr
         assert ".tmp" not in result.stderr
     assert wherry("start", "box").returncode == 0
+
+
+def _spoil(path: str, kind: str) -> None:
+    """Put something else in the place of a file."""
+    os.unlink(path)
+    if kind == "directory":
+        os.makedirs(f"{path}/below")
+    elif kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "circle":
+        os.symlink(path, path)
+    else:
+        Path(path).write_text(kind)
+
+
+_KINDS = ["directory", "pipe", "circle", "5"]
+
+
+@as_root
+@pytest.mark.parametrize("kind", _KINDS)
+def test_container_whose_record_is_something_else_can_be_removed(
+    wherry: Cli, world: World, busybox_image: str, kind: str
+) -> None:
+    damaged = _run(wherry, "damaged")
+    _spoil(f"{world.root}/data/containers/{damaged}/container.json", kind)
+
+    listed = wherry("ps", "-a")
+    pruned = wherry("system", "prune", "-f")
+    checked = wherry("system", "check", check=False)
+
+    assert damaged in listed.stderr or kind == "circle"
+    for result in (listed, pruned, checked):
+        assert "Traceback" not in result.stderr
+        assert "internal error" not in result.stderr
+    if kind != "circle":  # without a record it is rubbish, which goes by itself
+        wherry("rm", "-f", damaged)
+    assert not os.path.exists(f"{world.root}/data/containers/{damaged}")
+
+
+@as_root
+@pytest.mark.parametrize("kind", _KINDS)
+@pytest.mark.parametrize(
+    ("file", "commands", "way_out"),
+    [
+        ("volumes/kept/volume.json", ["volume ls", "volume inspect kept"], "volume rm kept"),
+        ("secrets/kept.json", ["secret ls", "secret inspect kept"], "secret rm kept"),
+        ("images/index.json", ["images", "image inspect busybox"], "system check --repair"),
+        ("images/oci-layout", ["system check"], "system check --repair"),
+        ("events.jsonl", ["events --since 1h --until 0s"], "system reset --force"),
+    ],
+)
+def test_record_that_is_something_else_is_told_of_and_has_a_way_out(
+    wherry: Cli,
+    world: World,
+    busybox_image: str,
+    file: str,
+    commands: list[str],
+    way_out: str,
+    kind: str,
+) -> None:
+    wherry("volume", "create", "kept")
+    wherry("secret", "create", "kept", "-", input="secret")
+    wherry("create", "--network", "none", busybox_image, "true")
+    _spoil(f"{world.root}/data/{file}", kind)
+
+    told = [wherry(*command.split(), check=False) for command in commands]
+    wherry(*way_out.split())
+
+    for result in told:
+        assert "Traceback" not in result.stderr
+        assert "internal error" not in result.stderr
+    assert wherry("system", "check").stdout == ""
