@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from support.settings import OFFLINE
+from support.settings import OFFLINE, on_linux
 
 if TYPE_CHECKING:
     from support.cli import Cli
@@ -43,6 +43,7 @@ def test_process_id_is_written_to_a_file(wherry: Cli, busybox_image: str, host_d
     wherry("rm", "-f", "box")
 
 
+@on_linux
 def test_descriptors_are_passed_on(wherry: Cli, busybox_image: str, host_dir: str) -> None:
     Path(host_dir, "given").write_text("from outside\n")
     command = " ".join(wherry.account.command)

@@ -42,6 +42,9 @@ SETTINGS = [
     *([_VM] if "vm" in _backends else []),
 ]
 
+on_linux = pytest.mark.parametrize("setting", [_ROOT, _ROOTLESS], indirect=True)
+"""For what no machine can have: descriptors of the command, files of the store."""
+
 as_root = pytest.mark.parametrize("setting", [_ROOT], indirect=True)
 as_rootless = pytest.mark.parametrize("setting", [_ROOTLESS], indirect=True)
 as_single_uid = pytest.mark.parametrize("setting", [_SINGLE], indirect=True)

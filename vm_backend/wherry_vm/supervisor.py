@@ -85,6 +85,8 @@ class Supervisor:
         self._qmp: Any = None
         self._events: EventChannel | None = None
         self._ssh: GuestTransport | None = None
+        self._mounts_by_ssh = False
+        self._connecting = threading.Lock()
         self._mounts = Mounts(machine, machine.shares())
         self._commands = 0
         self._running = 0
@@ -174,6 +176,7 @@ class Supervisor:
         if ports:
             self._mounts.attach(ports, self._events.send)
         self._ssh = connect(self.machine, attempt.ssh_port)
+        self._mounts_by_ssh = not ports
         if not ports:
             self._mounts.connect(self._ssh, self._events.send)
 
@@ -400,12 +403,11 @@ class Supervisor:
 
     def _carry(self, stream: socket.socket) -> None:
         """Join a command to the guest's runner until either has ended."""
-        assert self._ssh is not None
         with self._changed:
             self._commands += 1
         try:
             self._mounts.catch_up()
-            channel = self._ssh.open_socket(RUNNER_SOCKET)
+            channel = self._session().open_socket(RUNNER_SOCKET)
             stream.sendall(control({"event": "joined"}))
             threading.Thread(
                 target=_pump, args=(stream, channel), daemon=True, name="to guest"
@@ -420,6 +422,20 @@ class Supervisor:
             with self._changed:
                 self._commands -= 1
                 self._last_use = time.monotonic()
+
+    def _session(self) -> GuestTransport:
+        """The SSH connection; a new one where it has broken off, as in a host that slept."""
+        from wherry_vm.ssh import connect
+
+        assert self._ssh is not None
+        assert self._boot is not None
+        with self._connecting:
+            if not self._ssh.is_active():
+                self._ssh.close()
+                self._ssh = connect(self.machine, self._boot.ssh_port)
+                if self._mounts_by_ssh and self._events is not None:
+                    self._mounts.connect(self._ssh, self._events.send)
+            return self._ssh
 
 
 def _pump(stream: socket.socket, channel: Any) -> None:

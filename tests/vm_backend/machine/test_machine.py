@@ -106,6 +106,16 @@ def test_without_qemu_a_command_says_so_and_the_next_one_starts_it(own_machine: 
     assert own_machine("ps", "--quiet", timeout=BOOT).lines == []
 
 
+def test_a_connection_that_breaks_off_is_made_anew(own_machine: Cli) -> None:
+    start(own_machine)
+    broken = own_machine(
+        "machine", "ssh", "default", "sh", "-c", "kill -9 $(pidof sshd-session)", check=False
+    )
+
+    assert broken.returncode == 1
+    assert own_machine("ps", "--quiet").lines == []
+
+
 def test_kvm_that_hangs_every_guest_is_found_out_and_remembered(own_machine: Cli) -> None:
     """What can be seen without a boot is not looked at: the boot itself is the probe."""
     if not os.path.exists("/sys/module/kvm_pvm"):

@@ -33,6 +33,7 @@ PACKAGES = (
     "passt",  # containers' default network
     "sshfs",  # the host's directories
     "e2fsprogs",  # the data disk
+    "tzdata",  # `run --tz`
     "uidmap",
 )
 
@@ -44,7 +45,7 @@ OMITTED = tuple(
     init-system-helpers initramfs-tools install-info kmod libpam-modules libpam-runtime
     linux-base login.defs logsave
     lsb-base media-types mount netbase openssl openssl-provider-legacy passwd perl-base procps
-    runit-helper sed sensible-utils systemd systemd-standalone-sysusers sysvinit-utils tar tzdata
+    runit-helper sed sensible-utils systemd systemd-standalone-sysusers sysvinit-utils tar
     ucf udev util-linux
     libdb5.3t64 libncursesw6 libreadline8t64 readline-common
     libdb5.3 libreadline8
@@ -61,7 +62,8 @@ UNWANTED = re.compile(
             r"usr/lib/(?:[^/]+/)?(?:gconv|engines-3|ossl-modules|audit|perl|tc)\b.*",
             r"usr/lib/openssh/(?:ssh-keysign|ssh-pkcs11-helper|ssh-sk-helper|agent-launch|sftp-server)",
             r"usr/lib/valgrind.*",
-            r"usr/share/(?!ca-certificates/|python3/)[^/]+/.*",
+            r"usr/share/(?!ca-certificates/|python3/|zoneinfo/)[^/]+/.*",
+            r"usr/share/zoneinfo/(?:posix|right)/.*",
             r"usr/share/python3/.*",
             r"usr/s?bin/(?:arpd|py3\w+|pydoc.*|pygettext.*|mk_modmap|e2scrub.*|e4crypt|ssh-(?:agent|add|copy-id|argv0|keyscan)|ssh|scp|sftp|slogin|rtmon|mklost.found|update-ca-certificates|busybox-static)",
             r"etc/(?:init\.d|default|pam\.d|cron\.[^/]*|kernel|logrotate\.d|ufw|apparmor\.d|security|runit|sv|e2scrub\.conf|mke2fs\.conf\.dpkg|bash_completion\.d|ssh)\b.*",
