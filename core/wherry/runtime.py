@@ -30,8 +30,13 @@ if TYPE_CHECKING:
             After a `refusal` without a user namespace; raises it where that would not do.
             """
 
-        def connect(self, container: Container, pid: int) -> None:
-            """Give the created container its network."""
+        def connect(self, container: Container, pid: int) -> list[dict[str, Any]]:
+            """Give the created container its network; what its monitor has to serve for it."""
+
+        def change_network(
+            self, container: Container, pid: int, message: Mapping[str, Any]
+        ) -> tuple[list[dict[str, Any]], list[str]]:
+            """Change the network of a running container; what is to be served, and no longer."""
 
         def disconnect(self, container: Container) -> None:
             """Take back what `connect` gave. Safe to call twice."""
@@ -41,6 +46,57 @@ if TYPE_CHECKING:
 
         def remove(self, container: Container) -> None:
             """Remove the container, and the anonymous volumes that are its own."""
+
+    class HostNetwork(Protocol):
+        """What is asked of the host for networks: dicts are those of wherry.network.endpoints."""
+
+        def subnets(self) -> list[str]:
+            """The subnets that the host has a way to."""
+
+        def ensure(self, bridge: dict[str, Any]) -> bool:
+            """Have a network's bridge; whether the firewall's rules were gone.
+
+            Raises Unsupported where there can be none.
+            """
+
+        def remove(self, bridge: dict[str, Any]) -> None:
+            """Remove a network's bridge. Safe to call twice."""
+
+        def attach(self, pid: int, endpoints: Sequence[dict[str, Any]]) -> None:
+            """Connect the network namespace of process `pid` to bridges that are there."""
+
+        def route(self, pid: int, endpoints: Sequence[dict[str, Any]]) -> None:
+            """Make the way out that of the endpoint that says so."""
+
+        def detach(self, endpoint: dict[str, Any]) -> None:
+            """Take an interface away from a container that runs on. Safe to call twice."""
+
+        def hold(self, bindings: dict[str, Any]) -> list[dict[str, Any]]:
+            """Bind ports of the host, all or none. Raises Conflict for a busy one."""
+
+        def let_go(self, published: Sequence[dict[str, Any]]) -> None:
+            """Close what `hold` has bound."""
+
+        def targets(
+            self, published: Sequence[dict[str, Any]], endpoints: Sequence[dict[str, Any]]
+        ) -> list[dict[str, Any]]:
+            """Where what comes for the ports is to go."""
+
+        def publish(
+            self, targets: Sequence[dict[str, Any]], endpoints: Sequence[dict[str, Any]]
+        ) -> None:
+            """Let it go there; the container is on the network by these endpoints."""
+
+        def withdraw(self, targets: Sequence[dict[str, Any]]) -> None:
+            """Take back what `publish` did. Safe to call twice."""
+
+        def services(
+            self, published: Sequence[dict[str, Any]], endpoints: Sequence[dict[str, Any]]
+        ) -> list[dict[str, Any]]:
+            """What the container's monitor has to serve for the ports."""
+
+        def resolver(self, container: Container, pid: int) -> dict[str, Any]:
+            """What it has to serve for the names of other containers."""
 
     class Runtime(Protocol):
         """A Linux that runs containers."""
@@ -151,8 +207,11 @@ if TYPE_CHECKING:
             Returns once it runs, connected to its monitor; raises what kept it from running.
             """
 
+        def network(self) -> HostNetwork:
+            """The host's networking, for root."""
+
         def connect_network(self, container: Container, pid: int) -> dict[str, Any]:
-            """Connect the network namespace of process `pid`; docker's NetworkSettings.Ports."""
+            """Connect process `pid` in user mode, without root; NetworkSettings.Ports."""
 
         def addresses(self, pid: int) -> Sequence[str]:
             """The addresses of the network namespace of a process, beside those of loopback."""

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         Spec,
     )
     from wherry.runtime import Keeper
+    from wherry_linux.network.host import LinuxNetwork
     from wherry_linux.runtime import Runtime
 
 
@@ -282,6 +283,11 @@ class LinuxRuntime:
             except ChildProcessError:
                 pass
             self._monitors.remove(monitor)
+
+    def network(self) -> LinuxNetwork:
+        from wherry_linux.network.host import LinuxNetwork
+
+        return LinuxNetwork()
 
     def connect_network(self, container: Container, pid: int) -> dict[str, Any]:
         from wherry_linux.network.usermode import connect

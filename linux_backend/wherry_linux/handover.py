@@ -96,6 +96,10 @@ def _descriptors(saved: dict[str, Any]) -> list[int]:
     found |= {int(descriptor) for descriptor in saved["outputs"]}
     found |= {client["socket"] for client in saved["clients"]}
     found |= set(saved["passed"])
+    if saved["services"]:
+        from wherry_linux.network.services import descriptors
+
+        found |= descriptors(saved["services"])
     return [descriptor for descriptor in found if descriptor >= 0]
 
 
@@ -120,6 +124,7 @@ def _save(monitor: Monitor) -> dict[str, Any]:
         "restarts": [monitor.restarts.count, monitor.restarts.delay],
         "started_at": monitor.started_at,
         "health": None if monitor.health is None else monitor.health.saved(),
+        "services": [] if monitor.services is None else monitor.services.saved(),
         "clients": [client.saved() for client in monitor.clients],
     }
 
@@ -159,6 +164,7 @@ def _restore(monitor: Monitor, saved: dict[str, Any]) -> None:
     if monitor.notifier is not None and saved["notify"] >= 0:
         monitor.notifier.go_on(sockets.socket(fileno=saved["notify"]))
     monitor.resume()
+    monitor.serve(saved["services"])
     if saved["health"] is not None:
         from wherry_linux.health import HealthChecks
 

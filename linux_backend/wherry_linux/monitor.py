@@ -18,6 +18,7 @@ What they may ask, as CONTROL messages:
      "quiet"}                                       `keep` is stronger than --rm, `quiet`
                                                     leaves out the event "stop"
     {"op": "pause"}, {"op": "unpause"}              answered by "done"
+    {"op": "network", "do": "connect", …}           answered by "done" (wherry.engine.networking)
     {"op": "check"}                                 answered by "done" with the "code" that the
                                                     health check ended with
 
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
     from wherry.container.store import Container
     from wherry.oci.runtime_spec import Spec
     from wherry.runtime import Keeper
+    from wherry_linux.network.services import Services
     from wherry_linux.notify import Notifier
     from wherry_linux.runtime import Created, Runtime
 
@@ -98,6 +100,7 @@ class Monitor(Streams):
         self.health: Any = None
         # Tells NOTIFY_SOCKET, where it is to be told.
         self.notifier: Notifier | None = None
+        self.services: Services | None = None
         self.done = False
 
     @property
@@ -215,7 +218,7 @@ class Monitor(Streams):
                 from wherry_linux import namespaces
 
                 self.numbers = namespaces.numbers(created.pid)
-            self.keeper.connect(self.container, created.pid)
+            self.serve(self.keeper.connect(self.container, created.pid))
             self.runtime.start(self.container.id)
             created.started()
             self.cgroup = self.runtime.record(self.container.id)["cgroup"] or ""
@@ -240,6 +243,16 @@ class Monitor(Streams):
             preserve=self.preserve,
             supervise=True,
         )
+
+    def serve(self, services: list[dict[str, Any]]) -> None:
+        """Serve what the container's network needs: ports, names."""
+        if not services:
+            return
+        if self.services is None:
+            from wherry_linux.network.services import Services
+
+            self.services = Services(self)
+        self.services.start(services)
 
     def _adopt(self, created: Created, ours: tuple[int, int, int] | None) -> None:
         self.pid = created.pid
@@ -346,6 +359,9 @@ class Monitor(Streams):
         if self.health is not None and self.health.is_checking():
             self.after(_SETTLED, self._settle)
             return
+        if self.services is not None and not self.services.is_idle():
+            self.after(_SETTLED, self._settle)
+            return
         from wherry_linux.handover import hand_over
 
         try:
@@ -427,6 +443,14 @@ class Monitor(Streams):
             return
         if operation == "kill":
             self._kill(message["signal"], message.get("final", False))
+        elif operation == "network":
+            if not self.pid:
+                raise Conflict(f"container {self.container.name} is not running")
+            started, ended = self.keeper.change_network(self.container, self.pid, message)
+            for key in ended:
+                if self.services is not None:
+                    self.services.stop(key)
+            self.serve(started)
         elif operation in ("pause", "unpause"):
             self._pause(paused=operation == "pause")
         else:
@@ -573,6 +597,8 @@ class Monitor(Streams):
         self.outputs = {}
         self.stdin = self.terminal = -1
         self.stdin_queue.clear()
+        if self.services is not None:
+            self.services.stop()
         try:
             self.runtime.delete(self.container.id, force=True)
             self.keeper.disconnect(self.container)

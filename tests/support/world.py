@@ -61,6 +61,9 @@ class World:
             ids = self.wherry("ps", "--all", "--quiet", "--no-trunc").lines
             if ids:
                 self.wherry("rm", "--force", "--volumes", *ids)
+        if os.path.isdir(f"{self.root}/data/networks"):
+            # Bridges stay when no container is on them any more.
+            self.wherry("system", "reset", "--force")
 
     def left(self) -> list[str]:
         """What is still there of this test, one line each."""

@@ -8,8 +8,7 @@ import sys
 from wherry.backend import Command, execute
 from wherry.cli import common
 from wherry.cli.grammar import argument, command, option
-from wherry.container.ports import port_key
-from wherry.errors import UsageError, WherryError
+from wherry.errors import WherryError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -128,49 +127,6 @@ def top(container: str, ps_options: tuple[str, ...]) -> int:
 
     argv = top.argv(container=container, ps_options=ps_options)
     return execute(Command(argv=argv, action=action))
-
-
-# ---- port ----
-
-
-@command(
-    argument("container"),
-    argument("private_port", required=False, metavar="PRIVATE_PORT[/PROTO]"),
-    examples="""\
-  $ wherry port web                                    every published port
-  $ wherry port web 80                                 where port 80 can be reached
-""",
-)
-def port(container: str, private_port: str) -> int:
-    """List port mappings or a specific mapping for the container"""
-    wanted = ""
-    if private_port:
-        number, protocol = port_key(private_port)
-        wanted = f"{number}/{protocol}"
-
-    def action(engine: Engine) -> int:
-        settings = engine.containers.inspect(container)["NetworkSettings"]
-        ports: dict[str, Any] = settings.get("Ports") or {}
-        if wanted:
-            if not ports.get(wanted):
-                raise UsageError(f"no public port '{wanted}' published for {container}")
-            print("\n".join(_addresses(ports[wanted])))
-            return 0
-        for key in sorted(ports, key=port_key):
-            for address in _addresses(ports[key] or ()):
-                print(f"{key} -> {address}")
-        return 0
-
-    return execute(Command(argv=port.argv(container=container, private_port=wanted), action=action))
-
-
-def _addresses(bindings: Any) -> list[str]:
-    return [
-        f"[{each['HostIp']}]:{each['HostPort']}"
-        if ":" in each["HostIp"]
-        else f"{each['HostIp'] or '0.0.0.0'}:{each['HostPort']}"
-        for each in bindings
-    ]
 
 
 # ---- diff ----

@@ -1,4 +1,4 @@
-"""`wherry container exists`, `image exists`, `volume exists`: the exit code is the answer."""
+"""`wherry container exists`, `image exists`, `network exists`, …: the exit code is the answer."""
 
 from __future__ import annotations
 
@@ -33,6 +33,16 @@ def image_exists(image: str) -> int:
             action=lambda engine: _answer(engine.image_store.find, image),
         )
     )
+
+
+@command(argument("network"), name="network exists", failure=125)
+def network_exists(network: str) -> int:
+    """Exit with 0 if there is such a network, and with 1 if there is none"""
+
+    def action(engine: Engine) -> int:
+        return _answer(engine.networks.store.find, network)
+
+    return execute(Command(argv=network_exists.argv(network=network), action=action))
 
 
 @command(argument("volume"), name="volume exists", failure=125)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     Find = Callable[[str], dict[str, Any]]
 
-_TYPES = ("container", "image", "volume")
+_TYPES = ("container", "image", "network", "volume")
 _SIZE = option("-s", "--size", type=bool, help="Display total file sizes if the type is container")
 
 
@@ -46,6 +46,7 @@ def inspect(
         kinds: dict[str, Find] = {
             "container": lambda name: engine.containers.inspect(name, size=size),
             "image": lambda name: engine.images.inspect(name),  # noqa: PLW0108 - made when asked for
+            "network": lambda name: engine.networks.inspect(name),  # noqa: PLW0108
             "volume": lambda name: _volume(engine, name),
         }
         if type:

@@ -35,7 +35,9 @@ _CONTAINER_VERBS: Table = {
     "kill": "lifecycle:kill",
     "logs": "container:logs",
     "pause": "lifecycle:pause",
-    "port": "container:port",
+    "port": "port:port",
+    "port add": "port:add",
+    "port rm": "port:rm",
     "rename": "lifecycle:rename",
     "restart": "lifecycle:restart",
     "rm": "lifecycle:rm",
@@ -127,6 +129,18 @@ COMMANDS: Table = {
         "push": "manifest:push",
         "rm": "manifest:rm",
     },
+    "network": {
+        "connect": "network:connect",
+        "create": "network:create",
+        "disconnect": "network:disconnect",
+        "exists": "exists:network_exists",
+        "inspect": "network:inspect",
+        "list": "network:ls",
+        "ls": "network:ls",
+        "prune": "network:prune",
+        "remove": "network:rm",
+        "rm": "network:rm",
+    },
     "oci": "oci:oci",
     "ps": "ps:ps",
     "rmi": "image:rmi",
@@ -171,6 +185,7 @@ GROUPS = {
     "image": "Manage images",
     "machine": "Manage the virtual machine that containers run in elsewhere than on Linux",
     "manifest": "Manage manifests of images in registries, and lists of them",
+    "network": "Manage networks",
     "secret": "Manage secrets",
     "system": "Manage wherry",
     "volume": "Manage volumes",
@@ -272,6 +287,12 @@ def find_command(words: Sequence[str]) -> tuple[str, Declaration, Sequence[str]]
     table = COMMANDS
     for at, word in enumerate(words):
         entry = table.get(word)
+        # A container may be called `add`: `port add 80` is about that one.
+        longer = " ".join(words[at : at + 2])
+        if longer in table and len(words) > at + 3:
+            found = table[longer]
+            assert isinstance(found, str)
+            return " ".join(words[: at + 2]), load(found), words[at + 2 :]
         if isinstance(entry, str):
             return " ".join(words[: at + 1]), load(entry), words[at + 1 :]
         if entry is None:

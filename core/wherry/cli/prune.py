@@ -77,7 +77,7 @@ def prune_system(
     filters = parse_filters(filter, _FILTERS)
     if volumes and "until" in filters:
         raise UsageError('the "until" filter is not supported with "--volumes"')
-    lines = ["all stopped containers"]
+    lines = ["all stopped containers", "all networks not used by at least one container"]
     if volumes:
         lines.append("all anonymous volumes not used by at least one container")
     lines.append(
@@ -95,6 +95,7 @@ def prune_system(
         result = engine.containers.prune(filters)
         reclaimed += result["SpaceReclaimed"]
         _print_section("Deleted Containers:", result["ContainersDeleted"])
+        _print_section("Deleted Networks:", engine.networks.prune(filters))
         if volumes:
             result = engine.volumes.prune(filters, all=False)
             reclaimed += result["SpaceReclaimed"]

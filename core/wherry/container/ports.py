@@ -12,7 +12,8 @@ from wherry.words import is_ip, split_csv
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
+    from typing import Any
 
     from wherry.container.spec import PortBinding
 
@@ -54,6 +55,25 @@ def port_key(text: str) -> tuple[int, str]:
     if first != last:
         raise UsageError(f"invalid port '{text}'")
     return first, _protocol(protocol)
+
+
+def wanted_ports(body: Mapping[str, Any]) -> dict[str, list[PortBinding]]:
+    """What a create body wants to be published; "" and 0 stand for any address and port."""
+    host = body["HostConfig"]
+    bindings: dict[str, Any] = dict(host.get("PortBindings") or {})
+    if host.get("PublishAllPorts"):
+        for port in body.get("ExposedPorts") or {}:
+            bindings.setdefault(port, None)
+    return {port: given or [{"HostIp": "", "HostPort": ""}] for port, given in bindings.items()}
+
+
+def shown_ports(published: Iterable[Mapping[str, str]]) -> dict[str, list[PortBinding]]:
+    """NetworkSettings.Ports of docker's documents."""
+    ports: dict[str, list[PortBinding]] = {}
+    for each in published:
+        binding: PortBinding = {"HostIp": each["HostIp"], "HostPort": each["HostPort"]}
+        ports.setdefault(each["Port"], []).append(binding)
+    return ports
 
 
 def _bindings(text: str) -> list[tuple[str, PortBinding]]:

@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from wherry.container.store import ContainerStore
     from wherry.engine.containers import Containers
     from wherry.engine.images import Images
+    from wherry.engine.networks import Networks
     from wherry.engine.system import System
     from wherry.engine.volumes import Volumes
     from wherry.image.store import ImageStore
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Engine:
-    """Containers, images and volumes of this user on this system.
+    """Containers, images, volumes and networks of this user on this system.
 
     Each part is made when it is first asked for: `ps` does not pay for images.
     """
@@ -67,6 +68,12 @@ class Engine:
 
             self._volumes = Volumes(self.runtime.unshared, self.container_store.volume_users)
         return self._volumes
+
+    @property
+    def networks(self) -> Networks:
+        from wherry.engine.networks import Networks
+
+        return Networks(self)
 
     @property
     def system(self) -> System:

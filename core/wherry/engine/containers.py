@@ -10,7 +10,14 @@ from wherry.container.signals import read_signal
 from wherry.container.store import Container, ContainerStore
 from wherry.container.wire import Connection, control
 from wherry.engine import settle
-from wherry.errors import Conflict, CorruptState, NotFound, UsageError, WherryError
+from wherry.errors import (
+    Conflict,
+    CorruptState,
+    NotFound,
+    Unsupported,
+    UsageError,
+    WherryError,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -368,7 +375,7 @@ class Containers:
         number = read_signal(signal or body.get("StopSignal") or "SIGTERM")
         message = {"op": "stop", "signal": number, "timeout": timeout, **options}
         try:
-            self._ask(container, message)
+            self.ask(container, message)
         except WherryError:
             if self._still_runs(container):
                 raise
@@ -394,7 +401,7 @@ class Containers:
         final = number == SIGKILL or number == read_signal(
             container.body.get("StopSignal") or "SIGTERM"
         )
-        self._ask(container, {"op": "kill", "signal": number, "final": final})
+        self.ask(container, {"op": "kill", "signal": number, "final": final})
 
     def pause(self, name: str) -> None:
         """Freeze every process of a container."""
@@ -404,14 +411,14 @@ class Containers:
             raise Conflict(f"container {name} is already paused")
         if status != "running":
             raise Conflict(f"container {name} is not running")
-        self._ask(container, {"op": "pause"})
+        self.ask(container, {"op": "pause"})
 
     def unpause(self, name: str) -> None:
         """Let a paused container go on."""
         container = self.find(name)
         if container.state["Status"] != "paused":
             raise Conflict(f"container {name} is not paused")
-        self._ask(container, {"op": "unpause"})
+        self.ask(container, {"op": "unpause"})
 
     def wait(self, name: str) -> int:
         """Wait until a container is not running; its exit code."""
@@ -441,9 +448,9 @@ class Containers:
             raise UsageError(f"container {container.name} has no defined healthcheck")
         if container.state["Status"] != "running":
             raise Conflict(f"container {container.name} is not running")
-        return bool(self._ask(container, {"op": "check"})["code"] == 0)
+        return bool(self.ask(container, {"op": "check"})["code"] == 0)
 
-    def _ask(
+    def ask(
         self, container: Container, message: dict[str, Any], patience: float | None = None
     ) -> dict[str, Any]:
         """Have the monitor do something; a container that ends meanwhile is a Conflict."""
@@ -496,7 +503,7 @@ class Containers:
         """Have a container end at once, with its monitor if that does not see to it."""
         message = {"op": "stop", "signal": SIGKILL, "timeout": 10, "keep": True, "quiet": True}
         try:
-            self._ask(container, message, patience=_PATIENCE)
+            self.ask(container, message, patience=_PATIENCE)
         except WherryError:
             if self._still_runs(container):
                 self.runtime.end_monitor(container)
@@ -504,6 +511,8 @@ class Containers:
 
     def rename(self, name: str, new: str) -> None:
         """Give a container another name."""
+        from wherry.engine.networking import networks_of
+
         container = self.find(name)
         bare = names.check_name(new)
         if bare == container.name:
@@ -520,6 +529,11 @@ class Containers:
                 raise
             self.store.release_name(old, container.id)
         container.event("rename", oldName=f"/{old}")
+        if container.state["Status"] in ("running", "paused") and networks_of(container):
+            try:
+                self.ask(container, {"op": "network", "do": "rename", "old": old})
+            except (NotFound, Conflict, Unsupported):
+                pass  # it ends at this moment, or nobody knows its name
 
     # ---- asking ----
 

@@ -15,6 +15,7 @@ from wherry.container.resources import LIMITS
 from wherry.container.signals import read_signal
 from wherry.container.store import Container
 from wherry.engine import mounts, removal
+from wherry.engine.networking import check_networks
 from wherry.errors import Conflict, NotFound, UsageError
 from wherry.files import Lock, make_dir
 from wherry.image.layers import missing_layers
@@ -31,9 +32,6 @@ if TYPE_CHECKING:
     from wherry.container.store import ContainerStore
     from wherry.engine import Engine
     from wherry.image.store import Image
-
-
-_NETWORKS = ("", "default", "bridge", "host", "none")
 
 
 def create(engine: Engine, body: CreateBody, request: RunRequest) -> Container:
@@ -54,6 +52,7 @@ def _create(engine: Engine, body: CreateBody, request: RunRequest, name: str) ->
     if userns.startswith("keep-id") and not body.get("User"):
         merged["User"] = engine.runtime.kept_user(userns)
     _check(merged)
+    check_networks(merged, engine.runtime)
     _check_links(store, merged["HostConfig"].get("Links") or ())
     container_id = names.new_id()
     warnings = _settle_limits(engine, container_id, merged)
@@ -74,7 +73,7 @@ def _create(engine: Engine, body: CreateBody, request: RunRequest, name: str) ->
     container.event("create")
     for warning in warnings:
         print(f"wherry: WARNING: {warning}", file=sys.stderr)
-    _warn_of_names(container)
+    _warn_of_names(container, engine)
     return container
 
 
@@ -88,12 +87,12 @@ def _settle_limits(engine: Engine, container_id: str, body: dict[str, Any]) -> l
     return settle(engine.runtime, container_id, body)
 
 
-def _warn_of_names(container: Container) -> None:
+def _warn_of_names(container: Container, engine: Engine) -> None:
     """Say which names the container will not know: nothing answers to them on its network."""
     host = container.body["HostConfig"]
     network = mode(container.body, "network") or "default"
     lost = [f"--link {text}" for text in host.get("Links") or ()]
-    if network != "host":
+    if engine.runtime.is_rootless() and network != "host":
         extra = host.get("ExtraHosts") or ()
         lost += [f"--add-host {text}" for text in extra if text.endswith("host-gateway")]
     for option in lost:
@@ -204,12 +203,6 @@ def _check(body: Mapping[str, Any]) -> None:
         from wherry.engine.launch import time_zone_file
 
         time_zone_file(zone)
-    network = mode(body, "network")
-    if network not in _NETWORKS and not network.startswith("container:"):
-        raise NotFound(
-            f"network {network} not found",
-            hint="there are bridge (the default), host, none and container:NAME",
-        )
 
 
 def _check_health(body: Mapping[str, Any], own: Mapping[str, Any]) -> None:

@@ -11,11 +11,10 @@ from wherry.container.bundle import ContainerFacts, runtime_spec
 from wherry.container.namespaces import JOINABLE, has_own_ids, mode
 from wherry.container.overlay import overlay_mount
 from wherry.container.resources import drop_limits
-from wherry.engine import mounts, published, removal
+from wherry.engine import mounts, removal
 from wherry.errors import Conflict, NotFound, UsageError
 from wherry.files import make_dir, write_atomic, write_json
 from wherry.lean import posix
-from wherry.network.files import Attachment, write_files
 from wherry.volume.store import VolumeStore
 
 TYPE_CHECKING = False
@@ -210,17 +209,26 @@ class ContainerKeeper:
             devices += device_nodes(edits, self._runtime)
         return devices
 
-    def connect(self, container: Container, pid: int) -> None:
+    def connect(self, container: Container, pid: int) -> list[dict[str, Any]]:
         """Give the created container its network, and say which process it is."""
         body = container.body
         if path := (body.get("Wherry") or {}).get("PidFile"):
             write_atomic(path, str(pid).encode(), mode=0o644)
-        if mode(body, "network") in ("none", "host") or "container:" in mode(body, "network"):
-            return
-        ports = self._runtime.connect_network(container, pid)
-        published.publish(container.id, ports)
-        write_files(container, Attachment(addresses=self._runtime.addresses(pid)))
-        container.write_state(Network={"Ports": ports})
+        network = mode(body, "network")
+        has_none = network in ("none", "host") or network.startswith("container:")
+        if has_none and not container.record.get("Networks"):
+            return []
+        from wherry.engine import networking
+
+        return networking.connect(container, pid, self._runtime)
+
+    def change_network(
+        self, container: Container, pid: int, message: Mapping[str, Any]
+    ) -> tuple[list[dict[str, Any]], list[str]]:
+        """Change the network of a running container."""
+        from wherry.engine import networking
+
+        return networking.change(container, pid, self._runtime, message)
 
     def disconnect(self, container: Container) -> None:
         """Take back what `connect` gave."""

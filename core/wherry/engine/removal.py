@@ -35,7 +35,9 @@ def disconnect(container_id: str, runtime: Runtime) -> None:
     """Take a container's network away."""
     directory = paths.run_container(container_id)
     if os.path.exists(os.path.join(directory, "network.json")):
-        runtime.disconnect_network(directory)
+        from wherry.engine import networking
+
+        networking.disconnect(directory, container_id, runtime)
         published.withdraw(container_id)
 
 

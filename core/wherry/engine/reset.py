@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 def reset_everything(engine: Engine) -> None:
     """Remove all containers, then the files of all else. Raises where a container stays."""
     _remove_containers(engine)
+    engine.networks.remove_all()
     # Nobody pulls meanwhile; the lock goes with its directory.
     with engine.image_store.locked():
         _remove_files(engine)

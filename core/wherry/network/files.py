@@ -34,7 +34,7 @@ _FALLBACK = ("8.8.8.8", "8.8.4.4")
 _RESOLVED = "/run/systemd/resolve/resolv.conf"
 # What stands for the host's address in `--add-host NAME:host-gateway`.
 GATEWAY = "host-gateway"
-_HOST_NAMES = ("host.docker.internal", "host.containers.internal")
+_HOST_NAMES = ("host.docker.internal", "host.containers.internal", "gateway.docker.internal")
 
 
 @value
@@ -194,11 +194,23 @@ def _host_resolvers(is_host: bool) -> str:
     return text
 
 
+def host_nameservers(container_id: str) -> list[str]:
+    """Whom a container's resolver asks: those of `--dns`, or the host's of this moment."""
+    from wherry.container.store import read_record
+
+    try:
+        given = read_record(container_id)["Body"]["HostConfig"].get("Dns")
+    except WherryError:
+        given = None
+    return list(given or _values(_read("/etc/resolv.conf"), "nameserver"))
+
+
 def resolv_conf(
     host_text: str, host: Mapping[str, Any], attachment: Attachment, *, is_host: bool
 ) -> str:
     """/etc/resolv.conf: the host's, with what HostConfig (`host`) says instead."""
-    servers = list(host.get("Dns") or attachment.nameservers)
+    # A resolver of ours asks those of `--dns` itself.
+    servers = list(attachment.nameservers or host.get("Dns") or ())
     if not servers:
         servers = _values(host_text, "nameserver")
         if not is_host:
@@ -206,6 +218,8 @@ def resolv_conf(
             servers = servers or list(_FALLBACK)
     search = list(host.get("DnsSearch") or _last_words(host_text, ("search", "domain")))
     options = list(host.get("DnsOptions") or _last_words(host_text, ("options",)))
+    if attachment.nameservers and not any(each.startswith("ndots:") for each in options):
+        options.append("ndots:0")  # a name without a dot is a container's first of all
     lines = [f"nameserver {server}" for server in servers]
     # `--dns-search .` asks for none.
     if search and search != ["."]:

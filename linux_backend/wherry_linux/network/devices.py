@@ -10,8 +10,8 @@ from wherry.lean import sockets
 from wherry_linux import constants as c
 from wherry_linux.channel import Channel
 from wherry_linux.namespaces import open_namespace
-from wherry_linux.network import netlink
-from wherry_linux.network.netlink import Route, attribute, kernel_error, open_socket
+from wherry_linux.network import links, netlink
+from wherry_linux.network.netlink import Connection, attribute, kernel_error, open_socket
 from wherry_linux.syscalls import setns
 
 TYPE_CHECKING = False
@@ -20,12 +20,9 @@ if TYPE_CHECKING:
 
     from wherry.oci.runtime_spec import LinuxNetDevice
 
-_LINK = struct.Struct("=BxHiII")  # struct ifinfomsg
-_ADDRESS = struct.Struct("=BBBBI")  # struct ifaddrmsg
-_IFF_UP = 1
 _IFA_F_PERMANENT = 0x80
 _IFA_STATES = 0x48  # tentative, found to be another's
-_OF_THE_OLD_PLACE = (netlink.IFA_CACHEINFO, netlink.IFA_FLAGS, netlink.IFA_LABEL)
+_OF_THE_OLD_PLACE = (links.IFA_CACHEINFO, links.IFA_FLAGS, links.IFA_LABEL)
 _RT_SCOPE_UNIVERSE = 0
 
 
@@ -45,8 +42,8 @@ def move_devices(devices: Mapping[str, LinuxNetDevice], pid: int) -> None:
     one from being moved; those before it are moved then.
     """
     namespace = open_namespace(f"/proc/{pid}/ns/net")
-    host = Route(open_socket())
-    inside = Route(_socket_in(namespace))
+    host = Connection()
+    inside = Connection(_socket_in(namespace))
     try:
         for name, device in devices.items():
             _move(host, inside, namespace, name, device.get("name") or name)
@@ -56,7 +53,7 @@ def move_devices(devices: Mapping[str, LinuxNetDevice], pid: int) -> None:
         os.close(namespace)
 
 
-def _move(host: Route, inside: Route, namespace: int, name: str, new_name: str) -> None:
+def _move(host: Connection, inside: Connection, namespace: int, name: str, new_name: str) -> None:
     try:
         index = sockets.if_nametoindex(name)
     except OSError as error:
@@ -69,37 +66,37 @@ def _move(host: Route, inside: Route, namespace: int, name: str, new_name: str) 
     addresses = _permanent_addresses(host, index)
     try:
         host.request(
-            netlink.RTM_NEWLINK,
-            _LINK.pack(0, 0, index, 0, 0)
-            + attribute(netlink.IFLA_IFNAME, new_name.encode() + b"\0")
-            + attribute(netlink.IFLA_NET_NS_FD, struct.pack("=I", namespace)),
+            links.RTM_NEWLINK,
+            links.LINK.pack(0, 0, index, 0, 0)
+            + attribute(links.IFLA_IFNAME, new_name.encode() + b"\0")
+            + attribute(links.IFLA_NET_NS_FD, struct.pack("=I", namespace)),
         )
         # "eth%d" is a name that the kernel completes.
         [index] = [number for key, number in _links(inside).items() if key not in before]
         for address in addresses:
             flags = netlink.NLM_F_CREATE | netlink.NLM_F_EXCL
-            inside.request(netlink.RTM_NEWADDR, _with_index(address, index), flags)
-        inside.request(netlink.RTM_NEWLINK, _LINK.pack(0, 0, index, _IFF_UP, _IFF_UP))
+            inside.request(links.RTM_NEWADDR, _with_index(address, index), flags)
+        inside.request(links.RTM_NEWLINK, links.LINK.pack(0, 0, index, links.IFF_UP, links.IFF_UP))
     except OSError as error:
         raise kernel_error(f"move network device {name} to {new_name}", error) from error
 
 
-def _links(route: Route) -> dict[str, int]:
+def _links(route: Connection) -> dict[str, int]:
     """The interfaces by name."""
     return {
-        message.attributes[netlink.IFLA_IFNAME].rstrip(b"\0").decode(): _LINK.unpack(message.fixed)[
-            2
-        ]
-        for message in route.dump(netlink.RTM_GETLINK, _LINK.size)
+        message.attributes[links.IFLA_IFNAME].rstrip(b"\0").decode(): links.LINK.unpack(
+            message.fixed
+        )[2]
+        for message in route.dump(links.RTM_GETLINK, links.LINK.size)
     }
 
 
-def _permanent_addresses(route: Route, index: int) -> list[bytes]:
+def _permanent_addresses(route: Connection, index: int) -> list[bytes]:
     """The addresses that somebody gave the interface, as requests to give them to another."""
     found = []
-    for message in route.dump(netlink.RTM_GETADDR, _ADDRESS.size):
-        family, prefix, _, scope, of_link = _ADDRESS.unpack(message.fixed)
-        flags = int.from_bytes(message.attributes.get(netlink.IFA_FLAGS, b""), "little")
+    for message in route.dump(links.RTM_GETADDR, links.ADDRESS.size):
+        family, prefix, _, scope, of_link = links.ADDRESS.unpack(message.fixed)
+        flags = int.from_bytes(message.attributes.get(links.IFA_FLAGS, b""), "little")
         if of_link != index or scope != _RT_SCOPE_UNIVERSE or not flags & _IFA_F_PERMANENT:
             continue
         attributes = b"".join(
@@ -107,13 +104,15 @@ def _permanent_addresses(route: Route, index: int) -> list[bytes]:
             for kind, content in message.attributes.items()
             if kind not in _OF_THE_OLD_PLACE
         )
-        attributes += attribute(netlink.IFA_FLAGS, struct.pack("=I", flags & ~_IFA_STATES))
-        found.append(_ADDRESS.pack(family, prefix, flags & 0x3F, scope, 0) + attributes)
+        attributes += attribute(links.IFA_FLAGS, struct.pack("=I", flags & ~_IFA_STATES))
+        found.append(links.ADDRESS.pack(family, prefix, flags & 0x3F, scope, 0) + attributes)
     return found
 
 
 def _with_index(address: bytes, index: int) -> bytes:
-    return address[: _ADDRESS.size - 4] + struct.pack("=I", index) + address[_ADDRESS.size :]
+    return (
+        address[: links.ADDRESS.size - 4] + struct.pack("=I", index) + address[links.ADDRESS.size :]
+    )
 
 
 def _socket_in(namespace: int) -> object:

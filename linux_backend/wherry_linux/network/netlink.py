@@ -1,4 +1,9 @@
-"""rtnetlink(7), as far as moving an interface takes it."""
+"""netlink(7): requests to the kernel's networking, and its answers.
+
+`Connection` speaks to one family in one network namespace. What a request says is put
+together by the modules that know about it: `links` and `devices` for rtnetlink(7),
+`nftables` for the firewall.
+"""
 
 from __future__ import annotations
 
@@ -11,32 +16,28 @@ from wherry.lean import sockets
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from typing import Any
 
-# linux/netlink.h, linux/rtnetlink.h
+    # A message's type, flags beside those of every request, and what follows the header.
+    Request = tuple[int, int, bytes]
+
+# linux/netlink.h
+NETLINK_ROUTE = 0
+NETLINK_NETFILTER = 12
 NLMSG_ERROR = 2
 NLMSG_DONE = 3
-RTM_NEWLINK = 16
-RTM_GETLINK = 18
-RTM_NEWADDR = 20
-RTM_GETADDR = 22
 NLM_F_REQUEST = 0x1
 NLM_F_ACK = 0x4
+NLM_F_EXCL = 0x200
 NLM_F_DUMP = 0x300
 NLM_F_CREATE = 0x400
-NLM_F_EXCL = 0x200
-# linux/if_link.h, linux/if_addr.h
-IFLA_IFNAME = 3
-IFLA_NET_NS_FD = 28
-IFA_LABEL = 3
-IFA_CACHEINFO = 6
-IFA_FLAGS = 8
+NLM_F_APPEND = 0x800
+_NESTED = 0x8000
+_AF_NETLINK = 16
 
 _HEADER = struct.Struct("=IHHII")
 _ATTRIBUTE = struct.Struct("=HH")
-_PROTOCOL = 0  # NETLINK_ROUTE
-_AF_NETLINK = 16
 
 
 class Message:
@@ -44,14 +45,20 @@ class Message:
 
     def __init__(self, payload: bytes, fixed: int) -> None:
         self.fixed = payload[:fixed]
-        self.attributes: dict[int, bytes] = {}
-        at = fixed
-        while at + _ATTRIBUTE.size <= len(payload):
-            length, kind = _ATTRIBUTE.unpack_from(payload, at)
-            if length < _ATTRIBUTE.size:
-                break
-            self.attributes[kind & 0x3FFF] = payload[at + _ATTRIBUTE.size : at + length]
-            at += (length + 3) & ~3
+        self.attributes = attributes(payload[fixed:])
+
+
+def attributes(content: bytes) -> dict[int, bytes]:
+    """Attributes by number, the last of each."""
+    found: dict[int, bytes] = {}
+    at = 0
+    while at + _ATTRIBUTE.size <= len(content):
+        length, kind = _ATTRIBUTE.unpack_from(content, at)
+        if length < _ATTRIBUTE.size:
+            break
+        found[kind & 0x3FFF] = content[at + _ATTRIBUTE.size : at + length]
+        at += (length + 3) & ~3
+    return found
 
 
 def attribute(kind: int, content: bytes) -> bytes:
@@ -60,52 +67,131 @@ def attribute(kind: int, content: bytes) -> bytes:
     return _ATTRIBUTE.pack(len(content) + _ATTRIBUTE.size, kind) + content + bytes(padding)
 
 
-def open_socket() -> Any:
+def text(kind: int, content: str) -> bytes:
+    """An attribute that is a name."""
+    return attribute(kind, content.encode() + b"\0")
+
+
+def nested(kind: int, *content: bytes) -> bytes:
+    """An attribute of attributes."""
+    return attribute(kind | _NESTED, b"".join(content))
+
+
+def open_socket(protocol: int = NETLINK_ROUTE) -> Any:
     """A connection to the network namespace that this process is in, owned by the caller."""
-    return sockets.socket(_AF_NETLINK, sockets.SOCK_RAW | sockets.SOCK_CLOEXEC, _PROTOCOL)
+    return sockets.socket(_AF_NETLINK, sockets.SOCK_RAW | sockets.SOCK_CLOEXEC, protocol)
 
 
-class Route:
+class Connection:
     """Requests to one network namespace."""
 
-    def __init__(self, socket: Any) -> None:
-        self._socket = socket
+    def __init__(self, socket: Any = None, protocol: int = NETLINK_ROUTE) -> None:
+        """`socket` is closed with the connection; without it, one to our own namespace."""
+        self._socket = open_socket(protocol) if socket is None else socket
         self._sequence = 0
+
+    def __enter__(self) -> Connection:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def close(self) -> None:
         self._socket.close()
 
     def request(self, kind: int, payload: bytes, flags: int = 0) -> None:
         """Ask for a change. Raises OSError."""
-        self._send(kind, NLM_F_REQUEST | NLM_F_ACK | flags, payload)
-        for _ in self._answers():
-            pass
+        self.send([(kind, flags, payload)])
+
+    def send(self, requests: Sequence[Request]) -> None:
+        """Ask for changes, one after the other, in a single message to the kernel.
+
+        Raises the OSError of the first that failed; those after it were tried as well.
+        """
+        if not requests:
+            return
+        first = self._sequence + 1
+        packets = [self._packet(kind, NLM_F_ACK | flags, data) for kind, flags, data in requests]
+        self._socket.send(b"".join(packets))
+        self._acknowledged(first)
+
+    def transact(self, begin: Request, requests: Sequence[Request], end: Request) -> None:
+        """Ask for changes that are made all or none. Raises OSError."""
+        opening = self._packet(begin[0], begin[1], begin[2])
+        first = self._sequence + 1
+        packets = [self._packet(kind, NLM_F_ACK | flags, data) for kind, flags, data in requests]
+        last = self._sequence
+        closing = self._packet(end[0], end[1], end[2])
+        self._socket.send(b"".join([opening, *packets, closing]))
+        self._sequence, final = last, self._sequence
+        try:
+            self._acknowledged(first)
+        finally:
+            self._sequence = final
 
     def dump(self, kind: int, fixed: int) -> list[Message]:
         """All objects of a kind, whose fixed part has `fixed` bytes."""
-        self._send(kind, NLM_F_REQUEST | NLM_F_DUMP, bytes(fixed))
-        return [Message(payload, fixed) for payload in self._answers()]
+        return self.ask(kind, NLM_F_DUMP, bytes(fixed), fixed)
 
-    def _send(self, kind: int, flags: int, payload: bytes) -> None:
+    def get(self, kind: int, payload: bytes, fixed: int) -> Message | None:
+        """The one object that is asked for; None if it is not there. Raises OSError."""
+        try:
+            found = self.ask(kind, NLM_F_ACK, payload, fixed)
+        except FileNotFoundError:
+            return None
+        return found[0] if found else None
+
+    def ask(self, kind: int, flags: int, payload: bytes, fixed: int) -> list[Message]:
+        """The answers to a question. Raises OSError."""
+        self._socket.send(self._packet(kind, flags, payload))
+        return [Message(answer, fixed) for answer in self._answers()]
+
+    def _packet(self, kind: int, flags: int, payload: bytes) -> bytes:
         self._sequence += 1
-        header = _HEADER.pack(_HEADER.size + len(payload), kind, flags, self._sequence, 0)
-        self._socket.send(header + payload)
+        length = _HEADER.size + len(payload)
+        header = _HEADER.pack(length, kind, NLM_F_REQUEST | flags, self._sequence, 0)
+        return header + payload + bytes(-length % 4)
+
+    def _acknowledged(self, first: int) -> None:
+        """Wait for the acknowledgements of the requests from `first` to the last."""
+        waiting = set(range(first, self._sequence + 1))
+        failed: OSError | None = None
+        while waiting:
+            for kind, sequence, payload in self._received():
+                if kind != NLMSG_ERROR or sequence not in waiting:
+                    # A transaction that cannot even begin is refused as a whole.
+                    if kind == NLMSG_ERROR and sequence < first and (wrong := _error(payload)):
+                        raise wrong
+                    continue
+                waiting.discard(sequence)
+                failed = failed or _error(payload)
+        if failed is not None:
+            raise failed
 
     def _answers(self) -> Iterator[bytes]:
         """The payloads until the last. Raises the error that the kernel answers with."""
         while True:
-            data = self._socket.recv(1 << 16)
-            while len(data) >= _HEADER.size:
-                length, kind, _, sequence, _ = _HEADER.unpack_from(data)
-                payload, data = data[_HEADER.size : length], data[(length + 3) & ~3 :]
+            for kind, sequence, payload in self._received():
                 if sequence != self._sequence:
                     continue
                 if kind in (NLMSG_DONE, NLMSG_ERROR):
-                    number = -int.from_bytes(payload[:4], "little", signed=True)
-                    if kind == NLMSG_ERROR and number:
-                        raise OSError(number, os.strerror(number))
+                    wrong = _error(payload) if kind == NLMSG_ERROR else None
+                    if wrong is not None:
+                        raise wrong
                     return
                 yield payload
+
+    def _received(self) -> Iterator[tuple[int, int, bytes]]:
+        data = self._socket.recv(1 << 17)
+        while len(data) >= _HEADER.size:
+            length, kind, _, sequence, _ = _HEADER.unpack_from(data)
+            yield kind, sequence, data[_HEADER.size : length]
+            data = data[(length + 3) & ~3 :]
+
+
+def _error(payload: bytes) -> OSError | None:
+    number = -int.from_bytes(payload[:4], "little", signed=True)
+    return OSError(number, os.strerror(number)) if number else None
 
 
 def kernel_error(action: str, error: OSError) -> KernelError:

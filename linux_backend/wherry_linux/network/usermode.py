@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import select
 
+from wherry.container.ports import wanted_ports
 from wherry.engine.published import inner_address
 from wherry.errors import Conflict, NotFound, Unsupported, WherryError
 from wherry.files import make_dir, read_json, remove_file, write_json
@@ -76,21 +77,28 @@ def disconnect(run_directory: str) -> None:
 
 def _choose_ports(container: Container) -> Ports:
     """The host's address and port for each published port. Raises Conflict for a busy one."""
-    host = container.body["HostConfig"]
-    wanted: dict[str, list[PortBinding] | None] = dict(host.get("PortBindings") or {})
-    if host.get("PublishAllPorts"):
-        for port in container.body.get("ExposedPorts") or {}:
-            wanted.setdefault(port, [{"HostIp": "", "HostPort": ""}])
     chosen: Ports = {}
-    for port, bindings in wanted.items():
+    for port, bindings in wanted_ports(container.body).items():
         number, _, protocol = port.partition("/")
-        for binding in bindings or [{"HostIp": "", "HostPort": ""}]:
+        for binding in bindings:
             address = binding.get("HostIp") or "0.0.0.0"
-            bound = _try_port(inner_address(address), int(binding.get("HostPort") or 0), protocol)
+            host, ports = inner_address(address), binding.get("HostPort") or "0"
+            bound = _try_ports(host, ports, protocol)
             chosen.setdefault(f"{number}/{protocol or 'tcp'}", []).append(
                 {"HostIp": address, "HostPort": str(bound)}
             )
     return chosen
+
+
+def _try_ports(address: str, ports: str, protocol: str) -> int:
+    """A port, or one of a range, that can be bound now."""
+    first, _, last = ports.partition("-")
+    for port in range(int(first), int(last or first)):
+        try:
+            return _try_port(address, port, protocol)
+        except Conflict:
+            continue
+    return _try_port(address, int(last or first), protocol)
 
 
 def _try_port(address: str, port: int, protocol: str) -> int:

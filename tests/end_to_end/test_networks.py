@@ -1,0 +1,474 @@
+"""Networks of root's containers: who reaches whom, by which names, and what is left."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import pytest
+
+from support.hosts import HOST, NEIGHBOUR, PrivateHost
+from support.settings import as_root
+from support.waiting import Deadline, wait_gone, wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from support.cli import Cli
+
+pytestmark = as_root
+
+IDLE = ("sleep", "1000000")
+SERVER = "mkdir -p /www && echo hello >/www/index.html && exec httpd -f -h /www -p 80"
+FETCH = "printf 'GET / HTTP/1.0\\r\\n\\r\\n' | nc -w 5"
+
+
+@pytest.fixture
+def host(wherry: Cli) -> Iterator[PrivateHost]:
+    """A host of the test's own, on which the command runs."""
+    host = PrivateHost()
+    account = wherry.account
+    host.adopt(wherry)
+    yield host
+    for name in wherry("ps", "--all", "--quiet").lines:
+        wherry("rm", "--force", name)
+    wherry("system", "reset", "--force")
+    left = {name for name in host.links() if name.startswith("wherry")}
+    host.close()
+    wherry.account = account
+    assert not left
+
+
+def address(wherry: Cli, container: str, network: str = "bridge") -> str:
+    template = f'{{{{(index .NetworkSettings.Networks "{network}").IPAddress}}}}'
+    return wherry("inspect", "--format", template, container).stdout.strip()
+
+
+def serve(wherry: Cli, *options: str, image: str = "busybox") -> None:
+    """A container that answers on port 80, as soon as it does."""
+    wherry("run", "-d", *options, image, "sh", "-c", SERVER)
+    name = options[options.index("--name") + 1]
+    listening = ("exec", name, "sh", "-c", "cat /proc/net/tcp /proc/net/tcp6 | grep -q ':0050 '")
+    wait_until(
+        lambda: wherry(*listening, check=False).returncode == 0, Deadline(10, "httpd to listen")
+    )
+
+
+# ---- the default network ----
+
+
+def test_container_on_the_default_bridge_reaches_others_by_address(
+    wherry: Cli, host: PrivateHost, busybox_image: str
+) -> None:
+    serve(wherry, "--name", "web", image=busybox_image)
+
+    page = wherry("run", "--rm", busybox_image, "sh", "-c", f"{FETCH} {address(wherry, 'web')} 80")
+
+    assert page.stdout.endswith("hello\n")
+
+
+def test_the_world_sees_the_hosts_address(
+    wherry: Cli, host: PrivateHost, busybox_image: str
+) -> None:
+    server = "import socket; s = socket.create_server(('', 7777)); print('up', flush=True)\n"
+    server += "c, peer = s.accept(); print(peer[0], flush=True)"
+    python = host.start_outside("python3", "-c", server)
+    assert python.stdout is not None
+    python.stdout.readline()
+
+    wherry("run", "--rm", busybox_image, "sh", "-c", f"echo hi | nc -w 2 {NEIGHBOUR} 7777")
+
+    assert python.stdout.readline().decode().strip() == HOST
+    python.communicate()
+
+
+def test_names_of_the_host_are_known_to_containers(
+    wherry: Cli, host: PrivateHost, busybox_image: str
+) -> None:
+    hosts = wherry("run", "--rm", busybox_image, "cat", "/etc/hosts").lines
+
+    gateway = wherry("run", "--rm", busybox_image, "ip", "route").stdout.split()[2]
+    for name in ("host.docker.internal", "host.containers.internal", "gateway.docker.internal"):
+        assert f"{gateway}\t{name}" in hosts
+
+
+# ---- networks of the user's ----
+
+
+def test_containers_on_a_network_find_each_other_by_name_alias_and_id(
+    wherry: Cli, host: PrivateHost, busybox_image: str
+) -> None:
+    wherry("network", "create", "--subnet", "10.77.0.0/24", "inner")
+    web = wherry(
+        "run", "-d", "--name", "web", "--network", "inner", "--network-alias", "www",
+        busybox_image, *IDLE,
+    ).stdout.strip()  # fmt: skip
+    own = address(wherry, "web", "inner")
+
+    for name in ("web", "www", web[:12], "WEB", "web.inner"):
+        found = wherry("run", "--rm", "--network", "inner", busybox_image, "nslookup", name)
+        assert f"Address: {own}\n" in found.stdout, name
+    back = wherry("run", "--rm", "--network", "inner", busybox_image, "nslookup", own)
+    assert "name = web.inner" in back.stdout
+
+
+def test_a_name_goes_when_its_container_ends_or_is_renamed(
+    wherry: Cli, host: PrivateHost, busybox_image: str
+) -> None:
+    wherry("network", "create", "inner")
+    for name in ("asker", "web"):
+        wherry("run", "-d", "--name", name, "--network", "inner", busybox_image, *IDLE)
+
+    def finds(name: str) -> bool:
+        result = wherry("exec", "asker", "nslookup", name, check=False)
+        return f"Name:\t{name}\nAddress: " in result.stdout
+
+    assert finds("web")
+    wherry("rename", "web", "shop")
+    assert finds("shop")
+    wherry("rm", "-f", "shop")
+    assert not finds("shop")
+
+
+def test_other_names_are_asked_of_the_hosts_resolver(
+    wherry: Cli, host: PrivateHost, busybox_image: str
+) -> None:
+    answering = (
+        "import socket\n"
+        "s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.bind(('', 53))\n"
+        "print('up', flush=True)\n"
+        "while True:\n"
+        "    q, peer = s.recvfrom(512)\n"
+        "    known = q[2:4] and q[-4:-2] == b'\\0\\1'\n"
+        "    a = b'\\xc0\\x0c\\0\\1\\0\\1\\0\\0\\0\\x3c\\0\\4\\x09\\x08\\x07\\x06'\n"
+        "    a = a if known else b''\n"
+        "    s.sendto(q[:2] + b'\\x81\\x80\\0\\1' + (b'\\0\\1' if known else b'\\0\\0')\n"
+        "             + b'\\0\\0\\0\\0' + q[12:] + a, peer)\n"
+    )
+    server = host.start_outside("python3", "-c", answering)
+    assert server.stdout is not None
+    server.stdout.readline()
+    wherry("network", "create", "inner")
+    wherry("network", "create", "--internal", "closed")
+
+    run = ("run", "--rm", "--dns", NEIGHBOUR)
+    found = wherry(*run, "--network", "inner", busybox_image, "nslookup", "far.example")
+    shut = wherry(
+        *run, "--network", "closed", busybox_image, "nslookup", "far.example", check=False
+    )
+
+    server.kill()
+    server.wait()
+    assert "Address: 9.8.7.6\n" in found.stdout
+    assert "9.8.7.6" not in shut.stdout
+
+
+def test_twenty_containers_resolve_and_reach_each_other(
+    wherry: Cli, host: PrivateHost, busybox_image: str
+) -> None:
+    wherry("network", "create", "many")
+    names = [f"c{number}" for number in range(20)]
+
+    def start(name: str) -> None:
+        options = ("--name", name, "--network", "many")
+        wherry("run", "-d", *options, busybox_image, "sh", "-c", SERVER)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(start, names))
+    for name in names:
+        others = " ".join(names)
+        loop = f"for n in {others}; do {FETCH} $n 80 | grep -c hello; done"
+        result = wherry("exec", name, "sh", "-c", loop, timeout=120)
+        assert result.lines == ["1"] * 20, name
+    used = json.loads(wherry("network", "inspect", "many").stdout)[0]["Containers"]
+    assert len({each["IPv4Address"] for each in used.values()}) == 20
+
+
+def test_networks_are_apart(wherry: Cli, host: PrivateHost, busybox_image: str) -> None:
+    for name in ("one", "two"):
+        wherry("network", "create", name)
+        serve(wherry, "--name", f"web-{name}", "--network", name, image=busybox_image)
+    target = address(wherry, "web-two", "two")
+
+    across = wherry(
+        "exec", "web-one", "sh", "-c", f"{FETCH.replace('-w 5', '-w 1')} {target} 80", check=False
+    )
+
+    assert "hello" not in across.stdout
+
+
+def test_internal_network_leads_nowhere(wherry: Cli, host: PrivateHost, busybox_image: str) -> None:
+    wherry("network", "create", "--internal", "closed")
+    serve(wherry, "--name", "web", "--network", "closed", image=busybox_image)
+
+    routes = wherry("run", "--rm", "--network", "closed", busybox_image, "ip", "route").stdout
+    within = wherry(
+        "run", "--rm", "--network", "closed", busybox_image, "sh", "-c", f"{FETCH} web 80"
+    )
+
+    assert "default" not in routes
+    assert within.stdout.endswith("hello\n")
+
+
+def test_ipv6_network_has_addresses_of_its_own(
+    wherry: Cli, host: PrivateHost, busybox_image: str
+) -> None:
+    wherry("network", "create", "--ipv6", "six")
+    serve(wherry, "--name", "web", "--network", "six", "-p", "8080:80", image=busybox_image)
+    template = "{{.NetworkSettings.Networks.six.GlobalIPv6Address}}"
+    own = wherry("inspect", "--format", template, "web").stdout.strip()
+
+    page = wherry("run", "--rm", "--network", "six", busybox_image, "sh", "-c", f"{FETCH} {own} 80")
+
+    assert own.startswith("fd")
+    assert page.stdout.endswith("hello\n")
+    assert "hello" in host.run("curl", "-s", "-m", "5", "http://[::1]:8080")
+
+
+def test_addresses_are_given_as_asked(wherry: Cli, host: PrivateHost, busybox_image: str) -> None:
+    wherry("network", "create", "--subnet", "10.77.0.0/24", "--ip-range", "10.77.0.128/25", "net")
+
+    shown = wherry(
+        "run", "--rm", "--network", "net", "--ip", "10.77.0.9", "--mac-address",
+        "02:00:00:00:00:09", busybox_image, "ip", "address", "show", "eth0",
+    ).stdout  # fmt: skip
+    chosen = wherry("run", "--rm", "--network", "net", busybox_image, "hostname", "-i").stdout
+
+    assert "inet 10.77.0.9/24" in shown
+    assert "02:00:00:00:00:09" in shown
+    assert chosen == "10.77.0.128\n"
+
+
+def test_container_is_on_several_networks(
+    wherry: Cli, host: PrivateHost, busybox_image: str
+) -> None:
+    for name in ("one", "two"):
+        wherry("network", "create", name)
+    wherry(
+        "run", "-d", "--name", "both", "--network", "one", "--network", "two", busybox_image, *IDLE
+    )
+
+    links = wherry("exec", "both", "ip", "link").stdout
+
+    assert "eth0" in links
+    assert "eth1" in links
+    networks = wherry(
+        "inspect", "--format", "{{range $k, $v := .NetworkSettings.Networks}}{{$k}} {{end}}", "both"
+    )
+    assert networks.stdout.split() == ["one", "two"]
+
+
+def test_connect_and_disconnect_while_it_runs(
+    wherry: Cli, host: PrivateHost, busybox_image: str
+) -> None:
+    wherry("network", "create", "one")
+    serve(wherry, "--name", "web", "--network", "one", image=busybox_image)
+    wherry("run", "-d", "--name", "asker", busybox_image, *IDLE)
+
+    wherry("network", "connect", "one", "asker")
+    page = wherry("exec", "asker", "sh", "-c", f"{FETCH} web 80")
+    wherry("network", "disconnect", "one", "asker")
+
+    assert page.stdout.endswith("hello\n")
+    assert "eth1" not in wherry("exec", "asker", "ip", "link").stdout
+    assert "127.0.0.11" not in wherry("exec", "asker", "cat", "/etc/resolv.conf").stdout
+    on_it = json.loads(wherry("network", "inspect", "one").stdout)[0]["Containers"]
+    assert [each["Name"] for each in on_it.values()] == ["web"]
+
+
+def test_what_was_connected_is_so_after_a_restart(
+    wherry: Cli, host: PrivateHost, busybox_image: str
+) -> None:
+    wherry("network", "create", "one")
+    wherry("run", "-d", "--name", "box", busybox_image, *IDLE)
+    wherry("network", "connect", "--alias", "case", "one", "box")
+    wherry("network", "disconnect", "bridge", "box")
+
+    wherry("restart", "-t", "0", "box")
+
+    template = "{{range $k, $v := .NetworkSettings.Networks}}{{$k}}{{$v.Aliases}} {{end}}"
+    assert wherry("inspect", "--format", template, "box").stdout == "one[case] \n"
+
+
+# ---- published ports ----
+
+
+def test_published_port_keeps_the_clients_address(
+    wherry: Cli, host: PrivateHost, busybox_image: str
+) -> None:
+    wherry(
+        "run", "-d", "--name", "web", "-p", "8080:80", busybox_image, "nc", "-l", "-p", "80", "-e",
+        "sh", "-c", "cat /proc/net/tcp /proc/net/tcp6; sleep 1",
+    )  # fmt: skip
+    fetch = "import socket,sys\n"
+    fetch += f"s = socket.create_connection(('{HOST}', 8080), 5)\n"
+    fetch += "print(s.makefile().read())"
+    pages: list[str] = []
+
+    def answered() -> bool:
+        pages.append(host.run_outside("python3", "-c", fetch, check=False))
+        return bool(pages[-1].strip())
+
+    wait_until(answered, Deadline(10, "an answer"))
+
+    seen = "".join(f"{int(part):02X}" for part in reversed(NEIGHBOUR.split(".")))
+    assert f"{seen}:" in pages[-1]
+
+
+def test_published_port_answers_everywhere(
+    wherry: Cli, host: PrivateHost, busybox_image: str
+) -> None:
+    serve(wherry, "--name", "web", "-p", "8080:80", image=busybox_image)
+
+    for url in ("127.0.0.1:8080", "[::1]:8080", f"{HOST}:8080"):
+        assert host.run("curl", "-s", "-m", "5", f"http://{url}") == "hello\n", url
+    assert host.run_outside("curl", "-s", "-m", "5", f"http://{HOST}:8080") == "hello\n"
+    own = wherry("exec", "web", "sh", "-c", f"{FETCH} {HOST} 8080").stdout
+    assert own.endswith("hello\n")
+    assert wherry("port", "web").lines == ["80/tcp -> 0.0.0.0:8080", "80/tcp -> [::]:8080"]
+    ports = wherry("ps", "--format", "{{.Ports}}").stdout
+    assert ports == "0.0.0.0:8080->80/tcp, [::]:8080->80/tcp\n"
+
+
+def test_port_published_on_loopback_is_not_the_worlds(
+    wherry: Cli, host: PrivateHost, busybox_image: str
+) -> None:
+    serve(wherry, "--name", "web", "-p", "127.0.0.1:8080:80", image=busybox_image)
+
+    assert host.run("curl", "-s", "-m", "5", "http://127.0.0.1:8080") == "hello\n"
+    shut = host.run_outside("curl", "-s", "-m", "1", f"http://{HOST}:8080", check=False)
+    assert shut == ""
+
+
+def test_containers_do_not_reach_the_hosts_loopback(
+    wherry: Cli, host: PrivateHost, busybox_image: str
+) -> None:
+    server = host.start("python3", "-u", "-m", "http.server", "--bind", "127.0.0.1", "9999")
+    assert server.stdout is not None
+    server.stdout.readline()
+    # The container's own loopback gives way to the route to the bridge.
+    way = "$(ip route | cut -d' ' -f3 | head -n 1)"
+    script = f"ip address del 127.0.0.1/8 dev lo; ip route add 127.0.0.1 via {way}"
+
+    result = wherry(
+        "run", "--rm", "--cap-add", "NET_ADMIN", "--sysctl",
+        "net.ipv4.conf.default.route_localnet=1", busybox_image, "sh", "-c",
+        f"{script}; {FETCH.replace('-w 5', '-w 1')} 127.0.0.1 9999", check=False,
+    )  # fmt: skip
+
+    server.kill()
+    server.wait()
+    assert "HTTP" not in result.stdout
+
+
+def test_udp_port_is_published(wherry: Cli, host: PrivateHost, busybox_image: str) -> None:
+    wherry("run", "-d", "--name", "echo", "-p", "5353:53/udp", busybox_image, *IDLE)
+    pid = wherry("inspect", "--format", "{{.State.Pid}}", "echo").stdout.strip()
+    python = "import socket\ns = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\n"
+    answering = (
+        f"{python}s.bind(('', 53)); print('up', flush=True)\n"
+        "while True: data, peer = s.recvfrom(99); s.sendto(data + peer[0].encode(), peer)"
+    )
+    server = subprocess.Popen(
+        ["nsenter", "--target", pid, "--net", "python3", "-c", answering], stdout=subprocess.PIPE
+    )
+    assert server.stdout is not None
+    server.stdout.readline()
+
+    asking = f"s.settimeout(5); s.sendto(b'ping ', ('{HOST}', 5353)); print(s.recv(99))"
+    answer = host.run_outside("python3", "-c", f"{python}{asking}")
+
+    server.kill()
+    server.communicate()
+    assert answer == f"b'ping {NEIGHBOUR}'\n"
+
+
+def test_ports_change_while_it_runs(wherry: Cli, host: PrivateHost, busybox_image: str) -> None:
+    serve(wherry, "--name", "web", image=busybox_image)
+
+    wherry("port", "add", "web", "8080:80")
+    page = host.run_outside("curl", "-s", "-m", "5", f"http://{HOST}:8080")
+    wherry("port", "rm", "web", "8080:80")
+
+    assert page == "hello\n"
+    assert host.run("curl", "-s", "-m", "1", "http://127.0.0.1:8080", check=False) == ""
+    assert wherry("port", "web").stdout == ""
+
+
+def test_port_range_takes_what_is_free(wherry: Cli, host: PrivateHost, busybox_image: str) -> None:
+    for name in ("one", "two"):
+        wherry("run", "-d", "--name", name, "-p", "7000-7001:80", busybox_image, *IDLE)
+
+    assert wherry("port", "one", "80").lines[0] == "0.0.0.0:7000"
+    assert wherry("port", "two", "80").lines[0] == "0.0.0.0:7001"
+    full = wherry("run", "-d", "-p", "7000-7001:80", busybox_image, *IDLE, check=False)
+    assert full.returncode == 125
+
+
+def test_busy_port_names_who_has_it(wherry: Cli, host: PrivateHost, busybox_image: str) -> None:
+    serve(wherry, "--name", "web", "-p", "8080:80", image=busybox_image)
+
+    result = wherry("run", "--rm", "-p", "8080:80", busybox_image, "true", check=False)
+
+    assert result.returncode == 125
+    assert result.stderr == (
+        "wherry: Bind for 0.0.0.0:8080 failed: port is already allocated\n"
+        "container web publishes it\n"
+    )
+    assert len(wherry("ps", "-aq").lines) == 1
+
+
+# ---- what is left ----
+
+
+def test_killed_monitor_leaves_no_port_and_no_address(
+    wherry: Cli, host: PrivateHost, busybox_image: str, wherry_root: str
+) -> None:
+    wherry("network", "create", "--subnet", "10.77.0.0/30", "small")
+    options = ("--network", "small", "-p", "8080:80")
+    name = wherry("run", "-d", *options, busybox_image, *IDLE).stdout.strip()
+    with open(f"{wherry_root}/data/containers/{name}/state.json") as file:
+        monitor = json.load(file)["MonitorPid"]
+
+    os.kill(monitor, signal.SIGKILL)
+    wait_gone([monitor])
+    serve(wherry, "--name", "web", *options, image=busybox_image)
+
+    assert host.run_outside("curl", "-s", "-m", "5", f"http://{HOST}:8080") == "hello\n"
+    assert address(wherry, "web", "small") == "10.77.0.2"
+
+
+def test_flushed_rules_come_back_with_the_next_command(
+    wherry: Cli, host: PrivateHost, busybox_image: str
+) -> None:
+    serve(wherry, "--name", "web", "-p", "8080:80", image=busybox_image)
+    host.run("nft", "flush", "ruleset")
+
+    wherry("run", "--rm", busybox_image, "true")
+
+    assert "10.200.0.2" not in wherry("exec", "web", "cat", "/proc/net/tcp").stdout
+    rules = host.run("nft", "list", "ruleset")
+    assert "8080" in rules
+
+
+def test_rules_of_others_stay_as_they_are(
+    wherry: Cli, host: PrivateHost, busybox_image: str
+) -> None:
+    host.run("iptables", "-A", "FORWARD", "-s", "192.168.77.0/24", "-j", "ACCEPT")
+    host.run("iptables", "-t", "nat", "-A", "POSTROUTING", "-o", "nowhere", "-j", "MASQUERADE")
+    kinds = [("iptables-save", "-t", table) for table in ("filter", "nat")]
+    before = [_without_counters(host.run(*kind)) for kind in kinds]
+
+    wherry("network", "create", "one")
+    wherry("run", "--rm", "--network", "one", "-p", "8080:80", busybox_image, "true")
+    wherry("network", "rm", "one")
+
+    assert [_without_counters(host.run(*kind)) for kind in kinds] == before
+
+
+def _without_counters(rules: str) -> list[str]:
+    return [line.partition("[")[0] for line in rules.splitlines() if not line.startswith("#")]

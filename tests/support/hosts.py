@@ -1,0 +1,88 @@
+"""A host of the test's own: a network namespace with a neighbour, apart from this machine's.
+
+neighbour 10.200.0.2 ─── 10.200.0.1 host: wherry's bridges, rules and ports
+"""
+
+from __future__ import annotations
+
+import subprocess
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from support.cli import Cli
+
+HOST = "10.200.0.1"
+NEIGHBOUR = "10.200.0.2"
+
+
+class PrivateHost:
+    """Two network namespaces that are connected; they go when it is closed."""
+
+    def __init__(self) -> None:
+        self._host, self._neighbour = _namespace(), _namespace()
+        pair = ["ip", "link", "add", "outside", "type", "veth", "peer", "name", "inside"]
+        self.run(*pair, "netns", str(self._neighbour.pid))
+        for name in ("lo", "outside"):
+            self.run("ip", "link", "set", name, "up")
+        self.run("ip", "address", "add", f"{HOST}/24", "dev", "outside")
+        self.run("ip", "route", "add", "default", "via", NEIGHBOUR)
+        for name in ("lo", "inside"):
+            self.run_outside("ip", "link", "set", name, "up")
+        self.run_outside("ip", "address", "add", f"{NEIGHBOUR}/24", "dev", "inside")
+
+    def close(self) -> None:
+        for process in (self._host, self._neighbour):
+            process.kill()
+            process.wait()
+
+    def adopt(self, wherry: Cli) -> None:
+        """Have the command run on this host."""
+        command = (*_enter(self._host.pid), *wherry.account.command)
+        wherry.account = replace(wherry.account, command=command)
+
+    def run(self, *argv: str, check: bool = True) -> str:
+        """What a program on the host prints."""
+        return _run([*_enter(self._host.pid), *argv], check=check)
+
+    def run_outside(self, *argv: str, check: bool = True) -> str:
+        """What a program at the neighbour's prints."""
+        return _run([*_enter(self._neighbour.pid), *argv], check=check)
+
+    def start_outside(self, *argv: str) -> subprocess.Popen[bytes]:
+        return _start([*_enter(self._neighbour.pid), *argv])
+
+    def start(self, *argv: str) -> subprocess.Popen[bytes]:
+        return _start([*_enter(self._host.pid), *argv])
+
+    def links(self) -> set[str]:
+        """The names of the host's interfaces."""
+        lines = self.run("ip", "-brief", "link").splitlines()
+        return {line.split()[0].partition("@")[0] for line in lines}
+
+
+def _namespace() -> subprocess.Popen[bytes]:
+    process = subprocess.Popen(
+        ["unshare", "--net", "sh", "-c", "echo ready; exec sleep infinity"], stdout=subprocess.PIPE
+    )
+    assert process.stdout is not None
+    process.stdout.readline()
+    process.stdout.close()
+    return process
+
+
+def _enter(pid: int) -> list[str]:
+    return ["nsenter", "--target", str(pid), "--net", "--"]
+
+
+def _start(argv: list[str]) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+
+
+def _run(argv: list[str], *, check: bool) -> str:
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=30, check=False)
+    if check and done.returncode:
+        raise AssertionError(f"{' '.join(argv)}: {done.returncode}\n{done.stdout}{done.stderr}")
+    return done.stdout
