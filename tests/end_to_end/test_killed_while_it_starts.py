@@ -21,20 +21,33 @@ class HalfMade:
 
     def __init__(self, wherry: Cli, image: str) -> None:
         self._wherry = wherry
-        made = (OFFLINE, "--name", "victim", image, "sleep", "1000")
-        self.id = wherry("create", *made).stdout.strip()
+        self._image = image
+        for _ in range(20):
+            # Its program runs within milliseconds: on a busy machine it may be too late.
+            if self._catch():
+                return
+            self._group.freeze(frozen=False)
+            wherry("rm", "-f", "victim")
+        raise AssertionError("a container was never caught while it was being made")
+
+    def _catch(self) -> bool:
+        made = (OFFLINE, "--name", "victim", self._image, "sleep", "1000")
+        self.id = self._wherry("create", *made).stdout.strip()
         self._group = Cgroup(f"/wherry/{self.id}")
         command = self.start("start", "victim")
         soon = Deadline(10, "its control group")
         while not os.path.isdir(self._group.directory):
-            soon.left()  # looking all the time: its program would run in a few milliseconds
+            soon.left()
         self._group.freeze(frozen=True)
         wait_until(lambda: bool(self._group.processes()), Deadline(10, "its first process"))
-        state = wherry("inspect", "-f", "{{.State.Status}}", "victim").stdout
-        assert state == "created\n", "it was too fast to be caught"
+        state = self._wherry("inspect", "-f", "{{.State.Status}}", "victim").stdout
+        if state != "created\n":
+            command.wait(10)
+            return False
         for pid in (_monitor_of(command), command.pid):
             os.kill(pid, 9)
         command.wait(10)
+        return True
 
     def start(self, *argv: str) -> subprocess.Popen[bytes]:
         null = subprocess.DEVNULL
