@@ -43,7 +43,11 @@ def split_argument(text: str) -> tuple[str, str]:
 """,
 )
 def cp(source: str, destination: str, archive: bool, follow_link: bool, quiet: bool) -> int:
-    """Copy files/folders between a container and the local filesystem"""
+    """Copy files/folders between a container and the local filesystem
+
+    What comes out of a container belongs to whoever copies it, and is no longer setuid,
+    setgid or capable of anything, unless --archive keeps the owner.
+    """
     from_container, from_path = split_argument(source)
     to_container, to_path = split_argument(destination)
     if from_container and to_container:
