@@ -31,10 +31,10 @@ def mount_point() -> str | None:
     return None
 
 
-def own_path() -> str:
-    """This process's group in the version 2 hierarchy, as in /proc/self/cgroup."""
+def own_path(pid: int | str = "self") -> str:
+    """The group of this process, or of another, in the version 2 hierarchy."""
     try:
-        with open("/proc/self/cgroup") as lines:
+        with open(f"/proc/{pid}/cgroup") as lines:
             for line in lines:
                 if line.startswith("0::"):
                     return line[3:].rstrip("\n")
@@ -228,7 +228,7 @@ class Cgroup:
         self._write("cgroup.procs", str(pid))
 
     def fork(self) -> int:
-        """os.fork, the child in this group."""
+        """os.fork, the child in this group. Raises KernelError with EBUSY where it is divided."""
         # Here, since it brings ctypes, which a monitor that only freezes has no use for.
         from wherry_linux.syscalls import fork_into_cgroup
 
@@ -236,6 +236,8 @@ class Cgroup:
         try:
             return fork_into_cgroup(directory)
         except KernelError as error:
+            if error.errno == errno.EBUSY:
+                raise
             if error.errno == errno.EACCES and self._leave_session():
                 return fork_into_cgroup(directory)
             # A kernel before 5.7, or a filter around us: the slow way.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import posixpath
 
@@ -9,7 +10,7 @@ from wherry.errors import Conflict, KernelError, WherryError
 from wherry.lean import dump_json, signals
 from wherry.oci import GROUPS_ANNOTATION, KEEP_GROUPS_ANNOTATION, USER_ANNOTATION
 from wherry_linux import console
-from wherry_linux.cgroups import Cgroup
+from wherry_linux.cgroups import Cgroup, own_path
 from wherry_linux.channel import Channel
 from wherry_linux.check import check_process, read_numbers
 from wherry_linux.idmap import read_users, root_of
@@ -93,7 +94,7 @@ def execute(
     ours, theirs = Channel.pair()
     opened = _open_namespaces(record["pid"], spec)
     cgroup = Cgroup(posixpath.join(record["cgroup"], below)) if record["cgroup"] else None
-    child = os.fork() if cgroup is None else cgroup.fork()
+    child = os.fork() if cgroup is None else _fork(cgroup, record["pid"])
     if child == 0:
         ours.close()
         try:
@@ -138,6 +139,21 @@ def execute(
         if was_left:
             return 0
     return exit_code(child)
+
+
+def _fork(cgroup: Cgroup, first: int) -> int:
+    """os.fork, the child in the container's group.
+
+    A container that divides its group further, as systemd does, leaves no room for a
+    process in the group itself: where its first process is, there is some.
+    """
+    try:
+        return cgroup.fork()
+    except KernelError as error:
+        path = own_path(first)
+        if error.errno != errno.EBUSY or not path.startswith(f"{cgroup.path.rstrip('/')}/"):
+            raise
+        return Cgroup(path).fork()
 
 
 def _await_program(channel: Channel, has_console: bool) -> tuple[int, int, int]:

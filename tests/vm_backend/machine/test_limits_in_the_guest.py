@@ -293,6 +293,24 @@ def test_group_is_seen_by_its_namespace(machine: Cli, mode: str, seen: str) -> N
     assert result.stdout.startswith(seen)
 
 
+def test_command_joins_a_container_that_divides_its_group(machine: Cli) -> None:
+    """As systemd does in a container of its own."""
+    script = (
+        "cd /sys/fs/cgroup; mkdir init; echo 1 >init/cgroup.procs;"
+        " echo +memory >cgroup.subtree_control; echo divided; exec sleep 1000"
+    )
+    machine(
+        "run", "-d", "--name", "divided", OFFLINE, "--privileged", "busybox", "sh", "-c", script
+    )
+    wait_until(
+        lambda: machine("logs", "divided").stdout == "divided\n", Deadline(_SECONDS, "the groups")
+    )
+
+    assert machine("exec", "divided", "cat", "/proc/self/cgroup").stdout == "0::/init\n"
+    machine("rm", "-f", "divided")
+    assert guest(machine, "ls -d /sys/fs/cgroup/wherry/*/ 2>/dev/null || :") == ""
+
+
 # ---- refusals ----
 
 
