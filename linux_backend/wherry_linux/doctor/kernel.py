@@ -58,8 +58,12 @@ def control_groups() -> Iterator[Finding]:
             subject="control groups",
             verdict="limited",
             text="none is delegated to this user: limits and pause do not work"
-            + ("" if systemd else "; it takes a service manager such as systemd to delegate"),
-            mend=_DELEGATE if systemd else "",
+            + (
+                f"; its own systemd would make one, but /run/user/{os.getuid()}/bus is not there"
+                if systemd
+                else "; it takes a service manager such as systemd to delegate"
+            ),
+            mend=f"sudo loginctl enable-linger {os.getuid()}" if systemd else "",
             who="administrator" if systemd else "",
             meanwhile="containers run without limits",
         )
