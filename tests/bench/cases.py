@@ -6,6 +6,7 @@ import contextlib
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -36,6 +37,8 @@ GOALS = (
     Goal(case="run, network none", peer="docker", limit=1.0),
     Goal(case="run, network host", peer="podman", limit=0.45),
     Goal(case="run, network host", peer="docker", limit=1.0),
+    Goal(case="run, network bridge", peer="podman", limit=0.4),
+    Goal(case="20 runs, four at a time", peer="podman", limit=0.5),
     Goal(case="run, rootless", peer="podman", limit=0.45),
     Goal(case="exec", peer="podman", limit=0.4),
     Goal(case="create, start, stop, rm", peer="podman", limit=0.4),
@@ -72,6 +75,35 @@ def run_network(stage: Stage, network: str) -> Comparison:
     contestants["bubblewrap"] = _program(stage, engines.bubblewrap(stage.rootfs, network=shared))
     contestants["python3 -c pass"] = _program(stage, [sys.executable, "-c", "pass"])
     return compare(f"run, network {network}", contestants, stage.rounds)
+
+
+def run_bridge(stage: Stage) -> Comparison:
+    """The same on the default network. docker's daemon has none here (see bench.engines)."""
+    contestants = {engine.name: _run(engine, "--network=bridge") for engine in _with_bridge(stage)}
+    return compare("run, network bridge", contestants, stage.rounds)
+
+
+def run_many(stage: Stage) -> Comparison:
+    """Twenty times `run --rm busybox true` on the default network, by four who do not wait."""
+
+    def many(engine: engines.Engine) -> Sample:
+        one = _run(engine, "--network=bridge")
+
+        def sample() -> float:
+            def all_of_them() -> None:
+                with ThreadPoolExecutor(4) as pool:
+                    list(pool.map(lambda _: one(), range(20)))
+
+            return timed(all_of_them)
+
+        return sample
+
+    contestants = {engine.name: many(engine) for engine in _with_bridge(stage)}
+    return compare("20 runs, four at a time", contestants, max(3, stage.rounds // 3))
+
+
+def _with_bridge(stage: Stage) -> list[engines.Engine]:
+    return [engine for engine in stage.root if not isinstance(engine, engines.Docker)]
 
 
 def run_rootless(stage: Stage) -> Comparison:
@@ -153,6 +185,8 @@ def memory(stage: Stage) -> Comparison:
 CASES: dict[str, Callable[[Stage], Comparison]] = {
     "run-none": lambda stage: run_network(stage, "none"),
     "run-host": lambda stage: run_network(stage, "host"),
+    "run-bridge": run_bridge,
+    "run-many": run_many,
     "rootless": run_rootless,
     "exec": exec_true,
     "life": lifecycle,

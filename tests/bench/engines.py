@@ -94,7 +94,12 @@ class Wherry(Engine):
     @contextlib.contextmanager
     def running(self) -> Iterator[None]:
         self.environment |= {"WHERRY_ROOT": f"{self.directory}/r", **self.account.environment}
-        yield
+        try:
+            yield
+        finally:
+            # Its bridge stays when the last container has left it.
+            with contextlib.suppress(CannotMeasure):
+                self("system", "reset", "--force")
 
     def settle(self) -> None:
         wait_settled(f"{self.directory}/r", Deadline(30, "the monitors to settle"))

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     T = TypeVar("T")
     Endpoint = dict[str, Any]
 
-# What the kernel answers where it has no bridges, or somebody else has power over them.
-_CANNOT = (errno.EPERM, errno.EOPNOTSUPP, errno.EPROTONOSUPPORT, errno.EAFNOSUPPORT)
+# What the kernel answers where it has no bridges or no part of a rule, or gives us no power.
+_CANNOT = (errno.EPERM, errno.ENOENT, errno.EOPNOTSUPP, errno.EPROTONOSUPPORT, errno.EAFNOSUPPORT)
 
 
 class HostLock:
