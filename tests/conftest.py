@@ -81,7 +81,7 @@ def world(account: Account, setting: Setting, request: pytest.FixtureRequest) ->
     machine: SharedMachine | None = None
     if setting.backend == "vm":
         machine = request.getfixturevalue("shared_machine")
-    world = World(account) if machine is None else World(account, machine.place)
+    world = World(account)
     world.wherry.environment["WHERRY_BACKEND"] = setting.backend
     if machine is not None:
         machine.lend(world.wherry)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 from support.accounts import current_account
@@ -38,11 +37,9 @@ class SharedMachine:
     def __init__(self) -> None:
         self.world = open_world()
         self.wherry = self.world.wherry
-        # The directories of the worlds that it is lent to are below this one.
-        self.place = f"{self.world.base}/lent"
-        os.mkdir(self.place)
         try:
-            self.wherry("machine", "init", "--share", self.place, "--idle", "never")
+            # The directories of tests, and of the worlds that it is lent to, are below it.
+            self.wherry("machine", "init", "--share", "/tmp", "--idle", "never")
             self.wherry("load", input=busybox_archive(), timeout=BOOT)
         except BaseException:
             close_world(self.world)

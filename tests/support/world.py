@@ -29,9 +29,9 @@ _PLACE = "/tmp"
 class World:
     """The directories of one test, all below `base`, owned by the account."""
 
-    def __init__(self, account: Account, place: str = _PLACE) -> None:
+    def __init__(self, account: Account) -> None:
         self.account = account
-        self.base = tempfile.mkdtemp(prefix="w", dir=place)
+        self.base = tempfile.mkdtemp(prefix="w", dir=_PLACE)
         self.root = f"{self.base}/r"
         self.home = f"{self.base}/home"
         self.directory = f"{self.base}/host"
