@@ -230,6 +230,7 @@ def test_without_control_groups_containers_run(wherry: Cli) -> None:
     assert machine.runs()
 
 
+@as_rootless
 def test_without_tun_there_is_no_default_network(wherry: Cli) -> None:
     machine = Machine(wherry, "mount -t tmpfs none /dev/net")
 
