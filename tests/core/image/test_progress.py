@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
@@ -77,16 +78,22 @@ def show(rows: int, columns: int, tell: Callable[[Progress], None]) -> str:
     leader, follower = os.openpty()
     tty.setraw(follower)
     fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+    sent = bytearray()
+
+    def read() -> None:
+        """What a terminal does: nobody can write more than a few kilobytes that it has not read."""
+        try:
+            while piece := os.read(leader, 65536):
+                sent.extend(piece)
+        except OSError:
+            pass  # EIO: the other side is closed
+
+    reader = threading.Thread(target=read)
+    reader.start()
     with os.fdopen(follower, "w") as stream, open_progress(stream) as progress:
         tell(progress)
         stream.flush()
-    os.set_blocking(leader, False)
-    sent = b""
-    try:
-        while piece := os.read(leader, 65536):
-            sent += piece
-    except OSError:
-        pass
+    reader.join()
     os.close(leader)
     return sent.decode()
 
