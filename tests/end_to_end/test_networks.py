@@ -96,6 +96,17 @@ def test_names_of_the_host_are_known_to_containers(
         assert f"{gateway}\t{name}" in hosts
 
 
+def test_linked_container_is_known_by_its_alias(
+    wherry: Cli, host: PrivateHost, busybox_image: str
+) -> None:
+    db = wherry("run", "-d", "--name", "db", busybox_image, *IDLE).stdout[:12]
+
+    linked = wherry("run", "--rm", "--link", "db:store", busybox_image, "cat", "/etc/hosts")
+
+    assert f"{address(wherry, 'db')}\tstore {db} db" in linked.lines
+    assert linked.stderr == ""
+
+
 # ---- networks of the user's ----
 
 

@@ -91,7 +91,9 @@ def _warn_of_names(container: Container, engine: Engine) -> None:
     """Say which names the container will not know: nothing answers to them on its network."""
     host = container.body["HostConfig"]
     network = mode(container.body, "network") or "default"
-    lost = [f"--link {text}" for text in host.get("Links") or ()]
+    lost = []
+    if engine.runtime.is_rootless() or network == "none":
+        lost += [f"--link {text}" for text in host.get("Links") or ()]
     if engine.runtime.is_rootless() and network != "host":
         extra = host.get("ExtraHosts") or ()
         lost += [f"--add-host {text}" for text in extra if text.endswith("host-gateway")]

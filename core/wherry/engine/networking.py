@@ -208,10 +208,37 @@ def _tell(container: Container, joined: list[Endpoint], published: list[Any]) ->
             gateways=gateways,
             nameservers=(RESOLVER,) if has_names else (),
             has_ipv6=any(each["GlobalIPv6Address"] for each in joined),
+            links=_links(container, joined),
         ),
     )
     shown = {each["Network"]: endpoints.shown(each) for each in joined}
     container.write_state(Network={"Ports": shown_ports(published), "Networks": shown})
+
+
+def _links(container: Container, joined: list[Endpoint]) -> list[tuple[str, str]]:
+    """Where the containers of `--link` are on the networks of this one, and their names."""
+    texts = [*(container.body["HostConfig"].get("Links") or ())]
+    texts += [text for each in joined for text in each["Links"] or ()]
+    if not texts:
+        return []
+    from wherry.container.store import ContainerStore
+
+    found = []
+    ours = {each["NetworkID"] for each in joined}
+    for text in texts:
+        name, _, alias = text.partition(":")
+        try:
+            other = ContainerStore().find(name)
+        except NotFound:
+            continue  # it has been removed since
+        theirs = (other.state.get("Network") or {}).get("Networks") or {}
+        called = " ".join(dict.fromkeys((alias or name, other.id[:12], other.name)))
+        found += [
+            (each["IPAddress"], called)
+            for each in theirs.values()
+            if each["NetworkID"] in ours and each["IPAddress"]
+        ]
+    return found
 
 
 # ---- while the container runs ----

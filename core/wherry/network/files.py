@@ -48,6 +48,8 @@ class Attachment:
     # Resolvers in place of the host's.
     nameservers: Sequence[str] = ()
     has_ipv6: bool = True
+    # Other containers by the names that `--link` gives them: (address, names).
+    links: Sequence[tuple[str, str]] = ()
 
 
 def file_mounts(container: Container, store: ContainerStore) -> list[Mount]:
@@ -162,6 +164,7 @@ def hosts(
     for name in _HOST_NAMES:
         if name not in named:
             lines += [f"{address}\t{name}" for address in attachment.gateways[:1]]
+    lines += [f"{address}\t{names}" for address, names in attachment.links]
     full = f"{hostname}.{domainname} {hostname}" if domainname else hostname
     lines += [f"{address}\t{full}" for address in attachment.addresses]
     return "\n".join(lines) + "\n"
