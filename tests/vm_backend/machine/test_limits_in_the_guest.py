@@ -86,6 +86,18 @@ def test_reading_takes_as_long_as_its_limit_says(machine: Cli) -> None:
     assert 60 * int(took[1]) + float(took[2]) >= 1
 
 
+def test_weight_of_traffic_is_set_or_told_of(machine: Cli) -> None:
+    script = "cat /sys/fs/cgroup/io.weight 2>/dev/null || echo none"
+
+    result = machine(*RUN, "--blkio-weight", "300", "busybox", "sh", "-c", script)
+
+    if result.stdout == "none\n":
+        assert "weights are discarded: this kernel was built without io.weight" in result.stderr
+    else:
+        assert result.lines == ["default 2930"]
+        assert result.stderr == ""
+
+
 def test_settings_of_a_process_hold(machine: Cli) -> None:
     script = "cat /proc/self/oom_score_adj; ulimit -n; df -k /dev/shm | tail -n 1"
 
