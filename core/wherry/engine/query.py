@@ -192,7 +192,9 @@ def top(
     if container.state["Status"] not in RUNNING:
         raise Conflict(f"container {container.id} is not running")
     if not options or list(options) == ["-ef"]:
-        return containers.runtime.process_table(container)
+        table: tuple[list[str], list[list[str]]] = containers.runtime.process_table(container)
+        container.event("top")
+        return table
     import subprocess
 
     pids = {str(pid) for pid in containers.runtime.processes(container)}

@@ -87,7 +87,9 @@ class _Check:
             path = f"{self._store.root}/oci-layout"
             try:
                 read_json(path, {"imageLayoutVersion!": str})
-            except (CorruptState, FileNotFoundError):
+            except (CorruptState, FileNotFoundError) as error:
+                if isinstance(error, FileNotFoundError) and not any(self._all_blobs()):
+                    return  # it is written last, with the first image
                 yield Problem(text=f"{path} is damaged", mend=lambda: _make_layout(path))
 
     def _make_index(self) -> None:
