@@ -47,7 +47,10 @@ def test_unknown_type_of_object_is_told(wherry: Cli) -> None:
     result = wherry("inspect", "--type", "spaceship", "box", check=False)
 
     assert result.returncode == 1
-    assert 'unknown type: "spaceship": must be one of container, image, volume' in result.stderr
+    assert (
+        'unknown type: "spaceship": must be one of container, image, network, volume'
+        in result.stderr
+    )
 
 
 def test_primary_group_is_among_the_groups(wherry: Cli, busybox_image: str) -> None:
