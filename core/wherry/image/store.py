@@ -171,7 +171,7 @@ class ImageStore:
             with self.locked():
                 if not os.path.exists(f"{self.root}/index.json"):
                     self._write_index([])
-        write_atomic(f"{self.root}/oci-layout", LAYOUT, mode=0o644)
+        write_atomic(f"{self.root}/oci-layout", LAYOUT, mode=0o644, sync=True)
 
     # ---- names ----
 
