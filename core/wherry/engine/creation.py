@@ -94,7 +94,7 @@ def _warn_of_names(container: Container, engine: Engine) -> None:
     lost = []
     if engine.runtime.is_rootless() or network == "none":
         lost += [f"--link {text}" for text in host.get("Links") or ()]
-    if engine.runtime.is_rootless() and network != "host":
+    if network == "none" or (engine.runtime.is_rootless() and network != "host"):
         extra = host.get("ExtraHosts") or ()
         lost += [f"--add-host {text}" for text in extra if text.endswith("host-gateway")]
     for option in lost:
