@@ -96,4 +96,4 @@ def ssh_errors(action: str) -> Iterator[None]:
     try:
         yield
     except (paramiko.SSHException, OSError, EOFError) as error:
-        raise MachineError(f"cannot {action}: {error or type(error).__name__}") from error
+        raise MachineError(f"cannot {action}: {str(error) or type(error).__name__}") from error

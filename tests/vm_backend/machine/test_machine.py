@@ -93,11 +93,9 @@ def test_without_its_supervisor_the_machine_ends_and_the_next_command_starts_it(
 
 def test_without_qemu_a_command_says_so_and_the_next_one_starts_it(own_machine: Cli) -> None:
     start(own_machine)
-    process = own_machine.start("machine", "ssh", "default", "sleep", "100")
-    wait_until(
-        lambda: own_machine("machine", "inspect", "-f", "{{.State}}").lines == ["running"],
-        Deadline(20, "the machine"),
-    )
+    process = own_machine.start("machine", "ssh", "default", "sh", "-c", "echo there; sleep 100")
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"there\n"
     os.kill(int(str(inspect(own_machine)["Pid"])), signal.SIGKILL)
     _, errors = process.communicate(timeout=60)
 
