@@ -11,13 +11,13 @@ import errno
 import fcntl
 import os
 
-from wherry.errors import KernelError, Unsupported, WherryError
+from wherry.errors import Unsupported, WherryError
 from wherry.lean import sockets
 from wherry.network.ip import show_address
 from wherry_linux import constants as c
 from wherry_linux.namespaces import open_namespace
 from wherry_linux.network import firewall, links
-from wherry_linux.network.netlink import Connection
+from wherry_linux.network.netlink import Connection, kernel_error
 from wherry_linux.syscalls import setns
 
 TYPE_CHECKING = False
@@ -65,9 +65,7 @@ def ensure(bridge: Endpoint) -> bool:
     except OSError as error:
         if error.errno in _CANNOT:
             raise Unsupported(f"this kernel has no bridges for us: {error.strerror}") from error
-        raise KernelError(
-            f"cannot make the bridge {name}: {error.strerror}", error.errno or 0
-        ) from error
+        raise kernel_error(f"make the bridge {name}", error) from error
 
 
 def _make(bridge: Endpoint) -> None:
@@ -107,9 +105,7 @@ def remove(bridge: Endpoint) -> None:
             firewall.forget(name, bridge["Gateways"])
         except OSError as error:
             if error.errno not in _CANNOT:
-                raise KernelError(
-                    f"cannot remove {name}: {error.strerror}", error.errno or 0
-                ) from error
+                raise kernel_error(f"remove {name}", error) from error
         remove_link(name)
 
 
@@ -119,9 +115,7 @@ def remove_link(name: str) -> None:
             route.send([links.remove_link(name)])
     except OSError as error:
         if error.errno != errno.ENODEV:
-            raise KernelError(
-                f"cannot remove {name}: {error.strerror}", error.errno or 0
-            ) from error
+            raise kernel_error(f"remove {name}", error) from error
 
 
 def attach(pid: int, endpoints: Sequence[Endpoint]) -> None:
@@ -162,7 +156,7 @@ def reflect(endpoints: Sequence[Endpoint]) -> None:
         with Connection() as route:
             route.send([links.reflect(each["Wherry"]["Link"]) for each in endpoints])
     except OSError as error:
-        raise KernelError(f"cannot publish ports: {error.strerror}", error.errno or 0) from error
+        raise kernel_error("publish ports", error) from error
 
 
 def _configure(endpoints: Sequence[Endpoint]) -> None:
@@ -202,9 +196,7 @@ def route(pid: int, endpoints: Sequence[Endpoint]) -> None:
     try:
         within(namespace, add)
     except OSError as error:
-        raise KernelError(
-            f"cannot set the default route: {error.strerror}", error.errno or 0
-        ) from error
+        raise kernel_error("set the default route", error) from error
     finally:
         os.close(namespace)
 

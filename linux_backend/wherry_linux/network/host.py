@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from wherry.errors import KernelError
 from wherry_linux.network import bridges, firewall, publishing
+from wherry_linux.network.netlink import kernel_error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -56,18 +56,14 @@ class LinuxNetwork:
         try:
             firewall.publish(targets)
         except OSError as error:
-            raise KernelError(
-                f"cannot publish ports: {error.strerror}", error.errno or 0
-            ) from error
+            raise kernel_error("publish ports", error) from error
 
     def withdraw(self, targets: Sequence[Target]) -> None:
         if targets:
             try:
                 firewall.withdraw(targets)
             except OSError as error:
-                raise KernelError(
-                    f"cannot take ports back: {error.strerror}", error.errno or 0
-                ) from error
+                raise kernel_error("take ports back", error) from error
 
     def services(
         self, published: Sequence[Published], endpoints: Sequence[Endpoint]

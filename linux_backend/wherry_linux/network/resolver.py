@@ -16,7 +16,7 @@ import struct
 import time
 
 from wherry import paths
-from wherry.errors import KernelError, WherryError
+from wherry.errors import WherryError
 from wherry.files import read_json
 from wherry.lean import sockets
 from wherry.network import leases
@@ -48,6 +48,7 @@ def open_resolver(container_id: str, pid: int) -> dict[str, Any]:
     """The resolver's sockets, in the network namespace of `pid`, as a service."""
     from wherry_linux.network.bridges import within
     from wherry_linux.network.firewall import redirect_names
+    from wherry_linux.network.netlink import kernel_error
 
     def make() -> tuple[Any, Any]:
         datagrams = _bound(sockets.SOCK_DGRAM)
@@ -60,9 +61,7 @@ def open_resolver(container_id: str, pid: int) -> dict[str, Any]:
     try:
         datagrams, stream = within(namespace, make)
     except OSError as error:
-        raise KernelError(
-            f"cannot make the container's resolver: {error.strerror}", error.errno or 0
-        ) from error
+        raise kernel_error("make the container's resolver", error) from error
     finally:
         os.close(namespace)
     service = {"Kind": "names", "Id": container_id, "Key": "names"}
