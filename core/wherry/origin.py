@@ -21,6 +21,7 @@ from wherry.lean import dump_json, load_json, sockets
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import Any
 
 
@@ -31,19 +32,28 @@ def is_elsewhere() -> bool:
 
 def ask(**question: Any) -> dict[str, Any]:
     """The host's answer. Raises what kept it from being given."""
+    return ask_at(os.environ["WHERRY_ORIGIN"], question)
+
+
+def ask_at(path: str, question: Mapping[str, Any], patience: float | None = None) -> dict[str, Any]:
+    """The answer to a question at a socket that leads to the host, within `patience` seconds.
+
+    Raises MachineError where none comes, and what is answered in the place of one.
+    """
     socket = sockets.socket(sockets.AF_UNIX, sockets.SOCK_STREAM | sockets.SOCK_CLOEXEC)
     try:
-        socket.connect(os.environ["WHERRY_ORIGIN"])
+        socket.settimeout(patience)
+        socket.connect(path)
         socket.sendall(dump_json(question).encode() + b"\n")
         answer = b""
         while data := socket.recv(1 << 16):
             answer += data
     except OSError as error:
-        raise MachineError(f"cannot ask the host: {error.strerror}") from error
+        raise MachineError(f"cannot ask the host: {error.strerror or error}") from error
     finally:
         socket.close()
     if not answer:
-        raise MachineError("the host has not answered: its command is gone")
+        raise MachineError("the host has not answered: whoever carries its answers is gone")
     message: dict[str, Any] = load_json(answer)
     if "error" in message:
         raise from_json(message["error"])

@@ -13,8 +13,8 @@ from __future__ import annotations
 import os
 
 from wherry import paths
-from wherry.errors import MachineError, from_json
-from wherry.lean import dump_json, load_json, sockets
+from wherry.errors import MachineError
+from wherry.origin import ask_at
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -55,24 +55,8 @@ def withdraw(container_id: str) -> None:
 
 
 def _ask(question: Mapping[str, Any]) -> None:
-    path = _path()
-    if not os.path.exists(path):
-        return
-    socket = sockets.socket(sockets.AF_UNIX, sockets.SOCK_STREAM | sockets.SOCK_CLOEXEC)
-    answer = b""
-    try:
-        socket.settimeout(_PATIENCE)
-        socket.connect(path)
-        socket.sendall(dump_json(question).encode() + b"\n")
-        while data := socket.recv(4096):
-            answer += data
-    except OSError as error:
-        raise MachineError(f"the machine's host does not answer: {error}") from error
-    finally:
-        socket.close()
-    message = load_json(answer) if answer else {}
-    if "error" in message:
-        raise from_json(message["error"])
+    if os.path.exists(_path()):
+        ask_at(_path(), question, _PATIENCE)
 
 
 def _path() -> str:

@@ -12,11 +12,13 @@ import time
 
 from wherry import __version__, paths
 from wherry.container.store import ContainerStore
+from wherry.engine.published import SOCKET
 from wherry.errors import WherryError
+from wherry.files import make_dir, remove_file
 from wherry_linux.inotify import Watch
 from wherry_vm.guest.mounts import Mounts, port_device
 from wherry_vm.guest.news import News
-from wherry_vm.guest.ports import Ports
+from wherry_vm.guest.questions import Questions
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -42,7 +44,6 @@ def find_port() -> str | None:
 def serve_events(path: str) -> None:
     """Say that the guest is ready, and serve the channel until the end."""
     port = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-    _say(port, {"event": "ready", **_beat(), **wait_until_ready()})
     mounts = Mounts()
     news = News(lambda message: _say(port, message))
     containers = watch_containers()
@@ -51,15 +52,17 @@ def serve_events(path: str) -> None:
     poll.register(port, select.POLLIN)
     poll.register(containers, select.POLLIN)
     poll.register(mounts.table, select.POLLPRI)
-    ports = Ports()
+    ports = open_ports()
     poll.register(ports, select.POLLIN)
+    # From here on whoever asks is heard.
+    _say(port, {"event": "ready", **_beat(), **wait_until_ready()})
     while True:
         for descriptor, mask in poll.poll(_BEAT * 1000):
             if descriptor == mounts.table:
                 _say(port, {"event": "mounted", "mounts": mounts.targets()})
             elif descriptor == ports.fileno():
                 if asked := ports.hear():
-                    _say(port, asked)
+                    _say(port, {"event": "ports", "id": asked[0], **asked[1]})
             elif descriptor == containers.fileno():
                 containers(0)  # the beat below tells what runs
             elif descriptor != port:
@@ -92,6 +95,13 @@ def _is_listening() -> bool:
     """Whether something has the port of SSH; sshd is not woken for it."""
     with open("/proc/net/tcp", encoding="ascii") as lines:
         return any(f":{_SSH_PORT:04X} 00000000:0000 0A" in line for line in lines)
+
+
+def open_ports() -> Questions:
+    """Where commands have the host publish ports: see wherry.engine.published."""
+    path = os.path.join(make_dir(paths.run()), SOCKET)
+    remove_file(path)
+    return Questions(path)
 
 
 def watch_containers() -> Watch:
@@ -131,7 +141,7 @@ def _say(port: int, message: dict[str, Any]) -> None:
             data = data[os.write(port, data) :]
 
 
-def _obey(line: bytes, mounts: Mounts, ports: Ports, news: News) -> list[int]:
+def _obey(line: bytes, mounts: Mounts, ports: Questions, news: News) -> list[int]:
     """Do what the host says; descriptors that tell when something new has ended."""
     try:
         message = json.loads(line)

@@ -8,32 +8,24 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import tempfile
 from binascii import a2b_base64
 
-from wherry.lean import dump_json, load_json
+from wherry_vm.guest.questions import Questions
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-    from typing import Any
-
-_LONGEST = 1 << 20
+    from collections.abc import Mapping
 
 
 class Origin:
-    """The place where one command asks, and those who wait for an answer."""
+    """The place where one command asks, and what it is told of its host."""
 
     def __init__(self, directory: str) -> None:
         os.makedirs(directory, mode=0o700, exist_ok=True)
         self.directory = tempfile.mkdtemp(dir=directory)
         self.path = os.path.join(self.directory, "socket")
-        self.listener = socket.socket(socket.AF_UNIX)
-        self.listener.bind(self.path)
-        self.listener.listen()
-        self._waiting: dict[int, socket.socket] = {}
-        self._next = 0
+        self.questions = Questions(self.path)
 
     def environment(self, configuration: Mapping[str, str]) -> dict[str, str]:
         """What tells a command where to ask, and where its configuration is."""
@@ -45,40 +37,9 @@ class Origin:
                 file.write(a2b_base64(content))
         return {"WHERRY_ORIGIN": self.path, "DOCKER_CONFIG": place}
 
-    def hear(self, tell: Callable[[dict[str, Any]], None]) -> None:
-        """Take a question, and pass it on."""
-        stream, _ = self.listener.accept()
-        stream.settimeout(10)
-        question = b""
-        try:
-            while not question.endswith(b"\n") and len(question) < _LONGEST:
-                data = stream.recv(1 << 16)
-                if not data:
-                    break
-                question += data
-            message = load_json(question)
-        except (OSError, ValueError):
-            stream.close()
-            return
-        self._next += 1
-        self._waiting[self._next] = stream
-        tell({"event": "ask", "id": self._next, "question": message})
-
-    def answer(self, message: Mapping[str, Any]) -> None:
-        """Give an answer of the host's to whoever asked."""
-        stream = self._waiting.pop(int(message["id"]), None)
-        if stream is not None:
-            with stream:
-                try:
-                    stream.sendall(dump_json(message["answer"]).encode())
-                except OSError:
-                    pass  # it waits no longer
-
     def close(self) -> None:
         """Forget it all."""
-        self.listener.close()
-        for stream in self._waiting.values():
-            stream.close()
+        self.questions.close()
         shutil.rmtree(self.directory, ignore_errors=True)
 
 

@@ -170,7 +170,7 @@ class Server:
         self._connection = connection
         self._parser = parser
         self._streams = streams
-        self._origin = origin
+        self._questions = origin.questions
         self._pid = pid
         self._end = os.pidfd_open(pid)
         self._outputs = streams.outputs
@@ -185,7 +185,7 @@ class Server:
         for descriptor in {*self._outputs, self._streams.stdin} - {-1}:
             os.set_blocking(descriptor, False)
         self._poll.register(self._end, select.POLLIN)
-        self._poll.register(self._origin.listener, select.POLLIN)
+        self._poll.register(self._questions, select.POLLIN)
         self._take(frames)
         try:
             while self._step():
@@ -207,8 +207,9 @@ class Server:
                 return False
             if descriptor == self._connection.fileno():
                 self._serve_connection(mask)
-            elif descriptor == self._origin.listener.fileno():
-                self._origin.hear(self._tell)
+            elif descriptor == self._questions.fileno():
+                if asked := self._questions.hear():
+                    self._tell({"event": "ask", "id": asked[0], "question": asked[1]})
             elif descriptor == self._streams.stdin and mask & (select.POLLOUT | select.POLLERR):
                 self._write_input()
             if descriptor in self._outputs and mask & (select.POLLIN | select.POLLHUP):
@@ -268,7 +269,7 @@ class Server:
         elif operation == "resize" and self._streams.master >= 0:
             set_size(self._streams.master, message.get("size"))
         elif operation == "answer":
-            self._origin.answer(message)
+            self._questions.answer(message)
 
     def _write_input(self) -> None:
         try:
