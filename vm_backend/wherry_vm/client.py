@@ -6,9 +6,11 @@ import os
 import sys
 
 from wherry.container.wire import CONTROL, STDERR, STDIN, STDOUT, Parser, control, frame
+from wherry.engine.session import write_all
 from wherry.errors import MachineError, WherryError, from_json
 from wherry.lean import load_json
 from wherry_vm.protocol import CHUNK, WINDOW
+from wherry_vm.terminal import terminal_size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -88,7 +90,7 @@ class Client:
             "configuration": self._configuration,
             "stdin": self._stdin is not None,
             "terminals": self._terminals,
-            "size": self._console.size(),
+            "size": terminal_size(),
         }
 
     # ---- to the guest ----
@@ -115,7 +117,7 @@ class Client:
 
     def _reader(self) -> Callable[[int], bytes]:
         if self._stdin == 0:
-            return self._console.read
+            return lambda size: os.read(0, size)
         if isinstance(self._stdin, bytes):
             from io import BytesIO
 
@@ -132,7 +134,7 @@ class Client:
         self._link.send(control({"op": "signal", "name": name}))
 
     def _resize(self) -> None:
-        self._link.send(control({"op": "resize", "size": self._console.size()}))
+        self._link.send(control({"op": "resize", "size": terminal_size()}))
 
     # ---- from the guest ----
 
@@ -140,7 +142,7 @@ class Client:
         while data := self._link.receive():
             for kind, payload in self._parser.feed(data):
                 if kind != CONTROL:
-                    _write(self._descriptors[kind], payload)
+                    write_all(self._descriptors[kind], payload)
                     continue
                 message = load_json(payload)
                 if "error" in message:
@@ -187,13 +189,6 @@ class _Window:
         with self._changed:
             self._left += size
             self._changed.notify()
-
-
-def _write(descriptor: int, data: bytes) -> None:
-    """Write all of it."""
-    view = memoryview(data)
-    while view:
-        view = view[os.write(descriptor, view) :]
 
 
 def _is_terminal(descriptor: int) -> bool:

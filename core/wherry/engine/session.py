@@ -14,7 +14,7 @@ from wherry.lean import load_json, posix, select, signals
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
     from typing import Any
 
     from wherry.container.store import Container
@@ -25,6 +25,9 @@ DEFAULT_DETACH_KEYS = "ctrl-p,ctrl-q"
 NOT_PROXIED = ("SIGCHLD", "SIGPIPE", "SIGURG", "SIGKILL", "SIGSTOP", "SIGWINCH", "SIGTTIN",
                "SIGTTOU", "SIGTSTP", "SIGCONT", "SIGSEGV", "SIGBUS", "SIGFPE", "SIGILL",
                "SIGABRT", "SIGXFSZ", "SIGXCPU", "SIGPROF", "SIGVTALRM", "SIGIO")  # fmt: skip
+
+# What ends a command that passes nothing on, and what tells of a terminal's size.
+_OURS = ("SIGWINCH", "SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT")
 
 
 class Detached(Exception):
@@ -256,28 +259,40 @@ class _Signals:
         read, write = posix.pipe2(posix.O_CLOEXEC | posix.O_NONBLOCK)
         self._pipe = (read, write)
         self._old_wakeup = signals.set_wakeup_fd(write, warn_on_full_buffer=False)
-        left_alone = {getattr(signals, name, None) for name in NOT_PROXIED}
-        for number in range(1, signals.NSIG):
-            if number in left_alone and number != signals.SIGWINCH:
-                continue
-            if not self._session.sig_proxy and number not in (
-                signals.SIGWINCH, signals.SIGINT, signals.SIGTERM, signals.SIGHUP, signals.SIGQUIT,
-            ):  # fmt: skip
-                continue
-            try:
-                if signals.getsignal(number) == signals.SIG_IGN:
-                    continue  # nohup
-                self._old[number] = signals.signal(number, _ignore)
-            except (OSError, ValueError):
-                continue
+        self._old = take_signals(None if self._session.sig_proxy else _OURS)
         return int(read)
 
     def __exit__(self, *_: object) -> None:
         signals.set_wakeup_fd(self._old_wakeup)
-        for number, handler in self._old.items():
-            signals.signal(number, handler if handler is not None else signals.SIG_DFL)
+        give_signals_back(self._old)
         for descriptor in self._pipe:
             os.close(descriptor)
+
+
+def take_signals(only: Sequence[str] | None = None) -> dict[int, Any]:
+    """Have signals do nothing but wake (`set_wakeup_fd`); the handlers they had.
+
+    All that are passed on to containers, and SIGWINCH, or those of them in `only`; never
+    one that is ignored, as under nohup(1).
+    """
+    left_alone = {getattr(signals, name, None) for name in NOT_PROXIED} - {signals.SIGWINCH}
+    wanted = range(1, signals.NSIG) if only is None else [getattr(signals, name) for name in only]
+    old: dict[int, Any] = {}
+    for number in wanted:
+        if number in left_alone:
+            continue
+        try:
+            if signals.getsignal(number) != signals.SIG_IGN:
+                old[number] = signals.signal(number, _ignore)
+        except (OSError, ValueError):
+            continue
+    return old
+
+
+def give_signals_back(old: Mapping[int, Any]) -> None:
+    """Undo `take_signals`."""
+    for number, handler in old.items():
+        signals.signal(number, handler if handler is not None else signals.SIG_DFL)
 
 
 def _ignore(number: int, where: object) -> None:

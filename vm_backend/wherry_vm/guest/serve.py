@@ -6,7 +6,6 @@ import fcntl
 import os
 import select
 import signal
-import struct
 import sys
 import termios
 import time
@@ -14,6 +13,7 @@ import time
 from wherry.container.wire import CONTROL, STDERR, STDIN, STDOUT, Parser, control, frame
 from wherry.errors import MachineError, to_json
 from wherry.lean import load_json
+from wherry_linux import console
 from wherry_vm.guest.origin import Origin
 from wherry_vm.protocol import CHUNK, ORIGINS
 
@@ -322,7 +322,7 @@ def set_size(terminal: int, size: Any) -> None:
     """Give a terminal the `size` [rows, columns] of the user's; without one, leave it."""
     if isinstance(size, list) and len(size) == 2:
         rows, columns = (max(0, min(int(each), 65535)) for each in size)
-        fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+        console.set_size(terminal, rows, columns)
 
 
 def _no_output_processing(terminal: int) -> None:

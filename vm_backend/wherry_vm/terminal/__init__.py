@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 TYPE_CHECKING = False
@@ -13,9 +14,6 @@ if TYPE_CHECKING:
     class Console(Protocol):
         """What a command in the foreground needs of this system."""
 
-        def size(self) -> list[int] | None:
-            """Rows and columns of the terminal the command is typed on; None without one."""
-
         def raw(self) -> AbstractContextManager[None]:
             """While it lasts keys arrive as they are typed."""
 
@@ -24,8 +22,16 @@ if TYPE_CHECKING:
         ) -> AbstractContextManager[None]:
             """While it lasts signals to this process are told by name, instead of ending it."""
 
-        def read(self, size: int) -> bytes:
-            """What there is of standard input, at least a byte; nothing at its end."""
+
+def terminal_size() -> list[int] | None:
+    """Rows and columns of the terminal that the command is typed on; None without one."""
+    for descriptor in (1, 0, 2):
+        try:
+            columns, rows = os.get_terminal_size(descriptor)
+        except OSError:
+            continue
+        return [rows, columns]
+    return None
 
 
 def open_console() -> Console:

@@ -6,7 +6,7 @@ import _thread
 import os
 import sys
 
-from wherry.engine.session import NOT_PROXIED
+from wherry.engine.session import give_signals_back, take_signals
 from wherry.lean import signals
 
 TYPE_CHECKING = False
@@ -19,16 +19,7 @@ assert sys.platform != "win32"
 
 
 class PosixConsole:
-    """Descriptors 0, 1 and 2 of this process, and its signals."""
-
-    def size(self) -> list[int] | None:
-        for descriptor in (1, 0, 2):
-            try:
-                columns, rows = os.get_terminal_size(descriptor)
-            except OSError:
-                continue
-            return [rows, columns]
-        return None
+    """The terminal that keys are typed on, and this process's signals."""
 
     def raw(self) -> AbstractContextManager[None]:
         from wherry.terminal import RawMode
@@ -39,9 +30,6 @@ class PosixConsole:
         self, on_signal: Callable[[str], None], on_resize: Callable[[], None]
     ) -> AbstractContextManager[None]:
         return _Signals(on_signal, on_resize)
-
-    def read(self, size: int) -> bytes:
-        return os.read(0, size)
 
 
 class _Signals:
@@ -57,21 +45,11 @@ class _Signals:
         os.set_blocking(write, False)
         signals.set_wakeup_fd(write, warn_on_full_buffer=False)
         _thread.start_new_thread(self._tell, (read,))
-        left_alone = {getattr(signals, name, None) for name in NOT_PROXIED} - {signals.SIGWINCH}
-        for number in range(1, signals.NSIG):
-            if number in left_alone:
-                continue
-            try:
-                if signals.getsignal(number) == signals.SIG_IGN:
-                    continue  # nohup
-                self._old[number] = signals.signal(number, _heard)
-            except (OSError, ValueError):
-                continue
+        self._old = take_signals()
 
     def __exit__(self, *_: object) -> None:
         # The pipe and its thread stay: the process is about to end.
-        for number, handler in self._old.items():
-            signals.signal(number, handler if handler is not None else signals.SIG_DFL)
+        give_signals_back(self._old)
 
     def _tell(self, pipe: int) -> None:
         while numbers := os.read(pipe, 64):
@@ -80,10 +58,6 @@ class _Signals:
                     self._on_resize()
                 else:
                     self._on_signal(_name(number))
-
-
-def _heard(number: int, where: object) -> None:
-    """Only so that the pipe hears of the signal."""
 
 
 def _name(number: int) -> str:

@@ -8,10 +8,11 @@ raw mode, and what the guest writes is shown as a terminal shows it
 from __future__ import annotations
 
 import _thread
-import os
 import signal
 import sys
 import time
+
+from wherry_vm.terminal import terminal_size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,25 +33,13 @@ _BETWEEN_LOOKS = 0.25
 class WindowsConsole:
     """The console this process is attached to, or the pipes in its place."""
 
-    def size(self) -> list[int] | None:
-        for descriptor in (1, 0, 2):
-            try:
-                columns, rows = os.get_terminal_size(descriptor)
-            except OSError:
-                continue
-            return [rows, columns]
-        return None
-
     def raw(self) -> AbstractContextManager[None]:
         return _RawConsole()
 
     def signals(
         self, on_signal: Callable[[str], None], on_resize: Callable[[], None]
     ) -> AbstractContextManager[None]:
-        return _Signals(self, on_signal, on_resize)
-
-    def read(self, size: int) -> bytes:
-        return os.read(0, size)
+        return _Signals(on_signal, on_resize)
 
 
 class _RawConsole:
@@ -84,13 +73,7 @@ class _RawConsole:
 class _Signals:
     """Ctrl-C and Ctrl-Break as signals, and a thread that looks at the size."""
 
-    def __init__(
-        self,
-        console: WindowsConsole,
-        on_signal: Callable[[str], None],
-        on_resize: Callable[[], None],
-    ) -> None:
-        self._console = console
+    def __init__(self, on_signal: Callable[[str], None], on_resize: Callable[[], None]) -> None:
         self._on_signal = on_signal
         self._on_resize = on_resize
         self._old: dict[int, Any] = {}
@@ -102,7 +85,7 @@ class _Signals:
             if number is not None:
                 self._old[number] = signal.signal(number, lambda *_, n=told: self._on_signal(n))
         self._lasts = True
-        if self._console.size() is not None:
+        if terminal_size() is not None:
             _thread.start_new_thread(self._look, ())
 
     def __exit__(self, *_: object) -> None:
@@ -111,10 +94,10 @@ class _Signals:
             signal.signal(number, handler)
 
     def _look(self) -> None:
-        before = self._console.size()
+        before = terminal_size()
         while self._lasts:
             time.sleep(_BETWEEN_LOOKS)
-            now = self._console.size()
+            now = terminal_size()
             if now != before:
                 before = now
                 self._on_resize()
