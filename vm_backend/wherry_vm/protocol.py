@@ -26,6 +26,12 @@ a signal never waits behind input that nobody reads.
 
 from __future__ import annotations
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import socket
+
+    from wherry.container.wire import Parser
+
 WINDOW = 1 << 18
 
 CHUNK = 1 << 16
@@ -35,3 +41,11 @@ RUNNER_SOCKET = "/run/wherry-guest/runner.sock"
 
 ORIGINS = "/run/wherry-guest/origins"
 """Where commands in the guest ask their hosts; WHERRY_ORIGINS moves it."""
+
+
+def first_frames(stream: socket.socket, parser: Parser) -> list[tuple[int, bytes]]:
+    """The request that a connection begins with, and what came along; none where it ends."""
+    while data := stream.recv(CHUNK):
+        if frames := parser.feed(data):
+            return frames
+    return []

@@ -31,7 +31,7 @@ from wherry.files import make_dir, remove_file, write_json
 from wherry.lean import load_json
 from wherry_vm import boot, machines
 from wherry_vm.ports import Forwards
-from wherry_vm.protocol import CHUNK, RUNNER_SOCKET
+from wherry_vm.protocol import CHUNK, RUNNER_SOCKET, first_frames
 from wherry_vm.shares.mounts import Mounts
 
 TYPE_CHECKING = False
@@ -85,7 +85,6 @@ class Supervisor:
         self._qmp: Any = None
         self._events: EventChannel | None = None
         self._ssh: GuestTransport | None = None
-        self._mounts_by_ssh = False
         self._connecting = threading.Lock()
         self._mounts = Mounts(machine, machine.shares())
         self._commands = 0
@@ -126,7 +125,6 @@ class Supervisor:
         from wherry_vm.qemu.binary import find_qemu
         from wherry_vm.qemu.host import this_host
 
-        began = time.monotonic()
         self._tell(f"Starting machine {self.machine.name}")
         self._mounts.check()
         host = this_host()
@@ -158,12 +156,12 @@ class Supervisor:
             self._state = "running"
             self._last_use = time.monotonic()
             self._changed.notify_all()
-        self._tell(f"Machine {self.machine.name} is up after {time.monotonic() - began:.1f} s")
 
     def _come_up(self, attempt: Boot) -> None:
         """Wait for the guest, and connect to it."""
+        # Loads while the guest boots.
+        from wherry_vm import ssh  # noqa: F401
         from wherry_vm.events import EventChannel
-        from wherry_vm.ssh import connect  # loads while the guest boots
 
         self._ready = None
         self._events = EventChannel(attempt.accept(attempt.events_listener, 10), self._hear)
@@ -175,10 +173,7 @@ class Supervisor:
         ports = [attempt.accept(each, 10) for each in attempt.share_listeners]
         if ports:
             self._mounts.attach(ports, self._events.send)
-        self._ssh = connect(self.machine, attempt.ssh_port)
-        self._mounts_by_ssh = not ports
-        if not ports:
-            self._mounts.connect(self._ssh, self._events.send)
+        self._ssh = self._log_in(attempt)
 
     def _connect_monitor(self, attempt: Boot) -> None:
         from qemu.qmp import QMPError
@@ -308,13 +303,9 @@ class Supervisor:
         with stream, contextlib.suppress(OSError):
             if not self._is_ours(stream):
                 return
-            parser = Parser()
-            frames: list[tuple[int, bytes]] = []
-            while not frames:
-                data = stream.recv(CHUNK)
-                if not data:
-                    return
-                frames = parser.feed(data)
+            frames = first_frames(stream, Parser())
+            if not frames:
+                return
             request = load_json(frames[0][1])
             try:
                 self._answer(stream, request)
@@ -425,17 +416,23 @@ class Supervisor:
 
     def _session(self) -> GuestTransport:
         """The SSH connection; a new one where it has broken off, as in a host that slept."""
-        from wherry_vm.ssh import connect
-
         assert self._ssh is not None
         assert self._boot is not None
         with self._connecting:
             if not self._ssh.is_active():
                 self._ssh.close()
-                self._ssh = connect(self.machine, self._boot.ssh_port)
-                if self._mounts_by_ssh and self._events is not None:
-                    self._mounts.connect(self._ssh, self._events.send)
+                self._ssh = self._log_in(self._boot)
             return self._ssh
+
+    def _log_in(self, attempt: Boot) -> GuestTransport:
+        """A connection to the guest, with the shares on it that have no ports of their own."""
+        from wherry_vm.ssh import connect
+
+        assert self._events is not None
+        session = connect(self.machine, attempt.ssh_port)
+        if not attempt.share_listeners:
+            self._mounts.connect(session, self._events.send)
+        return session
 
 
 def _pump(stream: socket.socket, channel: Any) -> None:

@@ -15,7 +15,7 @@ from wherry.errors import MachineError, to_json
 from wherry.lean import load_json
 from wherry_linux import console
 from wherry_vm.guest.origin import Origin
-from wherry_vm.protocol import CHUNK, ORIGINS
+from wherry_vm.protocol import CHUNK, ORIGINS, first_frames
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,12 +28,9 @@ _MOST_UNSENT = 1 << 20
 def serve(connection: socket.socket) -> None:
     """Carry out the command that the other side of `connection` asks for."""
     parser = Parser()
-    frames: list[tuple[int, bytes]] = []
-    while not frames:
-        data = connection.recv(CHUNK)
-        if not data:
-            return
-        frames = parser.feed(data)
+    frames = first_frames(connection, parser)
+    if not frames:
+        return
     try:
         kind, payload = frames.pop(0)
         request = load_json(payload) if kind == CONTROL else {}
