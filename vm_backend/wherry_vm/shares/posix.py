@@ -11,7 +11,7 @@ import time
 
 from wherry_vm.shares import beneath, sftp
 from wherry_vm.shares.owners import SPECIAL_BITS, Owner
-from wherry_vm.shares.tree import split
+from wherry_vm.shares.tree import HostFile, split
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,14 +26,8 @@ _PIN = getattr(os, "O_PATH", 0) | os.O_NOFOLLOW | os.O_CLOEXEC
 _ON_LINUX = sys.platform == "linux"
 
 
-class _File:
+class _File(HostFile):
     """A regular file of the host."""
-
-    def __init__(self, tree: PosixTree, descriptor: int, path: bytes, *, appends: bool) -> None:
-        self._tree = tree
-        self.descriptor = descriptor
-        self.path = path
-        self._appends = appends
 
     def read(self, size: int, offset: int) -> bytes:
         return os.pread(self.descriptor, size, offset)
@@ -47,18 +41,6 @@ class _File:
                 written = os.pwrite(self.descriptor, view, offset)
             offset += written
             view = view[written:]
-
-    def attributes(self) -> bytes:
-        return self._tree.attributes_of(self)
-
-    def change(self, wanted: sftp.Attributes) -> None:
-        self._tree.change_open(self, wanted)
-
-    def sync(self) -> None:
-        os.fsync(self.descriptor)
-
-    def close(self) -> None:
-        os.close(self.descriptor)
 
 
 class PosixTree:

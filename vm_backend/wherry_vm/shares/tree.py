@@ -14,7 +14,7 @@ import sys
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Generator
-    from typing import Protocol
+    from typing import Any, Protocol
 
     from wherry_vm.shares.owners import Owners
     from wherry_vm.shares.sftp import Attributes
@@ -45,6 +45,29 @@ if TYPE_CHECKING:
         def read_link(self, path: bytes) -> bytes: ...
         def file_system(self) -> tuple[int, ...]: ...
         def close(self) -> None: ...
+
+
+class HostFile:
+    """An open file of this host's, in a tree; each system reads and writes in its own way."""
+
+    def __init__(self, tree: Any, descriptor: int, path: bytes, *, appends: bool) -> None:
+        self._tree = tree
+        self.descriptor = descriptor
+        self.path = path
+        self._appends = appends
+
+    def attributes(self) -> bytes:
+        found: bytes = self._tree.attributes_of(self)
+        return found
+
+    def change(self, wanted: Attributes) -> None:
+        self._tree.change_open(self, wanted)
+
+    def sync(self) -> None:
+        os.fsync(self.descriptor)
+
+    def close(self) -> None:
+        os.close(self.descriptor)
 
 
 def open_tree(root: str, owners: Owners, *, readonly: bool = False) -> Tree:

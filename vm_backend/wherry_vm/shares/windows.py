@@ -17,7 +17,7 @@ import sys
 
 from wherry_vm.shares import sftp
 from wherry_vm.shares.owners import Owner
-from wherry_vm.shares.tree import split
+from wherry_vm.shares.tree import HostFile, split
 from wherry_vm.shares.windows_names import from_windows, long_path, to_windows
 
 assert sys.platform == "win32"
@@ -53,14 +53,8 @@ _KEPT_MODE = 0o10000
 """In the bits of an owner: they are the whole mode, which Windows has no place for."""
 
 
-class _File:
+class _File(HostFile):
     """A regular file of the host. One thread at a time has it."""
-
-    def __init__(self, tree: WindowsTree, descriptor: int, path: bytes, *, appends: bool) -> None:
-        self._tree = tree
-        self.descriptor = descriptor
-        self.path = path
-        self._appends = appends
 
     def read(self, size: int, offset: int) -> bytes:
         os.lseek(self.descriptor, offset, os.SEEK_SET)
@@ -74,18 +68,6 @@ class _File:
         view = memoryview(data)
         while view:
             view = view[os.write(self.descriptor, view) :]
-
-    def attributes(self) -> bytes:
-        return self._tree.attributes_of(self)
-
-    def change(self, wanted: sftp.Attributes) -> None:
-        self._tree.change_open(self, wanted)
-
-    def sync(self) -> None:
-        os.fsync(self.descriptor)
-
-    def close(self) -> None:
-        os.close(self.descriptor)
 
 
 class WindowsTree:
