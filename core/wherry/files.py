@@ -7,13 +7,23 @@ import os
 import stat
 import sys
 
-from wherry.errors import AccessDenied, Conflict, CorruptState, WherryError
+from wherry.errors import (
+    AccessDenied,
+    Conflict,
+    CorruptState,
+    NotFound,
+    UsageError,
+    WherryError,
+)
 from wherry.lean import dump_json, load_json
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
     from types import TracebackType
-    from typing import Any
+    from typing import Any, TypeVar
+
+    T = TypeVar("T")
 
 
 _LARGEST_RECORD = 64 << 20
@@ -255,6 +265,22 @@ def storage_error(error: OSError, action: str) -> WherryError:
         errno.EACCES: "WHERRY_ROOT moves wherry's data elsewhere",
     }.get(error.errno or 0)
     return WherryError(f"cannot {action}: {error.strerror or error}", hint=hint)
+
+
+def whole(
+    names: Iterable[str], load: Callable[[str], T], damaged: list[CorruptState] | None
+) -> list[T]:
+    """What `load` finds of a store's records; what is wrong with others in `damaged`."""
+    found = []
+    for name in names:
+        try:
+            found.append(load(name))
+        except (NotFound, UsageError):
+            continue  # removed a moment ago, or nothing of ours
+        except CorruptState as error:
+            if damaged is not None:
+                damaged.append(error)
+    return found
 
 
 class Lock:

@@ -21,6 +21,7 @@ from wherry.files import (
     read_file,
     read_json,
     remove_file,
+    whole,
     write_atomic,
     write_json,
 )
@@ -245,16 +246,7 @@ class SecretStore:
 
     def secrets(self, damaged: list[CorruptState] | None = None) -> list[Secret]:
         """All whole secrets, by name; what is wrong with others in `damaged`."""
-        found = []
-        for name in self.names():
-            try:
-                found.append(self._load(name))
-            except (NotFound, UsageError):
-                continue  # removed a moment ago, or nothing of ours
-            except CorruptState as error:
-                if damaged is not None:
-                    damaged.append(error)
-        return found
+        return whole(self.names(), self._load, damaged)
 
     def names(self) -> list[str]:
         """The names of all secrets."""

@@ -20,7 +20,7 @@ import os
 from wherry import paths
 from wherry.container.shape import RECORD, STATE
 from wherry.errors import Conflict, CorruptState, NotFound, UsageError
-from wherry.files import Lock, make_dir, read_json, remove_file, write_json
+from wherry.files import Lock, make_dir, read_json, remove_file, whole, write_json
 from wherry.lean import dump_json, posix
 
 TYPE_CHECKING = False
@@ -197,15 +197,7 @@ class ContainerStore:
 
     def all(self, damaged: list[CorruptState] | None = None) -> list[Container]:
         """Every whole container, the newest first; what is wrong with others in `damaged`."""
-        found = []
-        for container_id in self.ids():
-            try:
-                found.append(self.load(container_id))
-            except NotFound:
-                continue
-            except CorruptState as error:
-                if damaged is not None:
-                    damaged.append(error)
+        found = whole(self.ids(), self.load, damaged)
         found.sort(key=lambda container: str(container.record["Created"]), reverse=True)
         return found
 

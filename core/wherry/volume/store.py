@@ -23,7 +23,7 @@ from wherry import paths
 from wherry.container.copy import remove_tree
 from wherry.container.mount import check_volume_name
 from wherry.errors import Conflict, CorruptState, NotFound, Unsupported, UsageError
-from wherry.files import Lock, make_dir, read_json, storage_error, write_json
+from wherry.files import Lock, make_dir, read_json, storage_error, whole, write_json
 from wherry.shapes import TEXTS
 from wherry.values import value
 
@@ -227,16 +227,7 @@ class VolumeStore:
 
     def volumes(self, damaged: list[CorruptState] | None = None) -> list[Volume]:
         """All whole volumes, by name; what is wrong with others in `damaged`."""
-        found = []
-        for name in self._names():
-            try:
-                found.append(self.find(name))
-            except (NotFound, UsageError):
-                continue  # removed a moment ago, or nothing of ours
-            except CorruptState as error:
-                if damaged is not None:
-                    damaged.append(error)
-        return found
+        return whole(self._names(), self.find, damaged)
 
     def _names(self) -> list[str]:
         try:
