@@ -45,7 +45,9 @@ def test_killed_starts_leave_no_rule_address_or_link(
     for _ in range(8):
         process = wherry.start(*run)
         select.select([], [], [], chosen.uniform(0, 0.4))
-        for pid in [process.pid, *chosen.sample(world.processes(), k=len(world.processes()))]:
+        others = world.processes()
+        chosen.shuffle(others)
+        for pid in [process.pid, *others]:
             try:
                 os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:
