@@ -110,7 +110,7 @@ def _save(monitor: Monitor) -> dict[str, Any]:
         "pid": monitor.pid,
         "pidfd": monitor.pidfd,
         "cgroup": monitor.cgroup,
-        "memory_kills": monitor.memory_kills,
+        "memory_kills": monitor.memory.kills,
         "stdin": monitor.stdin,
         "outputs": {str(descriptor): kind for descriptor, kind in monitor.outputs.items()},
         "terminal": monitor.terminal,
@@ -143,9 +143,10 @@ def _restore(monitor: Monitor, saved: dict[str, Any]) -> None:
     from wherry_linux.monitor import trace
     from wherry_linux.restarts import Restarts
 
-    plain = "pid pidfd cgroup memory_kills stdin terminal stdin_ended started_at passed"
+    plain = "pid pidfd cgroup stdin terminal stdin_ended started_at passed"
     for name in plain.split():
         setattr(monitor, name, saved[name])
+    monitor.memory.kills = saved["memory_kills"]
     monitor.outputs = {int(descriptor): kind for descriptor, kind in saved["outputs"].items()}
     monitor.stdin_queue += saved["stdin_queue"].encode("latin-1")
     monitor.restarts = Restarts(*saved["restarts"])

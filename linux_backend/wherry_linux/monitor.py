@@ -42,6 +42,7 @@ from wherry.timestamps import now
 from wherry_linux import console
 from wherry_linux.cgroups import Cgroup
 from wherry_linux.clients import Client
+from wherry_linux.out_of_memory import MemoryWatch
 from wherry_linux.processes import boot_id, start_time
 from wherry_linux.restarts import Restarts
 from wherry_linux.streams import Streams
@@ -61,9 +62,6 @@ if TYPE_CHECKING:
 # A container that has run for so long is there to stay.
 _SETTLED = 1.0
 
-# How long it takes to tell of what the kernel has killed.
-_MEMORY_PAUSE = 0.1
-
 
 class Monitor(Streams):
     """The monitor of one container, from its start to its last end."""
@@ -81,9 +79,7 @@ class Monitor(Streams):
         self.pid = 0
         self.pidfd = -1
         self.cgroup = ""
-        # memory.events of the control group, and how many it has killed.
-        self.memory = -1
-        self.memory_kills = 0
+        self.memory = MemoryWatch(self, self._killed_for_memory)
         self.stopping = False
         self.keep = False
         self.wants_numbers = False
@@ -280,7 +276,7 @@ class Monitor(Streams):
             MonitorStart=start_time(os.getpid()),
             ExitCode=0,
             Error="",
-            OOMKilled=self.memory_kills > 0,
+            OOMKilled=self.memory.kills > 0,
             StartedAt=now(),
             RestartCount=self.restarts.count,
             ManuallyStopped=False,
@@ -295,54 +291,16 @@ class Monitor(Streams):
     def resume(self) -> None:
         """Watch the container and its streams."""
         self.watch(self.pidfd, select.EPOLLIN, self._exited)
-        self._watch_memory()
+        self.memory.begin(self.cgroup)
         if timeout := (self.container.body.get("Wherry") or {}).get("Timeout"):
             self.after(self.started_at + timeout - time.monotonic(), self._kill_hard)
         self.resume_outputs()
         if self.stdin_queue:
             self._wait_for_stdin()
 
-    def _watch_memory(self) -> None:
-        """Hear of it when the kernel kills for want of memory (cgroup-v2.rst, memory.events)."""
-        if not self.cgroup:
-            return
-        try:
-            path = f"{Cgroup(self.cgroup).directory}/memory.events"
-            self.memory = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        except OSError:
-            return  # nobody counts memory here
-        self._look_at_memory()
-
-    def _look_at_memory(self) -> None:
-        self._count_kills()
-        if self.memory >= 0:
-            self.watch(self.memory, select.EPOLLPRI, self._memory_changed)
-
-    def _memory_changed(self, _mask: int) -> None:
-        # A group that is full has an event with each page that it asks for.
-        self.unwatch(self.memory)
-        self.after(_MEMORY_PAUSE, self._look_at_memory)
-
-    def _count_kills(self) -> None:
-        if self.memory < 0:
-            return
-        try:
-            text = os.pread(self.memory, 4096, 0).decode()
-        except OSError:
-            return  # the group has gone
-        for line in text.splitlines():
-            name, _, count = line.partition(" ")
-            if name == "oom_kill" and int(count) > self.memory_kills:
-                self.memory_kills = int(count)
-                self.write_state(OOMKilled=True)
-                self.container.event("oom")
-
-    def _forget_memory(self) -> None:
-        self.cancel(self._look_at_memory)
-        if self.memory >= 0:
-            self.unwatch(self.memory)
-            os.close(self.memory)
-        self.memory, self.memory_kills = -1, 0
+    def _killed_for_memory(self) -> None:
+        self.write_state(OOMKilled=True)
+        self.container.event("oom")
 
     def _start_health(self) -> None:
         check = self.container.body.get("Healthcheck")
@@ -540,8 +498,7 @@ class Monitor(Streams):
             "ExitCode": code,
             "FinishedAt": now(),
         }
-        self._count_kills()
-        self._forget_memory()
+        self.memory.end()
         self._release()
         delay = self._delay(code)
         if delay is None:
