@@ -106,6 +106,11 @@ def layers() -> str:
     return os.path.join(data(), "layers")
 
 
+def build_cache() -> str:
+    """Which layers the steps of builds have made."""
+    return os.path.join(data(), "build-cache")
+
+
 def blob_sources() -> str:
     """The repositories that are known to have blobs: a hint for pushes."""
     return os.path.join(data(), "blob-sources")

@@ -52,6 +52,7 @@ _CONTAINER_VERBS: Table = {
 }
 
 _IMAGE_VERBS: Table = {
+    "build": "build:build",
     "history": "image:history",
     "import": "archive:import_",
     "load": "archive:load",
@@ -65,6 +66,12 @@ COMMANDS: Table = {
     **_CONTAINER_VERBS,
     **_IMAGE_VERBS,
     "bootstrap": "bootstrap:bootstrap",
+    "builder": {
+        "build": "build:build",
+    },
+    "buildx": {
+        "build": "build:build",
+    },
     "completion": "completion:completion",
     "container": {
         **_CONTAINER_VERBS,
@@ -179,6 +186,8 @@ COMMANDS: Table = {
 """Each command's names, and the module and function that carry it out."""
 
 GROUPS = {
+    "builder": "Manage builds",
+    "buildx": "Build images, with the words of docker's plugin",
     "container": "Manage containers",
     "context": "Manage contexts",
     "healthcheck": "Manage health checks",
@@ -191,7 +200,19 @@ GROUPS = {
     "volume": "Manage volumes",
 }
 
-LISTED = ("run", "exec", "ps", "pull", "push", "images", "login", "logout", "version", "info")
+LISTED = (
+    "run",
+    "exec",
+    "ps",
+    "build",
+    "pull",
+    "push",
+    "images",
+    "login",
+    "logout",
+    "version",
+    "info",
+)
 """What the main help shows first."""
 
 

@@ -125,6 +125,7 @@ HOST: dict[str, Any] = {
 }
 
 OWN: dict[str, Any] = {
+    "Build": bool,
     "CgroupConf": TEXTS,
     "ClockOffsets": {"monotonic": _NUMBER, "boottime": _NUMBER},
     "HealthOnFailure": str,

@@ -251,6 +251,8 @@ class StartupHealth(TypedDict, total=False):
 class WherryConfig(TypedDict, total=False):
     """What docker's body has no word for."""
 
+    # A step of a build: it is in no list of containers, and tells of no events.
+    Build: bool
     CgroupConf: dict[str, str]
     ClockOffsets: ClockOffsets
     HealthOnFailure: Literal["none", "kill", "restart", "stop"]

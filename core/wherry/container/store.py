@@ -101,6 +101,10 @@ class Container:
         """A path in the container's directory."""
         return os.path.join(self.directory, *parts)
 
+    def is_build_step(self) -> bool:
+        """Whether it is a step of a build, and so nobody's but that build's."""
+        return bool((self.body.get("Wherry") or {}).get("Build"))
+
     def passes_streams(self) -> bool:
         """Whether the program has the streams of the command that starts it, by themselves."""
         config = self.body["HostConfig"].get("LogConfig") or {}
@@ -108,6 +112,8 @@ class Container:
 
     def event(self, action: str, **attributes: str) -> None:
         """Record an event of this container, with docker's attributes."""
+        if self.is_build_step():
+            return
         from wherry import events
 
         told = {"image": self.record["ImageName"], "name": self.name, **attributes}

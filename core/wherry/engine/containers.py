@@ -121,6 +121,16 @@ class Containers:
             print(container.id)
             _hint_of_shell(container)
             return 0
+        return self.stay(container, request, stdio=stdio)
+
+    def stay(
+        self,
+        container: Container,
+        request: RunRequest,
+        *,
+        stdio: tuple[int, int, int] | None = None,
+    ) -> int:
+        """Start a new container, and stay with it; its exit code. `stdio` is as in `run`."""
         from wherry.engine.session import Session
 
         config = container.body

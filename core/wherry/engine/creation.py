@@ -34,19 +34,26 @@ if TYPE_CHECKING:
     from wherry.image.store import Image
 
 
-def create(engine: Engine, body: CreateBody, request: RunRequest) -> Container:
-    """Make a container. Raises, and leaves nothing, where it cannot be."""
+def create(
+    engine: Engine, body: CreateBody, request: RunRequest, *, image: Image | None = None
+) -> Container:
+    """Make a container. Raises, and leaves nothing, where it cannot be.
+
+    `image` takes the place of the one that the body names.
+    """
     name = names.check_name(request.name) if request.name else ""
     if name and request.replace:
         engine.containers.replace(name)
     # Nobody removes the image before it is in the new container's record.
     with engine.image_store.held():
-        return _create(engine, body, request, name)
+        return _create(engine, body, request, name, image)
 
 
-def _create(engine: Engine, body: CreateBody, request: RunRequest, name: str) -> Container:
+def _create(
+    engine: Engine, body: CreateBody, request: RunRequest, name: str, image: Image | None
+) -> Container:
     store = engine.container_store
-    image = _image(engine, body, request.pull)
+    image = image or _image(engine, body, request.pull)
     merged = merge_image_config(body, image.config if image else None)
     userns = (body.get("HostConfig") or {}).get("UsernsMode") or ""
     if userns.startswith("keep-id") and not body.get("User"):

@@ -41,7 +41,7 @@ def list_containers(
     found = [
         container
         for container in containers.all()
-        if everything or container.state["Status"] in RUNNING
+        if (everything or container.state["Status"] in RUNNING) and not container.is_build_step()
     ]
     if filters:
         found = _Filter(containers, filters).apply(found)
@@ -322,7 +322,7 @@ def prune(containers: Containers, filters: Filters) -> dict[str, Any]:
     deleted: list[str] = []
     reclaimed = 0
     for container in containers.all():
-        if container.state["Status"] in RUNNING:
+        if container.state["Status"] in RUNNING or container.is_build_step():
             continue
         if not ask.matches_labels(filters, container.body.get("Labels")):
             continue

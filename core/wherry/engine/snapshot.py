@@ -71,7 +71,7 @@ def commit(engine: Engine, name: str, repository: str, options: CommitOptions) -
     store = engine.image_store
     with store.held(), Workspace(store) as workspace:
         base = _base(store, container)
-        packed = _pack(engine, container, workspace.path("layer"), options.pause)
+        packed = pack(engine, container, workspace.path("layer"), pause=options.pause)
         layers = list(base.manifest["layers"])
         if packed["count"]:
             store.adopt(workspace.path("layer"), packed["descriptor"]["digest"])
@@ -186,17 +186,24 @@ def _undisturbed(engine: Engine, container: Container, look: Callable[[], Any]) 
     return answer
 
 
-def _pack(engine: Engine, container: Container, path: str, pause: bool) -> dict[str, Any]:
-    """Write the container's changes to `path` as a layer; see PackedLayer."""
+def pack(
+    engine: Engine,
+    container: Container,
+    path: str,
+    *,
+    pause: bool = False,
+    latest: int | None = None,
+) -> dict[str, Any]:
+    """Write the container's changes to `path` as a layer; see PackedLayer, make_layer."""
     from wherry.image.commit import make_layer
 
-    def pack() -> dict[str, Any]:
+    def write() -> dict[str, Any]:
         with _Trees(engine, container, f"{path}.upper") as trees:
-            return make_layer(trees.changes(as_layer=True), path).to_json()
+            return make_layer(trees.changes(as_layer=True), path, latest=latest).to_json()
 
     is_paused = pause and _pause(engine, container)
     try:
-        answer: dict[str, Any] = _undisturbed(engine, container, pack)
+        answer: dict[str, Any] = _undisturbed(engine, container, write)
         return answer
     finally:
         if is_paused:
@@ -273,11 +280,11 @@ def _document(
         "created": moment,
         "config": config,
         "rootfs": {"type": "layers", "diff_ids": diff_ids},
-        "history": [*_history(base), step],
+        "history": [*history_of(base), step],
     }
 
 
-def _history(base: Image) -> list[dict[str, Any]]:
+def history_of(base: Image) -> list[dict[str, Any]]:
     """The base's history, with a step for every layer, which not every tool writes."""
     steps = list(base.config.get("history") or ())
     told = sum(not step.get("empty_layer") for step in steps)

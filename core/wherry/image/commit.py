@@ -56,8 +56,10 @@ class PackedLayer:
         return dict(vars(self))
 
 
-def make_layer(changes: Iterable[Change], path: str) -> PackedLayer:
+def make_layer(changes: Iterable[Change], path: str, *, latest: int | None = None) -> PackedLayer:
     """Write changes, walked `as_layer`, to a new file as a compressed layer; unpack it as well.
+
+    What is younger than `latest` (nanoseconds) gets that time.
 
     Both are done at once, by two processes: compressing and making files take about as
     long as each other. Runs where container ids are our own, within `ImageStore.held()`.
@@ -66,7 +68,7 @@ def make_layer(changes: Iterable[Change], path: str) -> PackedLayer:
     try:
         os.mkdir(f"{draft}/diff", 0o755)
         with _Unpacking(f"{draft}/diff") as unpacking:
-            packed = _pack(changes, path, unpacking.write)
+            packed = _pack(changes, path, unpacking.write, latest)
             size = unpacking.finish()
         if packed.count:
             publish(draft, packed.diff_id, size)
@@ -79,9 +81,11 @@ def make_layer(changes: Iterable[Change], path: str) -> PackedLayer:
     return packed
 
 
-def _pack(changes: Iterable[Change], path: str, copy: Callable[[bytes], None]) -> PackedLayer:
+def _pack(
+    changes: Iterable[Change], path: str, copy: Callable[[bytes], None], latest: int | None
+) -> PackedLayer:
     with _Layer(path, copy) as layer:
-        packer = _Packer(layer.write)
+        packer = _Packer(layer.write, latest)
         packer.pack(changes)
         return layer.finish(packer)
 
@@ -217,10 +221,11 @@ class _Layer:
 class _Packer:
     """Changes as the members of a tar stream."""
 
-    def __init__(self, write: Callable[[bytes], object]) -> None:
+    def __init__(self, write: Callable[[bytes], object], latest: int | None) -> None:
         self.count = 0
         self.warnings: list[str] = []
         self._archive = TarWriter(write)
+        self._latest = latest
         self._linked: dict[tuple[int, int], str] = {}
 
     def pack(self, changes: Iterable[Change]) -> None:
@@ -248,7 +253,7 @@ class _Packer:
         self._archive.add(Member(directory + slash + name, mode=0))
 
     def _directory(self, change: Change, found: os.stat_result) -> None:
-        member = _describe(change.path or ".", tar.DIRECTORY, found)
+        member = self._describe(change.path or ".", tar.DIRECTORY, found)
         member.xattrs = _attributes(change.parent)
         self._archive.add(member)
         if change.opaque:
@@ -258,7 +263,7 @@ class _Packer:
         key = (found.st_dev, found.st_ino)
         first = self._linked.get(key)
         if first is not None:
-            member = _describe(change.path, tar.HARD_LINK, found)
+            member = self._describe(change.path, tar.HARD_LINK, found)
             member.linkname = first
             self._archive.add(member)
             return
@@ -266,40 +271,41 @@ class _Packer:
         if descriptor < 0:
             return
         try:
-            found = os.fstat(descriptor)
-            member = _describe(change.path, tar.FILE, found)
-            member.size = found.st_size
+            member = self._describe(change.path, tar.FILE, found)
+            member.size = os.fstat(descriptor).st_size
             member.xattrs = _attributes(descriptor)
-            self._archive.add(member, _content(descriptor, found.st_size))
+            self._archive.add(member, _content(descriptor, member.size))
         finally:
             os.close(descriptor)
         if found.st_nlink > 1:
             self._linked[key] = change.path
 
+    def _describe(self, path: str, kind: str, found: os.stat_result) -> Member:
+        mtime = found.st_mtime_ns
+        return Member(
+            path,
+            kind,
+            mode=stat.S_IMODE(found.st_mode),
+            uid=found.st_uid,
+            gid=found.st_gid,
+            mtime_ns=mtime if self._latest is None else min(mtime, self._latest),
+        )
+
     def _special(self, change: Change, found: os.stat_result) -> None:
         if sys.platform == "win32":
             raise Unsupported("overlayfs is on Linux only")
         if stat.S_ISLNK(found.st_mode):
-            member = _describe(change.path, tar.SYMLINK, found)
+            member = self._describe(change.path, tar.SYMLINK, found)
             member.linkname = os.readlink(change.name, dir_fd=change.parent)
         elif stat.S_ISFIFO(found.st_mode):
-            member = _describe(change.path, tar.FIFO, found)
+            member = self._describe(change.path, tar.FIFO, found)
         else:
             is_block = stat.S_ISBLK(found.st_mode)
-            member = _describe(change.path, tar.BLOCK_DEVICE if is_block else tar.CHARACTER, found)
+            member = self._describe(
+                change.path, tar.BLOCK_DEVICE if is_block else tar.CHARACTER, found
+            )
             member.major, member.minor = os.major(found.st_rdev), os.minor(found.st_rdev)
         self._archive.add(member)
-
-
-def _describe(path: str, kind: str, found: os.stat_result) -> Member:
-    return Member(
-        path,
-        kind,
-        mode=stat.S_IMODE(found.st_mode),
-        uid=found.st_uid,
-        gid=found.st_gid,
-        mtime_ns=found.st_mtime_ns,
-    )
 
 
 def _open_file(change: Change) -> int:

@@ -14,6 +14,7 @@ from wherry import paths
 from wherry.container.copy import remove_tree
 from wherry.errors import Conflict, WherryError
 from wherry.files import Lock, make_dir, remove_file
+from wherry.image.build_cache import BuildCache
 from wherry.image.digests import LENGTHS
 from wherry.image.layers import layer_size
 from wherry.image.sources import forget_sources
@@ -38,12 +39,16 @@ _FORGOTTEN = 7 * 24 * 3600
 def collect(store: ImageStore, used_layers: Iterable[str], unshared: Unshared) -> int:
     """Remove what nothing leads to; the bytes that gave back.
 
-    `used_layers` are the diff ids of containers, which outlive their images.
+    `used_layers` are the diff ids of containers, which outlive their images. What builds
+    keep for later ones stays, too.
     """
     try:
         with Lock(f"{make_dir(store.root)}/held", wait=False):
             _remove_drafts(store, unshared)
             digests, diff_ids = _reachable(store)
+            cached_blobs, cached_layers = BuildCache(store).used()
+            digests |= cached_blobs
+            diff_ids |= cached_layers
             forget_sources(digests)
             return _remove_blobs(store, digests) + _remove_layers(
                 diff_ids | set(used_layers), unshared

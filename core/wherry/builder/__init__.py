@@ -1,0 +1,1 @@
+"""`wherry build`: from a Dockerfile and a context to an image."""

@@ -1,0 +1,122 @@
+"""FROM: what a stage begins with."""
+
+from __future__ import annotations
+
+import copy
+
+from wherry.builder.layers import Layers
+from wherry.builder.stage import Needs, Step
+from wherry.builder.words import process_word
+from wherry.engine.snapshot import history_of
+from wherry.errors import NotFound, UsageError
+from wherry.image.layers import missing_layers
+from wherry.image.platform import parse_platform
+from wherry.image.reference import parse_reference
+from wherry.values import replace
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Generator
+    from typing import Any
+
+    from wherry.builder.build import Build
+    from wherry.builder.stage import StageBuild, Steps
+    from wherry.image.store import Image
+
+SCRATCH = "scratch"
+# Notes of the docker versions that made a base image, about containers of theirs.
+_OLD_NOTES = ("container", "container_config", "docker_version", "id", "parent", "comment")
+
+
+def steps(stage: StageBuild) -> Steps:
+    """Have the base of a stage, and begin with it."""
+    build = stage.build
+    name = base_name(build, stage.stage.base)
+    if not name:
+        from wherry.builder.errors import DockerfileError
+
+        origin = stage.stage.origin
+        raise DockerfileError(
+            f"base name ({stage.stage.base}) should not be blank", origin.first, origin.last
+        )
+    earlier = build.stage_named(name, before=stage.stage.index)
+    if earlier is not None:
+        yield Needs(index=earlier)
+        other = build.stages[earlier]
+        stage.layers, stage.document = other.layers, copy.deepcopy(other.document)
+        stage.called(f"FROM {name}")
+    elif name == SCRATCH:
+        platform = _platform(stage)
+        stage.document = {"architecture": platform.architecture, "os": platform.os, "config": {}}
+        if platform.variant:
+            stage.document["variant"] = platform.variant
+        stage.called("FROM scratch")
+    else:
+        image = yield from image_steps(build, name, str(_platform(stage)), stage)
+        stage.layers = Layers(diff_ids=image.diff_ids, descriptors=tuple(image.manifest["layers"]))
+        stage.document = {
+            key: copy.deepcopy(part) for key, part in image.config.items() if key not in _OLD_NOTES
+        }
+        stage.document["history"] = history_of(image)
+        stage.document["config"] = stage.document.get("config") or {}
+
+
+def base_name(build: Build, text: str) -> str:
+    """What a FROM names, its variables replaced by those of before the first FROM."""
+    return process_word(text, build.globals, escape=build.dockerfile.escape)
+
+
+def _platform(stage: StageBuild) -> Any:
+    text = process_word(stage.stage.platform, stage.build.globals)
+    return parse_platform(text) if text else stage.build.platform
+
+
+def image_steps(
+    build: Build, name: str, platform: str, stage: StageBuild | None = None
+) -> Generator[Step | Needs, Any, Image]:
+    """Have an image, from its registry if need be, and its layers unpacked."""
+    given = build.request.contexts.get(name, "")
+    wanted = given.removeprefix("docker-image://") if given.startswith("docker-image://") else name
+    try:
+        reference = parse_reference(wanted)
+    except UsageError as error:
+        raise UsageError(f"failed to parse stage name {name!r}: {error.message}") from error
+    store = build.engine.image_store
+
+    def look() -> dict[str, Any] | None:
+        if build.request.pull:
+            return None
+        try:
+            store.find(wanted, platform)
+        except NotFound:
+            return None
+        return {}
+
+    def pull() -> dict[str, Any]:
+        options = replace(build.request.pull_options, platform=platform, quiet=False)
+        build.engine.images.pull(reference, options)
+        return {}
+
+    origin = stage.stage.origin if stage else None
+    shown = reference.canonical()
+    yield Step(
+        name=f"[internal] load metadata for {shown}",
+        look=look,
+        work=pull,
+        instruction=origin,
+        identity=f"image {shown} {platform}",
+    )
+    image = store.find(wanted, platform)
+
+    def unpack() -> dict[str, Any]:
+        build.engine.images.unpack(image)
+        return {}
+
+    yield Step(
+        name=stage.called(f"FROM {shown}") if stage else f"FROM {shown}",
+        look=lambda: None if missing_layers(image) else {"cached": True},
+        work=unpack,
+        instruction=origin,
+        identity="" if stage else f"layers {image.id}",
+    )
+    return image

@@ -1,0 +1,186 @@
+"""One build from its request to its image."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+
+from wherry.builder import graph
+from wherry.builder.base import SCRATCH, base_name
+from wherry.builder.errors import DockerfileError, excerpt
+from wherry.builder.executor import Executor, StepFailed
+from wherry.builder.instructions import read_dockerfile
+from wherry.builder.outputs import export_image
+from wherry.builder.progress import open_progress
+from wherry.builder.stage import StageBuild, Step
+from wherry.builder.words import process_word
+from wherry.errors import WherryError
+from wherry.image.build_cache import BuildCache
+from wherry.image.platform import host_platform, parse_platform
+from wherry.timestamps import now, rfc3339
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+    from typing import Any
+
+    from wherry.builder.instructions import Stage
+    from wherry.builder.progress import Progress
+    from wherry.builder.request import BuildRequest
+    from wherry.engine import Engine
+    from wherry.image.platform import Platform
+
+_SECOND = 1_000_000_000
+
+
+def build(engine: Engine, request: BuildRequest) -> str:
+    """Build an image; its id. Raises what is wrong, having shown where."""
+    progress = open_progress(request.progress, quiet=request.quiet)
+    try:
+        # What steps make leads nowhere until the image has its name.
+        with engine.image_store.held():
+            return Build(engine, request).run(progress)
+    except StepFailed as error:
+        _tell_of_failure(error, request)
+        raise _failed(error) from error
+    except DockerfileError as error:
+        _show(request, error.first, error.last)
+        raise _failed(error) from error
+
+
+def _failed(error: WherryError) -> WherryError:
+    failed = WherryError(f"failed to build: failed to solve: {error.message}", hint=error.hint)
+    failed.exit_code = 1
+    return failed
+
+
+def _tell_of_failure(error: StepFailed, request: BuildRequest) -> None:
+    if error.lines:
+        lines = "\n".join(error.lines)
+        print(f"------\n > {error.step.name}:\n{lines}\n------", file=sys.stderr)
+    instruction = error.step.instruction
+    if instruction is not None:
+        _show(request, instruction.first, instruction.last)
+
+
+def _show(request: BuildRequest, first: int, last: int) -> None:
+    text = excerpt(request.dockerfile, request.dockerfile_name, first, last)
+    print(text.encode("utf-8", "replace").decode(), file=sys.stderr)
+
+
+class Build:
+    """What the stages of one build have in common."""
+
+    def __init__(self, engine: Engine, request: BuildRequest) -> None:
+        self.engine = engine
+        self.request = request
+        self.dockerfile = read_dockerfile(request.dockerfile)
+        self.cache = BuildCache(engine.image_store)
+        self.platform: Platform = (
+            parse_platform(request.platform) if request.platform else host_platform()
+        )
+        # Nothing that is made gets a later time, in nanoseconds.
+        self.latest = None if request.epoch is None else request.epoch * _SECOND
+        self.globals = self._globals()
+        self.stages = [StageBuild(self, stage) for stage in self.dockerfile.stages]
+
+    def _globals(self) -> dict[str, str]:
+        """The arguments of before the first FROM, and those that every build has."""
+        target = graph.target_stage(self.dockerfile.stages, self.request.target)
+        known = {
+            **_platform_arguments("TARGET", self.platform),
+            **_platform_arguments("BUILD", host_platform()),
+            "TARGETSTAGE": self.dockerfile.stages[target].name or "default",
+        }
+        known.update({name: self.request.args[name] for name in known if name in self.request.args})
+        for instruction in self.dockerfile.globals:
+            for name, default in instruction.pairs:
+                found = self.request.args.get(name)
+                if found is None and default is not None:
+                    found = process_word(default, known, escape=self.dockerfile.escape)
+                if found is not None:
+                    known[name] = found
+        if self.request.epoch is not None:
+            known.setdefault("SOURCE_DATE_EPOCH", str(self.request.epoch))
+        return known
+
+    def stage_named(self, name: str, *, before: int | None = None) -> int | None:
+        """The number of the stage that `name` means here."""
+        if name in self.request.contexts:
+            return None
+        return graph.find_stage(self.dockerfile.stages, name, before=before)
+
+    def _base_of(self, stage: Stage) -> int | None:
+        name = base_name(self, stage.base)
+        return None if name == SCRATCH else self.stage_named(name, before=stage.index)
+
+    def created(self, moment: str | None) -> str:
+        """When something of the image was made: at `moment`, if that is known.
+
+        What is found in the cache was made when it was made first: so the same build has
+        the same image again.
+        """
+        if self.latest is not None:
+            return rfc3339(self.latest)
+        return moment or now()
+
+    # ---- the cache ----
+
+    def cached(self, key: str) -> dict[str, Any] | None:
+        """What a step has made before."""
+        return self.cache.find(key)
+
+    def carry_out(
+        self, key: str, name: str, work: Callable[[], dict[str, Any]], *, always: bool
+    ) -> dict[str, Any]:
+        """What a step makes, or another build has made meanwhile; runs in the step's process."""
+        with self.cache.locked(key):
+            found = None if always else self.cache.find(key)
+            if found is not None:
+                return found
+            packed = work()
+            for line in packed["warnings"]:
+                print(f"warning: {line}", file=sys.stderr)
+            return {"record": self.cache.keep(key, name, packed)}
+
+    # ---- all of it ----
+
+    def run(self, progress: Progress) -> str:
+        """Build, and keep the image; its id."""
+        self._tell_of_dockerfile(progress)
+        target = graph.target_stage(self.dockerfile.stages, self.request.target)
+        chosen = graph.needed(self.dockerfile.stages, target, self._base_of)
+        graph.check_sources(self.dockerfile.stages, chosen)
+        executor = Executor(self, progress, os.cpu_count() or 1)
+        executor.build(chosen)
+        found: list[str] = []
+        executor.carry_out(self._export(self.stages[target], found))
+        return found[0]
+
+    def _tell_of_dockerfile(self, progress: Progress) -> None:
+        number = progress.begin(
+            f"[internal] load build definition from {self.request.dockerfile_name}"
+        )
+        progress.end(number, 0.0)
+
+    def _export(self, stage: StageBuild, found: list[str]) -> Generator[Step, Any, None]:
+        def work() -> dict[str, Any]:
+            started = time.monotonic()
+            image_id, descriptor = export_image(self.engine.image_store, stage, self.request.tags)
+            print(f"writing image {image_id} {time.monotonic() - started:.1f}s done")
+            for tag in self.request.tags:
+                print(f"naming to {tag} done")
+            return {"id": image_id, "descriptor": descriptor}
+
+        result = yield Step(name="exporting to image", work=work)
+        found.append(result["id"])
+
+
+def _platform_arguments(prefix: str, platform: Platform) -> dict[str, str]:
+    return {
+        f"{prefix}PLATFORM": str(platform),
+        f"{prefix}OS": platform.os,
+        f"{prefix}ARCH": platform.architecture,
+        f"{prefix}VARIANT": platform.variant,
+    }

@@ -1,0 +1,342 @@
+"""COPY and ADD as the changes of a layer: no file is written before the layer is.
+
+What is below is looked at only to know where a path leads: through which links, and
+which of its directories there are.
+"""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import stat
+import time
+
+from wherry.builder.tree import DIRECTORY, open_below
+from wherry.errors import KernelError, UsageError
+from wherry.image.difference import ADDED, MODIFIED, Change
+from wherry.values import value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from wherry.builder.tree import Tree
+    from wherry.runtime import Runtime
+
+    Mode = Callable[[int], int]
+
+_FILE = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)
+
+
+@value
+class Placement:
+    """Where copies go and what they become."""
+
+    # Absolute; with a slash at the end where it says that it is a directory.
+    target: str
+    # None keeps owners.
+    owner: tuple[int, int] | None = (0, 0)
+    # What a mode becomes; None keeps it.
+    mode: Mode | None = None
+    # Where directories that are made get their time from, in nanoseconds; None for now.
+    moment: int | None = None
+    # `--parents`: the directories of a source come along.
+    parents: bool = False
+
+
+class Base:
+    """The tree that is copied into, as it is below the new layer."""
+
+    def __init__(self, runtime: Runtime, root: int) -> None:
+        self._runtime = runtime
+        self.root = root
+        self._prefix = os.readlink(f"/proc/self/fd/{root}").rstrip("/")
+        # The directories that the layer has already.
+        self.told: set[str] = set()
+
+    def open(self, path: str) -> int:
+        """A directory, to look at; -1 where there is none. Raises UsageError for a file."""
+        try:
+            return self._runtime.open_in_root(self.root, path or ".", flags=DIRECTORY)
+        except KernelError:
+            pass
+        try:
+            os.close(self._runtime.open_in_root(self.root, path))
+        except KernelError:
+            return -1
+        raise UsageError(f"cannot copy to non-directory: /{path}")
+
+    def read(self, path: str) -> str:
+        """The text of a file; "" where there is none."""
+        try:
+            descriptor = self._runtime.open_in_root(self.root, path, flags=_FILE)
+        except KernelError:
+            return ""
+        with open(descriptor, encoding="utf-8", errors="replace") as file:
+            return file.read() if stat.S_ISREG(os.fstat(descriptor).st_mode) else ""
+
+    def where(self, descriptor: int) -> str:
+        """The path that a directory has when no link is in it."""
+        return os.readlink(f"/proc/self/fd/{descriptor}")[len(self._prefix) :].lstrip("/")
+
+    def way(self, path: str, placement: Placement) -> Iterator[Change | str]:
+        """The directories down to `path`, made where they are missing; last its real path."""
+        real = ""
+        root = os.dup(self.root)
+        try:
+            yield from self._tell(real, root)
+            for name in filter(None, path.split("/")):
+                wanted = f"{real}/{name}" if real else name
+                descriptor = self.open(wanted)
+                if descriptor < 0:
+                    real = wanted
+                    yield from self._made(real, placement)
+                    continue
+                try:
+                    real = self.where(descriptor)
+                    for end in (*(n for n, mark in enumerate(real) if mark == "/"), len(real)):
+                        yield from self._existing(real[:end])
+                finally:
+                    os.close(descriptor)
+        finally:
+            os.close(root)
+        yield real
+
+    def _existing(self, path: str) -> Iterator[Change]:
+        if path in self.told or not path:
+            return
+        descriptor = self.open(path)
+        if descriptor < 0:
+            return
+        try:
+            yield from self._tell(path, descriptor)
+        finally:
+            os.close(descriptor)
+
+    def _tell(self, path: str, descriptor: int) -> Iterator[Change]:
+        if path in self.told or not path:
+            return
+        self.told.add(path)
+        yield Change(MODIFIED, path, os.fstat(descriptor), descriptor, ".")
+
+    def _made(self, path: str, placement: Placement) -> Iterator[Change]:
+        if path in self.told:
+            return
+        self.told.add(path)
+        moment = time.time_ns() if placement.moment is None else placement.moment
+        uid, gid = placement.owner or (0, 0)
+        yield Change(ADDED, path, status_of(stat.S_IFDIR | 0o755, uid, gid, moment), -1, ".")
+
+
+def status_of(
+    mode: int, uid: int, gid: int, mtime_ns: int, *, like: os.stat_result | None = None
+) -> os.stat_result:
+    """A status as stat(2) tells it: of `like`, if there is one."""
+    fields = [0] * 10 if like is None else list(like)[:10]
+    fields[0], fields[4], fields[5], fields[8] = mode, uid, gid, mtime_ns // 1_000_000_000
+    return os.stat_result(
+        fields, {"st_mtime_ns": mtime_ns, "st_rdev": 0 if like is None else _device(like)}
+    )
+
+
+def _device(status: os.stat_result) -> int:
+    return int(getattr(status, "st_rdev", 0))
+
+
+def missing_directory(base: Base, path: str, placement: Placement) -> Iterator[Change]:
+    """What WORKDIR makes: the directory and what is missing above it; nothing if it is there."""
+    descriptor = base.open(path)
+    if descriptor >= 0:
+        os.close(descriptor)
+        return
+    yield from (change for change in base.way(path, placement) if not isinstance(change, str))
+
+
+def copy_changes(
+    base: Base, tree: Tree, selected: Sequence[tuple[str, str]], placement: Placement
+) -> Iterator[Change]:
+    """The changes that copy what is `selected` of `tree` to where `placement` says."""
+    copier = _Copier(base, tree, placement)
+    asserts = placement.target.endswith("/") or len(selected) > 1
+    for called, path in selected:
+        yield from copier.source(called, path, asserts)
+
+
+class _Copier:
+    def __init__(self, base: Base, tree: Tree, placement: Placement) -> None:
+        self._base = base
+        self._tree = tree
+        self._placement = placement
+
+    def source(self, called: str, path: str, asserts: bool) -> Iterator[Change]:
+        parent, name = self._tree.open_parent(path)
+        try:
+            status = os.stat(name, dir_fd=parent, follow_symlinks=False)
+            target = self._placement.target.strip("/")
+            if self._placement.parents:
+                kept = called if stat.S_ISDIR(status.st_mode) else posixpath.dirname(called)
+                target, asserts = posixpath.join(target, kept), True
+            if stat.S_ISDIR(status.st_mode):
+                yield from self._contents(parent, name, path, target, status)
+            else:
+                yield from self._single(parent, name, called, target, status, asserts)
+        finally:
+            os.close(parent)
+
+    def _contents(
+        self, parent: int, name: str, path: str, target: str, status: os.stat_result
+    ) -> Iterator[Change]:
+        """What a source directory holds, into the target."""
+        there = self._base.open(target)
+        descriptor = open_below(name, parent)
+        try:
+            if there < 0 and target:
+                # The directory itself is made as its original is.
+                above = ""
+                for change in self._base.way(posixpath.dirname(target), self._placement):
+                    if isinstance(change, str):
+                        above = change
+                    else:
+                        yield change
+                real = posixpath.join(above, posixpath.basename(target))
+                if real not in self._base.told:
+                    self._base.told.add(real)
+                    yield self._change(real, status, descriptor, ".")
+            else:
+                real = target
+                for change in self._base.way(target, self._placement):
+                    if isinstance(change, str):
+                        real = change
+                    else:
+                        yield change
+            yield from self._children(descriptor, path, there, real)
+        finally:
+            os.close(descriptor)
+            if there >= 0:
+                os.close(there)
+
+    def _single(
+        self,
+        parent: int,
+        name: str,
+        called: str,
+        target: str,
+        status: os.stat_result,
+        asserts: bool,
+    ) -> Iterator[Change]:
+        """A source that is no directory: into the target, or in its place."""
+        if not asserts and not self._is_directory(target):
+            directory, last = posixpath.split(target)
+        else:
+            directory, last = target, posixpath.basename(called)
+        real = directory
+        for change in self._base.way(directory, self._placement):
+            if isinstance(change, str):
+                real = change
+            else:
+                yield change
+        yield self._change(posixpath.join(real, last), status, parent, name)
+
+    def _is_directory(self, target: str) -> bool:
+        try:
+            descriptor = self._base.open(target)
+        except UsageError:
+            return False
+        if descriptor < 0:
+            return target in self._base.told
+        os.close(descriptor)
+        return True
+
+    def _children(self, source: int, path: str, there: int, real: str) -> Iterator[Change]:
+        """What directory `source` holds; `there` is what is at `real` below the layer, or -1."""
+        for name, below, status in self._tree.children(source, path):
+            target = f"{real}/{name}" if real else name
+            if not stat.S_ISDIR(status.st_mode):
+                yield self._change(target, status, source, name)
+                continue
+            inner = open_below(name, source)
+            inner_there = -1
+            try:
+                inner_there, target = self._below(there, name, target)
+                if inner_there >= 0:
+                    for change in self._base.way(posixpath.dirname(target), self._placement):
+                        if not isinstance(change, str):
+                            yield change
+                self._base.told.add(target)
+                yield self._change(target, status, inner, ".")
+                yield from self._children(inner, below, inner_there, target)
+            finally:
+                os.close(inner)
+                if inner_there >= 0:
+                    os.close(inner_there)
+
+    def _below(self, there: int, name: str, target: str) -> tuple[int, str]:
+        """The directory that is at `target` already, through links, and its real path."""
+        if there < 0:
+            return -1, target
+        try:
+            os.stat(name, dir_fd=there, follow_symlinks=False)
+        except FileNotFoundError:
+            return -1, target
+        descriptor = self._base.open(target)
+        if descriptor < 0:
+            raise UsageError(f"cannot copy to non-directory: /{target}")
+        return descriptor, self._base.where(descriptor)
+
+    def _change(self, path: str, status: os.stat_result, parent: int, name: str) -> Change:
+        mode = status.st_mode
+        if self._placement.mode is not None and not stat.S_ISLNK(mode):
+            mode = stat.S_IFMT(mode) | self._placement.mode(mode)
+        uid, gid = self._placement.owner or (status.st_uid, status.st_gid)
+        found = status_of(mode, uid, gid, status.st_mtime_ns, like=status)
+        return Change(ADDED, path, found, parent, name)
+
+
+def read_mode(text: str) -> Mode:
+    """What `--chmod` does with a mode: octal, or symbolic as in chmod(1). Raises UsageError."""
+    if text and all(digit in "01234567" for digit in text):
+        number = int(text, 8)
+        if number > 0o7777:
+            raise UsageError(f"invalid chmod parameter: '{text}'. it should be octal string and"
+                             " between 0 and 07777")  # fmt: skip
+        return lambda _: number
+    clauses = [_read_clause(clause, text) for clause in text.split(",")]
+
+    def change(mode: int) -> int:
+        for clause in clauses:
+            mode = clause(mode)
+        return stat.S_IMODE(mode)
+
+    return change
+
+
+_WHO = {"u": 0o4700, "g": 0o2070, "o": 0o1007}
+_PERMISSIONS = {"r": 0o444, "w": 0o222, "x": 0o111, "s": 0o6000, "t": 0o1000}
+
+
+def _read_clause(clause: str, text: str) -> Mode:
+    invalid = UsageError(f"invalid chmod parameter: '{text}'")
+    split = next((at for at, mark in enumerate(clause) if mark in "+-="), -1)
+    if split < 0:
+        raise invalid
+    who, operator, permissions = clause[:split], clause[split], clause[split + 1 :]
+    if not set(who) <= set("ugoa") or not set(permissions) <= set("rwxXst"):
+        raise invalid
+    chosen = set("ugo") if not who or "a" in who else set(who)
+    mask = sum(_WHO[one] for one in chosen)
+
+    def change(mode: int) -> int:
+        bits = 0
+        for one in permissions:
+            if one == "X":
+                bits |= 0o111 if stat.S_ISDIR(mode) or mode & 0o111 else 0
+            else:
+                bits |= _PERMISSIONS[one]
+        bits &= mask
+        if operator == "+":
+            return mode | bits
+        if operator == "-":
+            return mode & ~bits
+        return (mode & ~mask) | bits
+
+    return change

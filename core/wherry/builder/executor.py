@@ -1,0 +1,252 @@
+"""Stages are built side by side, each step in a process of its own.
+
+This process only waits: for what steps print, and for what they come to. So steps need
+no threads, an interrupt ends them all, and what one of them does with its user or its
+mounts is nobody else's.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+
+from wherry.builder.stage import Needs, Step
+from wherry.errors import Unsupported, WherryError, as_ours, from_json, to_json
+from wherry.lean import dump_json, load_json, select, signals
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Generator
+    from typing import Any
+
+    from wherry.builder.build import Build
+    from wherry.builder.progress import Progress
+    from wherry.builder.stage import StageBuild
+
+    Steps = Generator[Step | Needs, Any, Any]
+
+_PIECE = 1 << 16
+
+
+class StepFailed(WherryError):
+    """A step came to nothing; `step` and `lines`, its last output, tell of it."""
+
+    def __init__(self, error: WherryError, step: Step, lines: list[str]) -> None:
+        super().__init__(error.message, hint=error.hint)
+        self.exit_code = error.exit_code
+        self.step = step
+        self.lines = lines
+
+
+class _Job:
+    """A step that is being carried out, and the stages that wait for it."""
+
+    def __init__(self, step: Step, number: int) -> None:
+        self.step = step
+        self.number = number
+        self.waiting: list[Steps] = []
+        self.started = time.monotonic()
+        self.child = 0
+        # Output, and the outcome; -1 once they have ended.
+        self.log = self.answer = -1
+        self.content = b""
+
+
+class Executor:
+    """Carries out the steps of a build."""
+
+    def __init__(self, build: Build, progress: Progress, limit: int) -> None:
+        """`limit`: how many steps are carried out at the same time."""
+        self._build = build
+        self._progress = progress
+        self._limit = max(1, limit)
+        self._ready: list[tuple[Steps, Any]] = []
+        self._begun: set[int] = set()
+        # Who waits for a stage to be done, by its number.
+        self._waiting: dict[int, list[Steps]] = {}
+        self._queue: list[_Job] = []
+        self._running: list[_Job] = []
+        self._results: dict[str, dict[str, Any]] = {}
+        self._owners: dict[Steps, StageBuild] = {}
+
+    def build(self, indexes: list[int]) -> None:
+        """Build these stages, and what they need. Raises StepFailed."""
+        for index in indexes:
+            self._begin(index)
+        self._work()
+
+    def carry_out(self, steps: Steps) -> None:
+        """Carry out steps that are no stage's."""
+        self._ready.append((steps, None))
+        self._work()
+
+    def _begin(self, index: int) -> None:
+        if index in self._begun:
+            return
+        self._begun.add(index)
+        stage = self._build.stages[index]
+        steps = stage.steps()
+        self._owners[steps] = stage
+        self._ready.append((steps, None))
+
+    def _work(self) -> None:
+        try:
+            while self._ready or self._queue or self._running:
+                while self._ready:
+                    self._advance(*self._ready.pop(0))
+                while self._queue and len(self._running) < self._limit:
+                    self._start(self._queue.pop(0))
+                if self._running and not self._ready:
+                    self._wait()
+        except BaseException:
+            self._end_all()
+            raise
+
+    def _advance(self, steps: Steps, result: Any) -> None:
+        """Let a stage go on with the result of what it has asked for."""
+        try:
+            asked = steps.send(result)
+        except StopIteration:
+            stage = self._owners.pop(steps, None)
+            if stage is not None:
+                waiting = self._waiting.pop(stage.stage.index, ())
+                self._ready += [(one, None) for one in waiting]
+            return
+        if isinstance(asked, Needs):
+            if self._build.stages[asked.index].is_done:
+                self._ready.append((steps, None))
+                return
+            self._begin(asked.index)
+            self._waiting.setdefault(asked.index, []).append(steps)
+            return
+        self._take(steps, asked)
+
+    def _take(self, steps: Steps, step: Step) -> None:
+        if step.identity in self._results:
+            self._ready.append((steps, self._results[step.identity]))
+            return
+        for job in (*self._queue, *self._running):
+            if step.identity and job.step.identity == step.identity:
+                job.waiting.append(steps)
+                return
+        found = step.look() if step.look is not None else None
+        if found is not None:
+            number = self._progress.begin(step.name)
+            self._progress.end(number, 0.0, is_cached="Step" in found or bool(found.get("cached")))
+            self._finish(step, [steps], found)
+            return
+        job = _Job(step, 0)
+        job.waiting.append(steps)
+        self._queue.append(job)
+
+    def _finish(self, step: Step, waiting: list[Steps], result: dict[str, Any]) -> None:
+        if step.identity:
+            self._results[step.identity] = result
+        self._ready += [(one, result) for one in waiting]
+
+    # ---- processes ----
+
+    def _start(self, job: _Job) -> None:
+        if sys.platform == "win32":
+            raise Unsupported("images are built on Linux only")
+        job.number = self._progress.begin(job.step.name)
+        job.started = time.monotonic()
+        job.log, log = os.pipe()
+        job.answer, answer = os.pipe()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        job.child = os.fork()
+        if job.child == 0:
+            os.close(job.log)
+            os.close(job.answer)
+            for other in self._running:
+                for descriptor in (other.log, other.answer):
+                    if descriptor >= 0:
+                        os.close(descriptor)
+            _serve(job.step, log, answer)
+        os.close(log)
+        os.close(answer)
+        self._running.append(job)
+
+    def _wait(self) -> None:
+        poll = select.poll()
+        owners: dict[int, _Job] = {}
+        for job in self._running:
+            for descriptor in (job.log, job.answer):
+                if descriptor >= 0:
+                    poll.register(descriptor, select.POLLIN)
+                    owners[descriptor] = job
+        for descriptor, _ in poll.poll(self._progress.patience()):
+            job = owners[descriptor]
+            data = os.read(descriptor, _PIECE)
+            if descriptor == job.log:
+                self._progress.output(job.number, data)
+                if not data:
+                    os.close(job.log)
+                    job.log = -1
+            elif data:
+                job.content += data
+            else:
+                os.close(job.answer)
+                job.answer = -1
+            if job.answer < 0 and job.log < 0:
+                self._ended(job)
+        self._progress.tick()
+
+    def _ended(self, job: _Job) -> None:
+        os.waitpid(job.child, 0)
+        self._running.remove(job)
+        seconds = time.monotonic() - job.started
+        if not job.content:
+            error = WherryError(f"the process of {job.step.name} was killed")
+        else:
+            outcome = load_json(job.content)
+            if "error" not in outcome:
+                result = outcome["result"]
+                self._progress.end(job.number, seconds, is_cached="Step" in result)
+                self._finish(job.step, job.waiting, result.get("record", result))
+                return
+            error = from_json(outcome["error"])
+        self._progress.fail(job.number, error.message)
+        raise StepFailed(error, job.step, self._progress.last_lines(job.number)) from error
+
+    def _end_all(self) -> None:
+        """Have what still runs end, and wait until it has."""
+        for job in self._running:
+            try:
+                os.kill(job.child, signals.SIGINT)
+            except ProcessLookupError:
+                pass
+        for job in self._running:
+            for descriptor in (job.log, job.answer):
+                if descriptor >= 0:
+                    os.close(descriptor)
+            os.waitpid(job.child, 0)
+        self._running = []
+
+
+def _serve(step: Step, log: int, answer: int) -> None:
+    """The child; never returns. What it prints is the step's output."""
+    outcome: dict[str, Any] = {}
+    try:
+        os.dup2(log, 1)
+        os.dup2(log, 2)
+        os.close(log)
+        outcome = {"result": step.work()}
+    except WherryError as error:
+        outcome = {"error": to_json(error)}
+    except BaseException as error:
+        if os.environ.get("WHERRY_DEBUG") and not isinstance(error, KeyboardInterrupt):
+            import traceback
+
+            traceback.print_exc()
+        outcome = {"error": to_json(as_ours(error))}
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        view = memoryview(dump_json(outcome).encode())
+        while view:
+            view = view[os.write(answer, view) :]
+    finally:
+        os._exit(0)

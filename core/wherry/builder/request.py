@@ -1,0 +1,51 @@
+"""What is asked of a build."""
+
+from __future__ import annotations
+
+from wherry.container.request import PullOptions
+from wherry.values import value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from wherry.builder.context import Context
+    from wherry.container.spec import Ulimit
+
+
+@value
+class BuildRequest:
+    """One build: what is built, of what, and what becomes of it."""
+
+    # The text of the Dockerfile, and what it is called in messages.
+    dockerfile: str
+    dockerfile_name: str = "Dockerfile"
+    context: Context
+    # Directories and images that stand for a name in FROM and --from.
+    contexts: Mapping[str, str] = {}
+    target: str = ""
+    args: Mapping[str, str] = {}
+    labels: Mapping[str, str] = {}
+    platform: str = ""
+    # Of RUN steps.
+    network: str = ""
+    hosts: tuple[str, ...] = ()
+    shm_size: int = 0
+    ulimits: tuple[Ulimit, ...] = ()
+    # The contents of `--secret`, by id.
+    secrets: Mapping[str, bytes] = {}
+    # Ask the cache for nothing, or for nothing of these stages.
+    no_cache: bool = False
+    no_cache_filter: tuple[str, ...] = ()
+    # Ask registries for base images that are here, too.
+    pull: bool = False
+    pull_options: PullOptions = PullOptions()
+    tags: tuple[str, ...] = ()
+    squash: bool = False
+    # "auto", "plain", "tty", "quiet".
+    progress: str = "auto"
+    quiet: bool = False
+    iid_file: str = ""
+    metadata_file: str = ""
+    # SOURCE_DATE_EPOCH, in seconds; None for the time that it is.
+    epoch: int | None = None

@@ -1,0 +1,110 @@
+"""RUN: a step is a container of ours, made and ended as any other; what it changed is a layer."""
+
+from __future__ import annotations
+
+import os
+
+from wherry.container.request import RunRequest
+from wherry.errors import WherryError
+from wherry.files import write_atomic
+from wherry.image.assembly import Workspace
+from wherry.image.store import Image
+from wherry.lean import signals
+from wherry.values import value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    from wherry.builder.layers import Layers
+    from wherry.container.spec import CreateBody
+    from wherry.container.store import Container
+    from wherry.engine import Engine
+
+SCRIPTS = "/dev/pipes"
+"""Where a container finds the script of a heredoc."""
+
+
+@value
+class Run:
+    """One RUN, with everything replaced."""
+
+    argv: tuple[str, ...]
+    env: tuple[str, ...]
+    user: str
+    directory: str
+    host_config: Mapping[str, Any]
+    # A program that is given to the container, at argv[0].
+    script: str = ""
+
+
+def run_step(
+    engine: Engine, layers: Layers, run: Run, base: dict[str, Any], *, latest: int | None
+) -> dict[str, Any]:
+    """Carry a RUN out on `layers`, its output on ours, and keep its layer; see PackedLayer.
+
+    `base` is the config document of an image with these layers. The caller holds
+    `ImageStore.held()`.
+    """
+    from wherry.engine.creation import create
+    from wherry.engine.snapshot import pack
+
+    store = engine.image_store
+    with Workspace(store) as workspace:
+        host = dict(run.host_config)
+        if run.script:
+            host["Mounts"] = [*host.get("Mounts", ()), _script(workspace, run)]
+        container = create(engine, _body(run, host), RunRequest(), image=_image(layers, base))
+        try:
+            _stay(engine, container, run)
+            path = workspace.path("layer")
+            packed = pack(engine, container, path, latest=latest)
+            if packed["count"]:
+                store.adopt(path, packed["descriptor"]["digest"])
+            return packed
+        finally:
+            # Whoever has had enough presses ctrl-c more than once.
+            signals.signal(signals.SIGINT, signals.SIG_IGN)
+            engine.containers.remove(container.id, force=True, volumes=True)
+
+
+def _script(workspace: Workspace, run: Run) -> dict[str, Any]:
+    path = workspace.path("script")
+    write_atomic(path, run.script.encode("utf-8", "surrogateescape"), mode=0o755)
+    return {"Type": "bind", "Source": path, "Target": run.argv[0], "ReadOnly": True}
+
+
+def _stay(engine: Engine, container: Container, run: Run) -> None:
+    null = os.open(os.devnull, os.O_RDWR)
+    try:
+        code = engine.containers.stay(container, RunRequest(), stdio=(null, 1, 2))
+    finally:
+        os.close(null)
+    if code:
+        shown = " ".join(run.argv)
+        raise WherryError(f'process "{shown}" did not complete successfully: exit code: {code}')
+
+
+def _image(layers: Layers, base: dict[str, Any]) -> Image:
+    """The layers as an image that has no name and no blob."""
+    return Image(
+        id="",
+        descriptor={"mediaType": "", "digest": "", "size": 0},
+        manifest={"layers": list(layers.descriptors)},
+        config={**base, "config": {}, "rootfs": {"diff_ids": list(layers.diff_ids)}},
+    )
+
+
+def _body(run: Run, host: dict[str, Any]) -> CreateBody:
+    return {
+        "Cmd": list(run.argv),
+        "Env": list(run.env),
+        "User": run.user,
+        "WorkingDir": run.directory,
+        "Hostname": "buildkitsandbox",
+        "AttachStdout": True,
+        "AttachStderr": True,
+        "HostConfig": {"LogConfig": {"Type": "none", "Config": {}}, **host},  # type: ignore[typeddict-item]
+        "Wherry": {"Build": True},
+    }

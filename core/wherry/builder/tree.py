@@ -1,0 +1,196 @@
+"""Trees that COPY takes from: what is selected, and the digest of what that is.
+
+Every path is looked up with the tree's root as the root directory, whatever links there
+are, and walked by descriptors: neither a context nor an image leads out of itself.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import posixpath
+import re
+import stat
+from hashlib import sha256
+
+from wherry.builder.ignore import Ignore, glob_expression
+from wherry.container.copy import open_file
+from wherry.errors import KernelError, NotFound, UsageError
+from wherry.lean import dump_json
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from wherry.runtime import Runtime
+
+DIRECTORY = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0)
+_BELOW = DIRECTORY | getattr(os, "O_NOFOLLOW", 0)
+_HANDLE = getattr(os, "O_PATH", 0)
+_MAGIC = re.compile(r"[*?\[]")
+_MISSING = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
+
+
+class Tree:
+    """The files below a directory that is open, without what is excluded."""
+
+    def __init__(self, runtime: Runtime, root: int, ignore: Ignore | None = None) -> None:
+        self._runtime = runtime
+        self.root = root
+        self._ignore = ignore or Ignore(())
+        self._prefix = os.readlink(f"/proc/self/fd/{root}").rstrip("/")
+
+    def select(self, patterns: Sequence[str]) -> list[tuple[str, str]]:
+        """What the patterns mean: each as it is called, and where that leads. Raises NotFound."""
+        found: list[str] = []
+        for pattern in patterns:
+            clean = posixpath.normpath(f"/{pattern}").lstrip("/")
+            if _MAGIC.search(clean):
+                matches = self._matching(clean)
+                if not matches:
+                    raise _not_found(clean)
+                found += matches
+            else:
+                found.append(clean)
+        return [(path, self._resolve(path)) for path in dict.fromkeys(found)]
+
+    def _matching(self, pattern: str) -> list[str]:
+        try:
+            expression = re.compile(glob_expression(pattern), re.DOTALL)
+        except ValueError as error:
+            raise UsageError(str(error)) from error
+        is_deep = "**" in pattern
+        depth = pattern.count("/")
+        found: list[str] = []
+        waiting = [""]
+        while waiting:
+            directory = waiting.pop(0)
+            for name, status in self._entries(directory):
+                path = posixpath.join(directory, name)
+                if expression.fullmatch(path) and not self._ignore.excludes(path):
+                    found.append(path)
+                elif stat.S_ISDIR(status.st_mode) and (is_deep or path.count("/") < depth):
+                    waiting.append(path)
+        return sorted(found)
+
+    def _entries(self, directory: str) -> list[tuple[str, os.stat_result]]:
+        descriptor = self._open(directory, DIRECTORY)
+        try:
+            return [
+                (name, os.stat(name, dir_fd=descriptor, follow_symlinks=False))
+                for name in sorted(os.listdir(descriptor))
+            ]
+        finally:
+            os.close(descriptor)
+
+    def _open(self, path: str, flags: int) -> int:
+        return self._runtime.open_in_root(self.root, path or ".", flags=flags)
+
+    def _resolve(self, path: str) -> str:
+        """Where `path` leads through links within the tree. Raises NotFound."""
+        try:
+            descriptor = self._open(path, _HANDLE)
+        except KernelError as error:
+            if error.errno in _MISSING:
+                raise _not_found(path) from error
+            raise
+        try:
+            where = os.readlink(f"/proc/self/fd/{descriptor}")
+        finally:
+            os.close(descriptor)
+        resolved = where[len(self._prefix) :].lstrip("/")
+        if resolved and self._ignore.excludes(resolved) and not self._ignore.may_hold(resolved):
+            raise _not_found(path)
+        return resolved
+
+    def open_parent(self, path: str) -> tuple[int, str]:
+        """The directory of a selected path, open, and its name there; "." for the root."""
+        directory, name = posixpath.split(path)
+        return self._open(directory, DIRECTORY), name or "."
+
+    def children(self, descriptor: int, path: str) -> Iterator[tuple[str, str, os.stat_result]]:
+        """Name, path and status of what a directory holds, by name, but what is excluded.
+
+        An excluded directory is among them where an exception may be below it.
+        """
+        for name in sorted(os.listdir(descriptor)):
+            below = f"{path}/{name}" if path else name
+            status = os.stat(name, dir_fd=descriptor, follow_symlinks=False)
+            if stat.S_ISSOCK(status.st_mode):
+                continue
+            if self._ignore and self._ignore.excludes(below):
+                if not (stat.S_ISDIR(status.st_mode) and self._ignore.may_hold(below)):
+                    continue
+                if not self._holds_something(descriptor, name, below):
+                    continue
+            yield name, below, status
+
+    def _holds_something(self, parent: int, name: str, path: str) -> bool:
+        descriptor = os.open(name, _BELOW, dir_fd=parent)
+        try:
+            return any(True for _ in self.children(descriptor, path))
+        finally:
+            os.close(descriptor)
+
+
+def open_below(name: str, parent: int) -> int:
+    """A directory in `parent`, no link to one."""
+    return os.open(name, _BELOW, dir_fd=parent)
+
+
+def _not_found(path: str) -> NotFound:
+    return NotFound(
+        f'failed to compute cache key: failed to calculate checksum: "/{path}": not found'
+    )
+
+
+def digest(tree: Tree, selected: Sequence[tuple[str, str]], *, with_owners: bool) -> str:
+    """What the selected files are: their names, contents, modes, and owners if they stay."""
+    total = sha256()
+    for called, path in selected:
+        parent, name = tree.open_parent(path)
+        try:
+            status = os.stat(name, dir_fd=parent, follow_symlinks=False)
+            _add(total, tree, parent, name, path, status, called, with_owners)
+        finally:
+            os.close(parent)
+    return total.hexdigest()
+
+
+def _add(
+    total: sha256,  # type: ignore[valid-type]
+    tree: Tree,
+    parent: int,
+    name: str,
+    path: str,
+    status: os.stat_result,
+    called: str,
+    with_owners: bool,
+) -> None:
+    fields: list[object] = [called, status.st_mode]
+    if with_owners:
+        fields += [status.st_uid, status.st_gid]
+    if stat.S_ISREG(status.st_mode):
+        fields.append(_content(name, parent))
+    elif stat.S_ISLNK(status.st_mode):
+        fields.append(os.readlink(name, dir_fd=parent))
+    total.update(dump_json(fields).encode())  # type: ignore[attr-defined]
+    if not stat.S_ISDIR(status.st_mode):
+        return
+    descriptor = open_below(name, parent)
+    try:
+        for child, below, found in tree.children(descriptor, path):
+            _add(total, tree, descriptor, child, below, found, f"{called}/{child}", with_owners)
+    finally:
+        os.close(descriptor)
+
+
+def _content(name: str, parent: int) -> str:
+    content = sha256()
+    descriptor = open_file(name, parent)
+    try:
+        while data := os.read(descriptor, 1 << 20):
+            content.update(data)
+    finally:
+        os.close(descriptor)
+    return content.hexdigest()

@@ -1,0 +1,160 @@
+"""`wherry build`: an image from a Dockerfile."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from wherry.backend import Command, execute
+from wherry.cli.grammar import argument, command, option
+from wherry.container import endpoint, limits
+from wherry.container.request import PullOptions
+from wherry.errors import UsageError
+from wherry.words import read_bytes
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from typing import Any
+
+    from wherry.builder.context import Context
+    from wherry.builder.request import BuildRequest
+    from wherry.engine import Engine
+
+_PROGRESS = ("auto", "plain", "tty", "quiet")
+
+
+@command(
+    option("--add-host", multiple=True, metavar="strings", convert=endpoint.read_extra_host,
+           help='Add a custom host-to-IP mapping (format: "host:ip")'),
+    option("--build-arg", multiple=True, metavar="stringArray", help="Set build-time variables"),
+    option("--builder", hidden=True),
+    option("--compress", type=bool, hidden=True),
+    option("-f", "--file", metavar="string",
+           help='Name of the Dockerfile (default: "PATH/Dockerfile")'),
+    option("--force-rm", type=bool, hidden=True),
+    option("--iidfile", metavar="string", help="Write the image ID to a file"),
+    option("--label", multiple=True, metavar="stringArray", help="Set metadata for an image"),
+    option("--load", type=bool, hidden=True),
+    option("--network", metavar="string",
+           help='Set the networking mode for the "RUN" instructions during build'),
+    option("--no-cache", type=bool, help="Do not use cache when building the image"),
+    option("--no-cache-filter", multiple=True, metavar="stringArray",
+           help="Do not cache specified stages"),
+    option("--platform", metavar="string", env="DOCKER_DEFAULT_PLATFORM",
+           help="Set target platform for build"),
+    option("--progress", metavar="string", choices=_PROGRESS, default="auto",
+           help='Set type of progress output ("auto", "plain", "tty", "quiet")'),
+    option("--pull", type=bool, help="Always attempt to pull all referenced images"),
+    option("-q", "--quiet", type=bool,
+           help="Suppress the build output and print image ID on success"),
+    option("--rm", type=bool, default=True, hidden=True),
+    option("--shm-size", type=int, convert=read_bytes, metavar="bytes",
+           help="Shared memory size for build containers"),
+    option("-t", "--tag", multiple=True, metavar="stringArray",
+           help='Image identifier (format: "[registry/]repository[:tag]")'),
+    option("--target", metavar="string", help="Set the target build stage to build"),
+    option("--ulimit", multiple=True, metavar="ulimit", help="Ulimit options"),
+    argument("path", metavar="PATH|URL|-"),
+    usage="[OPTIONS] PATH | URL | -",
+    examples="""\
+  $ wherry build -t app .                              of the Dockerfile that is here
+  $ wherry build -t app -f build/Dockerfile ..         another Dockerfile, another context
+  $ wherry build -t app - < Dockerfile                 no context at all
+""",
+)  # fmt: skip
+def build(**values: Any) -> int:
+    """Build an image from a Dockerfile"""
+    request = _request(values)
+
+    def action(engine: Engine) -> int:
+        from wherry import origin
+        from wherry.builder.build import build as carry_out
+
+        image_id = carry_out(engine, request)
+        if request.iid_file:
+            origin.write_file(request.iid_file, image_id.encode())
+        if request.quiet:
+            print(image_id)
+        return 0
+
+    return execute(
+        Command(
+            argv=build.argv(**values),
+            action=action,
+            writes=(request.iid_file,) if request.iid_file else (),
+        )
+    )
+
+
+def _request(values: Mapping[str, Any]) -> BuildRequest:
+    from wherry.builder.request import BuildRequest
+    from wherry.image.reference import parse_reference
+
+    for tag in values["tag"]:
+        if parse_reference(tag).digest:
+            raise UsageError("refusing to create a tag with a digest reference")
+    text, name, context = _sources(values["path"], values["file"])
+    args = _pairs(values["build_arg"])
+    return BuildRequest(
+        dockerfile=text,
+        dockerfile_name=name,
+        context=context,
+        target=values["target"],
+        args=args,
+        labels=_pairs(values["label"]),
+        platform=values["platform"],
+        network=values["network"],
+        hosts=values["add_host"],
+        shm_size=values["shm_size"],
+        ulimits=tuple(map(limits.read_ulimit, values["ulimit"])),
+        no_cache=values["no_cache"],
+        no_cache_filter=values["no_cache_filter"],
+        pull=values["pull"],
+        pull_options=PullOptions(),
+        tags=values["tag"],
+        progress=values["progress"],
+        quiet=values["quiet"] or values["progress"] == "quiet",
+        iid_file=os.path.abspath(values["iidfile"]) if values["iidfile"] else "",
+        epoch=_epoch(args),
+    )
+
+
+def _sources(path: str, file: str) -> tuple[str, str, Context]:
+    """The Dockerfile's text, what it is called, and the context."""
+    from wherry.builder.context import Context, find_dockerfile, local_context, read_text
+
+    if path == "-":
+        return _read_stdin(), "Dockerfile", Context("")
+    if not os.path.isdir(path):
+        raise UsageError(f"unable to prepare context: path {path!r} not found")
+    directory = os.path.realpath(path)
+    if file == "-":
+        return _read_stdin(), "Dockerfile", local_context(directory, "")
+    found, name = find_dockerfile(directory, file)
+    return read_text(found), name, local_context(directory, found)
+
+
+def _read_stdin() -> str:
+    return sys.stdin.buffer.read().decode("utf-8", "surrogateescape")
+
+
+def _pairs(texts: Iterable[str]) -> dict[str, str]:
+    """`name=value`; a name alone has the value of our environment, or is left out."""
+    pairs: dict[str, str] = {}
+    for text in texts:
+        name, equals, content = text.partition("=")
+        if equals:
+            pairs[name] = content
+        elif name in os.environ:
+            pairs[name] = os.environ[name]
+    return pairs
+
+
+def _epoch(args: Mapping[str, str]) -> int | None:
+    text = args.get("SOURCE_DATE_EPOCH") or os.environ.get("SOURCE_DATE_EPOCH") or ""
+    if not text:
+        return None
+    if not text.isdecimal():
+        raise UsageError(f"invalid SOURCE_DATE_EPOCH: {text}")
+    return int(text)

@@ -1,0 +1,112 @@
+"""The build cache: which layer a step made, by what went into it.
+
+    DATA/build-cache/<key>.json   the layer of a step, and what the step was
+    DATA/build-cache/<two digits>.lock   held by who carries out a step whose key begins so
+
+A key is a digest over the step and the layers below it: no times, but contents, modes and
+owners. Builds that run at the same time carry a step out once.
+"""
+
+from __future__ import annotations
+
+import os
+
+from wherry import paths
+from wherry.errors import CorruptState
+from wherry.files import Lock, make_dir, read_json, remove_file, write_json
+from wherry.lean import dump_json, sha256
+from wherry.timestamps import now
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from typing import Any
+
+    from wherry.image.store import ImageStore
+
+_RECORD = {
+    "DiffId!": str,
+    "Descriptor!": {"mediaType!": str, "digest!": str, "size!": int},
+    "Count!": int,
+    "Step": str,
+    "Created": str,
+    "Size": int,
+}
+# Whatever makes other layers of the same step gets another number.
+_VERSION = 1
+
+
+def key_of(step: Sequence[Any], chain: Sequence[str]) -> str:
+    """The key of a step, as JSON can say it, on the layers with these diff ids."""
+    return sha256(dump_json([_VERSION, list(step), list(chain)]).encode()).hexdigest()
+
+
+class BuildCache:
+    """The cache of this user."""
+
+    def __init__(self, store: ImageStore) -> None:
+        self._store = store
+        self._directory = paths.build_cache()
+
+    def find(self, key: str) -> dict[str, Any] | None:
+        """The record of a step whose layer is still here."""
+        path = self._path(key)
+        try:
+            record: dict[str, Any] = read_json(path, _RECORD)
+            os.utime(path)
+        except (OSError, CorruptState):
+            return None
+        if record["Count"] and not self._store.has_blob(record["Descriptor"]["digest"]):
+            return None
+        return record
+
+    def keep(self, key: str, step: str, packed: dict[str, Any]) -> dict[str, Any]:
+        """Record the layer that a step has made, as PackedLayer tells of it."""
+        record = {
+            "DiffId": packed["diff_id"],
+            "Descriptor": packed["descriptor"],
+            "Count": packed["count"],
+            "Step": step,
+            "Created": now(),
+        }
+        make_dir(self._directory)
+        write_json(self._path(key), record)
+        return record
+
+    def locked(self, key: str) -> Lock:
+        """Nobody else carries the step out while this is held."""
+        # A few locks for all keys: their files stay.
+        return Lock(f"{make_dir(self._directory)}/{key[:2]}.lock")
+
+    def records(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Every key, and its record."""
+        try:
+            names = os.listdir(self._directory)
+        except FileNotFoundError:
+            return
+        for name in names:
+            if not name.endswith(".json"):
+                continue
+            try:
+                yield name.removesuffix(".json"), read_json(f"{self._directory}/{name}", _RECORD)
+            except (OSError, CorruptState):
+                continue
+
+    def used(self) -> tuple[set[str], set[str]]:
+        """The digests of the blobs, and the diff ids, that records lead to."""
+        found = [record for _, record in self.records() if record["Count"]]
+        return (
+            {record["Descriptor"]["digest"] for record in found},
+            {record["DiffId"] for record in found},
+        )
+
+    def last_used(self, key: str) -> float:
+        """When a record was last of use, in seconds since the epoch."""
+        return os.stat(self._path(key)).st_mtime
+
+    def forget(self, key: str) -> None:
+        """Remove a record; the layer goes with the next collection."""
+        remove_file(self._path(key))
+
+    def _path(self, key: str) -> str:
+        return f"{self._directory}/{key}.json"
