@@ -17,7 +17,7 @@ import shutil
 
 from wherry import paths
 from wherry.errors import Conflict, CorruptState, NotFound, UsageError
-from wherry.files import Lock, make_dir, read_json, write_json
+from wherry.files import Lock, claim_directory, make_dir, read_json, write_json
 from wherry.values import replace, value
 from wherry_vm.shares.places import guest_path, is_free
 
@@ -105,6 +105,7 @@ def check_name(name: str) -> str:
 def load(name: str = DEFAULT) -> Machine:
     """The machine called `name`. Raises NotFound, CorruptState."""
     check_name(name)
+    _claim_places()
     try:
         record = read_json(os.path.join(paths.machine(name), "machine.json"), _SHAPE)
     except FileNotFoundError:
@@ -120,12 +121,19 @@ def load(name: str = DEFAULT) -> Machine:
 def create(name: str, settings: Settings) -> Machine:
     """Make a machine, which does not run yet. Raises Conflict where the name is taken."""
     machine = Machine(name=check_name(name), settings=settings)
+    _claim_places()
     make_dir(machine.directory)
     with machine.lock():
         if os.path.exists(machine.file("machine.json")):
             raise Conflict(f"machine {name} is there already")
         save(machine)
     return machine
+
+
+def _claim_places() -> None:
+    """Have directories that are this user's alone: of keys, sockets and all that containers own."""
+    claim_directory(paths.data())
+    claim_directory(paths.run())
 
 
 def load_or_create(name: str = DEFAULT) -> Machine:
