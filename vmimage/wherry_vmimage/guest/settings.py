@@ -80,9 +80,10 @@ def prepare_guest(tree: Tree, *, per_source_penalties: bool) -> None:
     for path, content in _FILES.items():
         tree.file(path, content)
     tree.file("etc/shadow", _SHADOW, 0o640)
+    # A package has an empty directory where its script makes a link.
+    tree.remove(_LINKS.__contains__)
     for path, target in _LINKS.items():
-        if path not in tree:
-            tree.symlink(path, target)
+        tree.symlink(path, target)
     _link_busybox(tree)
     _write_certificates(tree)
     _write_own_files(tree, per_source_penalties)
