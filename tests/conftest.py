@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from support.accounts import Account
     from support.cli import Cli
     from support.machines import SharedMachine
+    from support.outside import Outside
     from support.terminal import Terminal, Tmux
     from support.world import World
 
@@ -86,9 +87,11 @@ def world(account: Account, setting: Setting, request: pytest.FixtureRequest) ->
     if machine is not None:
         machine.lend(world.wherry)
     yield world
-    if machine is not None:
-        machine.clear()
-    world.close()
+    try:
+        if machine is not None:
+            machine.clear()
+    finally:
+        world.close()
 
 
 @pytest.fixture
@@ -107,6 +110,14 @@ def wherry(world: World) -> Cli:
 def host_dir(world: World) -> str:
     """A directory of the host that belongs to the user of this test; commands start in it."""
     return world.directory
+
+
+@pytest.fixture
+def outside(world: World, setting: Setting) -> Outside:
+    """`outside("readlink", …)`: a program on the system that runs the containers."""
+    from support.outside import Outside
+
+    return Outside(world, setting)
 
 
 @pytest.fixture(scope="session")

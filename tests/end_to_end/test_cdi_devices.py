@@ -15,18 +15,18 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from support.cli import Cli
+    from support.outside import Outside
 
 RUN = ("run", "--rm", OFFLINE)
 
 
 @pytest.fixture
-def install() -> Iterator[Callable[..., str]]:
+def install(outside: Outside) -> Iterator[Callable[..., str]]:
     """`install(device={…}, common={…}, kind=…, name=…)` writes a specification; the device."""
-    if os.geteuid() != 0:
+    if outside("id", "-u") != "0\n":
         pytest.skip("only root writes to /run/cdi")
-    directory = Path("/run/cdi")
-    directory.mkdir(exist_ok=True)
-    made: list[Path] = []
+    outside("mkdir", "-p", "/run/cdi")
+    made: list[str] = []
 
     def write(
         device: dict[str, Any],
@@ -35,7 +35,7 @@ def install() -> Iterator[Callable[..., str]]:
         name: str = "one",
     ) -> str:
         kind = f"{vendor}-{os.getpid()}" if vendor.startswith("wherry") else vendor
-        path = directory / f"wherry-test-{os.getpid()}-{len(made)}.json"
+        path = f"/run/cdi/wherry-test-{os.getpid()}-{len(made)}.json"
         made.append(path)
         document = {
             "cdiVersion": "0.6.0",
@@ -43,12 +43,12 @@ def install() -> Iterator[Callable[..., str]]:
             "containerEdits": common or {},
             "devices": [{"name": name, "containerEdits": device}],
         }
-        path.write_text(json.dumps(document))
+        outside("sh", "-c", f"cat >{path} <<'END'\n{json.dumps(document)}\nEND")
         return f"{kind}={name}"
 
     yield write
-    for path in made:
-        path.unlink()
+    if made:
+        outside("rm", *made)
 
 
 def test_device_brings_variables_files_and_nodes(
@@ -101,9 +101,9 @@ def test_hooks_run_beside_the_container(
 
 
 def test_gpus_are_those_of_the_vendors_specification(
-    wherry: Cli, busybox_image: str, install: Callable[..., str]
+    wherry: Cli, outside: Outside, busybox_image: str, install: Callable[..., str]
 ) -> None:
-    if Path("/etc/cdi").exists():
+    if outside("ls", "/etc/cdi"):
         pytest.skip("this machine has CDI specifications of its own")
     install({"env": ["GPU=all"]}, vendor="nvidia.com/gpu", name="0")
     argv = (busybox_image, "sh", "-c", "echo $GPU")

@@ -6,11 +6,11 @@ Each test is one tool's way through a container, its command lines as the tool w
 
 from __future__ import annotations
 
-import contextlib
 import io
 import json
 import os
 import re
+import select
 import signal
 import tarfile
 from typing import TYPE_CHECKING, Any
@@ -35,24 +35,21 @@ def _read_until(process: Popen[bytes], wanted: bytes) -> bytes:
     return read
 
 
-def _wait_for_watch(process: Popen[bytes]) -> None:
-    """Wait until `events` listens: what happened before is not for it."""
+def _wait_until_it_listens(events: Popen[bytes], wherry: Cli) -> None:
+    """Start containers until `events` tells of one: what happened before is not for it."""
+    assert events.stdout is not None
+    output = events.stdout.fileno()
 
-    def is_watching() -> bool:
-        descriptors = f"/proc/{process.pid}/fd"
-        for name in os.listdir(descriptors):
-            # It opens and closes others meanwhile.
-            with contextlib.suppress(FileNotFoundError):
-                if "inotify" in os.readlink(f"{descriptors}/{name}"):
-                    return True
-        return False
+    def told() -> bool:
+        wherry("run", "--rm", OFFLINE, "busybox", "true")
+        return bool(select.select([output], [], [], 0)[0])
 
-    wait_until(is_watching, Deadline(20, "events to listen"))
+    wait_until(told, Deadline(60, "events to listen"))
 
 
 def _end(process: Popen[bytes]) -> None:
     process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=20)
+    process.communicate(timeout=60)
 
 
 # ---- VS Code's dev containers, and @devcontainers/cli ----
@@ -80,7 +77,7 @@ def test_dev_containers(wherry: Cli, busybox_image: str, host_dir: str) -> None:
     assert {"Id", "Config", "Os", "Architecture"} <= set(image)
 
     events = wherry.start("events", "--format", "{{json .}}", "--filter", "event=start")
-    _wait_for_watch(events)
+    _wait_until_it_listens(events, wherry)
     run = wherry.start(
         "run", OFFLINE, "--sig-proxy=false", "-a", "STDOUT", "-a", "STDERR",
         "--mount",
@@ -90,7 +87,7 @@ def test_dev_containers(wherry: Cli, busybox_image: str, host_dir: str) -> None:
         "--entrypoint", "/bin/sh", busybox_image, "-c", _DEV_ENTRY, "-",
     )  # fmt: skip
     _read_until(run, b"Container started")
-    event = json.loads(_read_until(events, b"}"))
+    event = json.loads(_read_until(events, b"devcontainer.local_folder").splitlines()[-1])
     assert event["Actor"]["Attributes"]["devcontainer.local_folder"] == f"{host_dir}/project"
     assert event["status"] == "start"
     _end(events)
@@ -112,13 +109,13 @@ def test_dev_containers(wherry: Cli, busybox_image: str, host_dir: str) -> None:
         answer = _read_until(shell, b"\n" if command == "false" else b"0\xe2\x90\x84")
         assert ("␄1␄" if command == "false" else "hello\n␄0␄") in answer.decode()
     shell.stdin.close()
-    assert shell.wait(20) == 0
+    assert shell.wait(60) == 0
     argv = ("-i", "-u", "root", "-e", "ONE=two words", "-w", "/workspaces/project", identity)
     told = wherry("exec", *argv, "sh", "-c", 'echo "$ONE"; pwd', input="")
     assert told.stdout == "two words\n/workspaces/project\n"
 
     wherry("stop", "-t", "0", identity)
-    run.communicate(timeout=20)
+    run.communicate(timeout=60)
     wherry("start", identity)
     wherry("rm", "-f", identity)
     assert wherry("ps", "-q", "-a", *known).stdout == ""
@@ -247,7 +244,7 @@ def test_cibuildwheel(wherry: Cli, busybox_image: str, host_dir: str) -> None:
 
     assert process.stdin is not None
     process.stdin.close()
-    assert process.wait(20) == 0
+    assert process.wait(60) == 0
     wherry("rm", "--force", "-v", name)
 
 

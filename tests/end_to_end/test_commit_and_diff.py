@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from support.requirements import need_tool
-from support.settings import OFFLINE, as_root, as_rootless, as_single_uid
+from support.settings import OFFLINE, as_root, as_rootless, as_single_uid, of_root
 
 if TYPE_CHECKING:
     from support.cli import Cli
@@ -224,7 +224,7 @@ def test_the_owners_of_a_rootless_commit_are_those_seen_inside(
         (("diff", "nothing"), "No such container: nothing"),
     ],
 )
-@as_root
+@of_root
 def test_what_cannot_be_committed_is_said_on_one_line(
     wherry: Cli, changed: str, argv: tuple[str, ...], told: str
 ) -> None:
@@ -235,7 +235,7 @@ def test_what_cannot_be_committed_is_said_on_one_line(
     assert wherry("images", "-q").lines == wherry("images", "-q", "busybox").lines
 
 
-@as_root
+@of_root
 def test_a_container_whose_image_is_gone_is_told_to_export(wherry: Cli, changed: str) -> None:
     wherry("rmi", "-f", "busybox")
 
@@ -254,7 +254,7 @@ def test_a_user_without_subordinate_ids_commits_too(wherry: Cli, changed: str) -
     assert run(wherry, "made", "cat /new/symbol; stat -c %u /new/file") == ["hello", "0"]
 
 
-@as_root
+@of_root
 def test_a_container_that_is_paused_already_stays_so(wherry: Cli, busybox_image: str) -> None:
     wherry("run", "-d", "--name", "box", OFFLINE, busybox_image, "sleep", "1000")
     wherry("pause", "box")
@@ -264,7 +264,7 @@ def test_a_container_that_is_paused_already_stays_so(wherry: Cli, busybox_image:
     assert wherry("inspect", "-f", "{{.State.Status}}", "box").lines == ["paused"]
 
 
-@as_root
+@of_root
 def test_a_container_of_a_directory_has_no_layer_to_compare(
     wherry: Cli, host_dir: str, busybox_image: str
 ) -> None:

@@ -14,13 +14,14 @@ if TYPE_CHECKING:
     from support.cli import Cli
 
 _SCRIPT = (
-    "i=0; while [ $i -lt 3000 ]; do mkdir d; cd d; i=$((i+1)); done; head -c 1000000 /dev/zero > f"
+    "i=0; while [ $i -lt 1200 ]; do mkdir deep; cd deep; i=$((i+1)); done;"
+    " head -c 1000000 /dev/zero > f"
 )
 
 
 @pytest.fixture
 def deep(wherry: Cli, busybox_image: str) -> Iterator[str]:
-    """A container with a file that no path leads to, at the end of 3000 directories."""
+    """A container with a file that no path leads to, at the end of 1200 directories."""
     wherry("run", OFFLINE, "--name", "deep", busybox_image, "sh", "-c", _SCRIPT)
     yield "deep"
     wherry("rm", "deep", timeout=120)
@@ -35,7 +36,7 @@ def test_what_it_occupies_is_counted(wherry: Cli, deep: str) -> None:
 
 
 def test_what_cannot_be_read_is_told_in_one_line(wherry: Cli, deep: str) -> None:
-    commands = (("cp", "deep:/d", "-"), ("export", deep), ("diff", deep), ("commit", deep))
+    commands = (("cp", "deep:/deep", "-"), ("export", deep), ("diff", deep), ("commit", deep))
     for words in commands:
         result = wherry(*words, check=False)
 

@@ -9,6 +9,7 @@ from support.settings import as_rootless, as_single_uid
 
 if TYPE_CHECKING:
     from support.cli import Cli
+    from support.outside import Outside
 
 
 def findings(wherry: Cli) -> dict[str, dict[str, str]]:
@@ -32,12 +33,10 @@ def test_whatever_is_limited_says_why(wherry: Cli) -> None:
         assert finding["Verdict"] == "ok" or finding["Mend"] or finding["Meanwhile"]
 
 
-def test_it_leaves_nothing_in_the_data_directory(wherry: Cli, wherry_root: str) -> None:
-    import os
-
+def test_it_leaves_nothing_in_the_data_directory(wherry: Cli, outside: Outside) -> None:
     wherry("doctor", check=False)
 
-    assert [name for name in os.listdir(f"{wherry_root}/data") if "doctor" in name] == []
+    assert "doctor" not in outside("ls", outside.data)
 
 
 def test_text_says_who_can_type_the_line_that_mends(wherry: Cli) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from support.cli import Result
 from support.requirements import need_tool
-from support.settings import as_root, as_rootless
+from support.settings import as_root, as_rootless, on_linux
 from wherry_linux.constants import CLONE_NEWNS, CLONE_NEWUSER
 from wherry_linux.idmap import IDENTITY
 from wherry_linux.userns import in_child
@@ -171,6 +171,7 @@ def test_root_of_a_few_ids_runs_containers(wherry: Cli, userns: str) -> None:
     assert result.stdout.split() == ["0", "0", "65536"]
 
 
+@on_linux
 def test_a_noexec_disk_concerns_volumes_alone(wherry: Cli, wherry_root: str) -> None:
     machine = Machine(
         wherry,
@@ -220,6 +221,7 @@ def test_without_a_runtime_directory_a_private_one_in_tmp_serves(wherry: Cli) ->
         shutil.rmtree(place, ignore_errors=True)
 
 
+@on_linux
 def test_without_control_groups_containers_run(wherry: Cli) -> None:
     machine = Machine(wherry, "umount --recursive --lazy /sys/fs/cgroup")
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from support.cli import Cli
     from support.terminal import Terminal
 
-_BIG = 100_000_000
+_BIG = 32 << 20
 
 
 def _box(wherry: Cli, image: str, *options: str, script: str = "exec sleep 1000") -> None:
@@ -118,6 +118,37 @@ def test_size_of_attach_is_that_of_its_terminal(
     assert attached.wait() == 0
 
 
+# ---- signals ----
+
+
+def test_signal_of_kill_reaches_the_command_on_the_terminal(
+    terminal: Callable[..., Terminal], wherry: Cli, busybox_image: str
+) -> None:
+    script = "trap 'echo caught; exit 5' USR1; echo ready; while :; do sleep 0.1; done"
+    argv = ("--name", "box", busybox_image, "sh", "-c", script)
+    box = terminal("run", OFFLINE, "-it", *argv)
+    box.expect("ready")
+
+    wherry("kill", "--signal", "USR1", "box")
+
+    box.expect("caught")
+    assert box.wait() == 5
+    assert box.attributes() == box.attributes_before
+
+
+def test_interrupt_reaches_a_command_that_has_no_terminal_of_its_own(
+    terminal: Callable[..., Terminal], busybox_image: str
+) -> None:
+    script = "trap 'echo caught; exit 6' INT; echo ready; while :; do sleep 0.1; done"
+    box = terminal("run", OFFLINE, "--rm", busybox_image, "sh", "-c", script)
+    box.expect("ready")
+
+    box.send("\x03")
+
+    box.expect("caught")
+    assert box.wait() == 6
+
+
 # ---- ends ----
 
 
@@ -163,7 +194,7 @@ def test_reader_of_logs_may_have_seen_enough(wherry: Cli, busybox_image: str) ->
         logs.stdout.close()
 
         assert logs.stderr.read() == b""
-        assert logs.wait(20) in (0, 141)
+        assert logs.wait(60) in (0, 141)
     assert wherry("inspect", "-f", "{{.State.Running}}", "box").stdout == "true\n"
 
 
@@ -214,7 +245,7 @@ def test_program_without_readers_ends(wherry: Cli, busybox_image: str) -> None:
 
     process.stdout.close()
 
-    assert process.wait(20) != 0
+    assert process.wait(60) != 0
     assert process.stderr is not None
     process.stderr.close()
     assert "yes" not in wherry("top", "box").stdout

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from support.settings import OFFLINE, as_root
+from support.settings import OFFLINE, of_root
 from support.waiting import Deadline, wait_until
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def test_terminal_is_resized_and_left(
         "sh", "-c", "echo ready; exec sleep 1000", rows=31, columns=77,
     )  # fmt: skip
     session.expect("ready")
-    wait_until(lambda: "resize" in _actions(wherry), Deadline(20, "the terminal to have a size"))
+    wait_until(lambda: "resize" in _actions(wherry), Deadline(60, "the terminal to have a size"))
     session.send("\x10\x11")
     session.wait()
 
@@ -85,7 +85,7 @@ def test_volume_is_told_of_from_its_making_to_its_end(wherry: Cli, busybox_image
     assert _actions(wherry)[-5:-1] == ["start", "die", "unmount", "destroy"]
 
 
-@as_root
+@of_root
 def test_what_reads_and_writes_a_container_is_told(wherry: Cli, busybox_image: str) -> None:
     wherry("run", OFFLINE, "-d", "--name", "box", busybox_image, "sleep", "1000")
     wherry("top", "box")

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from support.settings import on_linux
+
 if TYPE_CHECKING:
     from support.cli import Cli
 
-pytestmark = [pytest.mark.linux, pytest.mark.usefixtures("busybox_image")]
+pytestmark = [on_linux, pytest.mark.usefixtures("busybox_image")]
 
 MANUAL = Path(__file__).parents[2] / "docs" / "library.md"
 PROGRAMS = re.findall(r"^```python\n(.*?)^```$", MANUAL.read_text(), re.DOTALL | re.MULTILINE)

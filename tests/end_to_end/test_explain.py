@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from support.settings import OFFLINE, as_root
+from support.settings import OFFLINE, of_root
 
 if TYPE_CHECKING:
     from support.cli import Cli
@@ -38,7 +38,7 @@ def test_text_is_on_stderr_and_the_output_stays_clean(wherry: Cli, busybox_image
         assert heading in result.stderr
 
 
-@as_root
+@of_root
 def test_it_says_what_took_the_user_namespace_away(wherry: Cli, busybox_image: str) -> None:
     result = wherry("run", "--rm", OFFLINE, "--explain", "--pid=host", busybox_image, "true")
 

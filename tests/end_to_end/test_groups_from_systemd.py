@@ -95,7 +95,7 @@ def test_systemd_makes_a_scope_for_a_container_of_a_login_session(wherry: Cli) -
 
     host.user("rm", "-f", "one")
     units = "systemctl --user -M u@ list-units --type=scope --no-legend --plain 'wherry-*'"
-    wait_until(lambda: host.root(units) == "", Deadline(20, "the scopes to end"))
+    wait_until(lambda: host.root(units) == "", Deadline(60, "the scopes to end"))
     assert host.root(f"find /sys/fs/cgroup{MANAGER} -name '*wherry*'") == ""
 
     host.root("rm -r /usr/lib/python3/dist-packages/jeepney")

@@ -26,7 +26,7 @@ def test_program_that_hears_no_signal_should_have_an_init(wherry: Cli, busybox_i
     wherry("run", OFFLINE, "-d", "--name", "polite", busybox_image, "sh", "-c", script)
     wait_until(
         lambda: wherry("logs", "polite").stdout == "ready\n",
-        Deadline(20, "the program to be ready"),
+        Deadline(60, "the program to be ready"),
     )
 
     assert "`wherry run --init`" in wherry("stop", "-t", "1", "deaf").stderr

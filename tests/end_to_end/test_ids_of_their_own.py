@@ -124,7 +124,7 @@ def test_files_keep_their_owners_through_every_command(
 def _wait_for(wherry: Cli, condition: str) -> None:
     wait_until(
         lambda: wherry("exec", "box", "sh", "-c", condition, check=False).returncode == 0,
-        Deadline(20, f"{condition!r} in the container"),
+        Deadline(60, f"{condition!r} in the container"),
     )
 
 
@@ -172,7 +172,7 @@ def test_range_of_a_command_that_was_killed_is_free_again(
 
     fcntl.flock(lock, fcntl.LOCK_EX)
     maker = wherry.start("create", *AUTO, "-v", "held:/bin", busybox_image, "true")
-    wait_until(lambda: len(_maps(world)) == 1, Deadline(20, "the range to be taken"))
+    wait_until(lambda: len(_maps(world)) == 1, Deadline(60, "the range to be taken"))
 
     os.kill(maker.pid, signal.SIGKILL)
     maker.wait()

@@ -28,7 +28,7 @@ def _wait_for(wherry: Cli, condition: str) -> None:
         lambda: (
             wherry("exec", "-u", "0", "box", "sh", "-c", condition, check=False).returncode == 0
         ),
-        Deadline(20, f"{condition!r} in the container"),
+        Deadline(60, f"{condition!r} in the container"),
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,19 +10,23 @@ from support.settings import OFFLINE
 
 if TYPE_CHECKING:
     from support.cli import Cli
+    from support.outside import Outside
 
 NAMESPACES = ("cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts")
 
 
 @pytest.mark.parametrize("name", NAMESPACES)
-def test_container_has_a_namespace_of_its_own(wherry: Cli, busybox_image: str, name: str) -> None:
-    if not os.path.exists(f"/proc/self/ns/{name}"):
+def test_container_has_a_namespace_of_its_own(
+    wherry: Cli, outside: Outside, busybox_image: str, name: str
+) -> None:
+    hosts = outside("readlink", f"/proc/self/ns/{name}")
+    if not hosts:
         pytest.skip(f"this kernel has no {name} namespaces")
 
     result = wherry("run", OFFLINE, "--rm", busybox_image, "readlink", f"/proc/self/ns/{name}")
 
     assert result.stdout.startswith(f"{name}:[")
-    assert result.stdout.strip() != os.readlink(f"/proc/self/ns/{name}")
+    assert result.stdout != hosts
 
 
 @pytest.mark.parametrize(
@@ -37,14 +40,14 @@ def test_container_has_a_namespace_of_its_own(wherry: Cli, busybox_image: str, n
     ],
 )
 def test_container_shares_a_namespace_of_the_host_when_told_to(
-    wherry: Cli, busybox_image: str, flag: str, name: str
+    wherry: Cli, outside: Outside, busybox_image: str, flag: str, name: str
 ) -> None:
     network = () if name == "net" else (OFFLINE,)
     argv = (flag, "host", *network, busybox_image, "readlink", f"/proc/self/ns/{name}")
 
     result = wherry("run", "--rm", *argv)
 
-    assert result.stdout.strip() == os.readlink(f"/proc/self/ns/{name}")
+    assert result.stdout == outside("readlink", f"/proc/self/ns/{name}")
 
 
 def test_command_is_process_1_and_sees_no_others(wherry: Cli, busybox_image: str) -> None:
@@ -112,10 +115,10 @@ def test_device_files_are_the_harmless_ones(wherry: Cli, busybox_image: str) -> 
     assert wherry("run", OFFLINE, "--rm", busybox_image, "sh", "-c", script).lines == ["4", "done"]
 
 
-def test_boot_time_can_be_shifted(wherry: Cli, busybox_image: str) -> None:
+def test_boot_time_can_be_shifted(wherry: Cli, outside: Outside, busybox_image: str) -> None:
     argv = ("--clock-offset", "boottime=864000", busybox_image, "cut", "-d.", "-f1", "/proc/uptime")
 
     uptime = int(wherry("run", OFFLINE, "--rm", *argv).stdout)
 
-    with open("/proc/uptime") as file:
-        assert uptime - float(file.read().split()[0]) == pytest.approx(864_000, abs=60)
+    hosts = float(outside("cat", "/proc/uptime").split()[0])
+    assert uptime - hosts == pytest.approx(864_000, abs=60)

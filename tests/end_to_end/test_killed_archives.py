@@ -43,7 +43,7 @@ def is_in_order(wherry: Cli, root: str) -> bool:
         drafts = [path for path in layers.glob("*") if "." in path.name]
         return not drafts and not list(Path(root, "data", "images", "partial").glob("*"))
 
-    wait_until(is_clean, Deadline(20, "a collection of what was cut short"))
+    wait_until(is_clean, Deadline(60, "a collection of what was cut short"))
     return True
 
 
@@ -87,7 +87,7 @@ def test_a_load_killed_while_it_stores_is_whole_or_not_there(
     data = f"{wherry_root}/data"
     wait_until(
         lambda: process.poll() is not None or files_below(data) > moment * 4,
-        Deadline(30, "another file"),
+        Deadline(60, "another file"),
     )
     process.kill()
     process.wait()
@@ -109,7 +109,7 @@ def test_a_commit_that_is_killed_makes_no_image(
     partial = Path(wherry_root, "data", "images", "partial")
     wait_until(
         lambda: any(each.stat().st_size for each in partial.glob("load.*/layer")),
-        Deadline(30, "a layer"),
+        Deadline(60, "a layer"),
     )
     process.kill()
     process.communicate()

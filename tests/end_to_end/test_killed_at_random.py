@@ -86,7 +86,7 @@ def _kill_and_look(
         )
         _wait(process, moment)
         _kill(process, victims, world)
-        process.wait(20)
+        process.wait(60)
 
         listed = wherry("ps", "--all", "--quiet", "--no-trunc", check=False)
         assert (listed.returncode, listed.stderr) == (0, ""), case

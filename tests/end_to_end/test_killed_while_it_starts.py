@@ -35,11 +35,11 @@ class HalfMade:
         self.id = self._wherry("create", *made).stdout.strip()
         self._group = Cgroup(f"/wherry/{self.id}")
         command = self.start("start", "victim")
-        soon = Deadline(10, "its control group")
+        soon = Deadline(60, "its control group")
         while not os.path.isdir(self._group.directory):
             soon.left()
         self._group.freeze(frozen=True)
-        wait_until(lambda: bool(self._group.processes()), Deadline(10, "its first process"))
+        wait_until(lambda: bool(self._group.processes()), Deadline(60, "its first process"))
         state = self._wherry("inspect", "-f", "{{.State.Status}}", "victim").stdout
         if state != "created\n":
             command.wait(10)
@@ -70,9 +70,9 @@ def _waits_for_a_lock(pid: int) -> bool:
 
 def _finish(command: subprocess.Popen[bytes], victim: HalfMade) -> int:
     """Let a command get at the container's lock only once it has found it held."""
-    wait_until(lambda: _waits_for_a_lock(command.pid), Deadline(10, "it waits for the lock"))
+    wait_until(lambda: _waits_for_a_lock(command.pid), Deadline(60, "it waits for the lock"))
     victim.end()
-    return command.wait(20)
+    return command.wait(60)
 
 
 @as_root

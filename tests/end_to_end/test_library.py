@@ -1,4 +1,7 @@
-"""`import wherry`: containers from a Python program, in the world of the test."""
+"""`import wherry`: containers from a Python program, in the world of the test.
+
+An engine is in this process, and so the containers are on this host.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from support.settings import on_linux
 from support.waiting import Deadline, wait_until
 
 if TYPE_CHECKING:
@@ -17,7 +21,7 @@ if TYPE_CHECKING:
 
     from support.cli import Cli
 
-pytestmark = [pytest.mark.linux, pytest.mark.usefixtures("busybox_image")]
+pytestmark = [on_linux, pytest.mark.usefixtures("busybox_image")]
 
 
 def python(wherry: Cli, program: str, files: Mapping[str, str] | None = None) -> str:
@@ -124,12 +128,12 @@ def test_an_interrupted_run_leaves_no_container(wherry: Cli) -> None:
     process = wherry.spawn([wherry.account.interpreter, "-c", program], stdin=subprocess.DEVNULL)
     wait_until(
         lambda: wherry("ps", "--quiet", "--filter", "name=box").stdout != "",
-        Deadline(20, "the container to run"),
+        Deadline(60, "the container to run"),
     )
 
     process.send_signal(signal.SIGINT)
 
-    assert process.communicate(timeout=20)[0] == b"interrupted\n"
+    assert process.communicate(timeout=60)[0] == b"interrupted\n"
     assert wherry("ps", "--all", "--quiet").stdout == ""
 
 

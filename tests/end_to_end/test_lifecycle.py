@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from support.settings import OFFLINE, as_root
+from support.settings import OFFLINE, of_root
 
 if TYPE_CHECKING:
     from support.cli import Cli
@@ -63,7 +63,7 @@ def test_stop_gives_the_command_time_to_end_well(wherry: Cli, busybox_image: str
 
     wherry("stop", "polite")
 
-    assert follower.communicate(timeout=20)[0] == b"bye\n"
+    assert follower.communicate(timeout=60)[0] == b"bye\n"
     assert wherry("inspect", "-f", "{{.State.ExitCode}}", "polite").stdout == "5\n"
 
 
@@ -168,7 +168,7 @@ def test_wait_prints_the_exit_code(wherry: Cli, busybox_image: str) -> None:
     assert wherry("wait", "box").stdout == "4\n"
 
 
-@as_root  # others need a control group that their session was given
+@of_root  # others need a control group that their session was given
 def test_paused_container_says_so(wherry: Cli, busybox_image: str) -> None:
     wherry("run", OFFLINE, "-d", "--name", "box", busybox_image, "sleep", "1000")
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from support.settings import OFFLINE, as_root
+from support.settings import OFFLINE, as_root, on_linux
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -66,6 +66,7 @@ def _lines(server: socket.socket, count: int) -> list[str]:
     return [server.recv(65536).decode() for _ in range(count)]
 
 
+@on_linux  # as all that listen on this host: a machine's loopback and sockets are its own
 def test_syslog_gets_every_line_and_logs_still_reads_them(
     wherry: Cli, busybox_image: str, host_dir: str
 ) -> None:
@@ -91,6 +92,7 @@ def test_syslog_gets_every_line_and_logs_still_reads_them(
     assert (result.stdout, result.stderr) == ("one\nthree", "two\n")
 
 
+@on_linux
 @pytest.mark.parametrize("transport", ["udp", "tcp"])
 def test_syslog_goes_to_another_host(wherry: Cli, busybox_image: str, transport: str) -> None:
     kind = socket.SOCK_DGRAM if transport == "udp" else socket.SOCK_STREAM
@@ -128,6 +130,7 @@ def test_syslog_that_is_not_there_is_told(wherry: Cli, busybox_image: str, addre
     assert wherry("ps", "-aq").stdout == ""
 
 
+@on_linux
 def test_container_outlives_its_syslog(wherry: Cli, busybox_image: str, host_dir: str) -> None:
     path = f"{host_dir}/syslog"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as server:
@@ -148,7 +151,7 @@ def test_container_outlives_its_syslog(wherry: Cli, busybox_image: str, host_dir
 
     assert followed.stdout.readline() == b"two\n"
     wherry("rm", "--force", "box")
-    followed.communicate(timeout=20)
+    followed.communicate(timeout=60)
 
 
 @as_root
@@ -188,6 +191,7 @@ def test_journald_gets_every_line(wherry: Cli, busybox_image: str, host_dir: str
     assert wherry("logs", "box").stdout == "one\n"
 
 
+@on_linux  # a machine has no descriptors of the command
 def test_streams_are_passed_through(wherry: Cli, busybox_image: str, host_dir: str) -> None:
     script = "exec 3>&1; stat -L -c %i /proc/$$/fd/3 >&2; cat"
     with open(f"{host_dir}/output", "wb") as file:

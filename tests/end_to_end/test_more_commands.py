@@ -13,6 +13,7 @@ from support.settings import OFFLINE, as_root, as_rootless
 
 if TYPE_CHECKING:
     from support.cli import Cli
+    from support.outside import Outside
 
 
 def test_exit_code_tells_what_exists(wherry: Cli, busybox_image: str) -> None:
@@ -134,7 +135,7 @@ def test_root_has_nothing_to_unshare(wherry: Cli) -> None:
     assert "unshare is for users other than root" in result.stderr
 
 
-def test_reset_leaves_nothing(wherry: Cli, busybox_image: str, wherry_root: str) -> None:
+def test_reset_leaves_nothing(wherry: Cli, outside: Outside, busybox_image: str) -> None:
     wherry("run", OFFLINE, "-d", "--name", "box", "-v", "data:/data", busybox_image, "sleep", "99")
     wherry("secret", "create", "key", "-", input="x")
 
@@ -145,7 +146,7 @@ def test_reset_leaves_nothing(wherry: Cli, busybox_image: str, wherry_root: str)
 
     for kind in ("ps -aq", "images -q", "volume ls -q", "secret ls -q"):
         assert wherry(*kind.split()).stdout == ""
-    assert set(os.listdir(f"{wherry_root}/data")) <= {"containers", "names", "images"}
+    assert set(outside("ls", outside.data).split()) <= {"containers", "names", "images"}
 
 
 def test_there_is_one_context(wherry: Cli) -> None:

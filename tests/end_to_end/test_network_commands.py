@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from support.settings import as_root
+from support.settings import of_root
 
 if TYPE_CHECKING:
     from support.cli import Cli
 
-pytestmark = as_root
+pytestmark = of_root
 
 IDLE = ("sleep", "1000000")
 

@@ -58,7 +58,7 @@ def _helper(world: World, container_id: str) -> int:
 
 def test_network_lasts_as_long_as_the_container(wherry: Cli, world: World, box: str) -> None:
     monitor, helper = _monitor(world, box), _helper(world, box)
-    wait_until(lambda: has_settled(monitor), Deadline(20, "the monitor's own interpreter"))
+    wait_until(lambda: has_settled(monitor), Deadline(60, "the monitor's own interpreter"))
 
     assert "inet 10.0.2.100" in wherry("exec", "box", "ip", "address", "show", "tap0").stdout
     assert Path(f"/proc/{helper}/comm").read_text() == "slirp4netns\n"
@@ -74,7 +74,7 @@ def test_network_of_a_run_ends_with_it(wherry: Cli, world: World, box: str) -> N
         return int(wherry("inspect", "-f", what, "box").stdout)
 
     os.kill(inspect("{{.State.Pid}}"), 9)
-    wait_until(lambda: inspect("{{.RestartCount}}") == 1, Deadline(20, "the next run"))
+    wait_until(lambda: inspect("{{.RestartCount}}") == 1, Deadline(60, "the next run"))
 
     wait_gone([first])
     assert _helper(world, box) != first

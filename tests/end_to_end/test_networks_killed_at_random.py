@@ -64,4 +64,4 @@ def test_killed_starts_leave_no_rule_address_or_link(
     def only_bridges() -> bool:
         return not {name for name in host.links() if name.startswith("wherry") and "-" not in name}
 
-    wait_until(only_bridges, Deadline(10, "the interfaces to go with their namespaces"))
+    wait_until(only_bridges, Deadline(60, "the interfaces to go with their namespaces"))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from support.busybox import busybox_archive
-from support.settings import OFFLINE
+from support.settings import OFFLINE, on_linux
 from support.waiting import Deadline, wait_until
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ _DEEP = "/".join(("x" * 200, "y" * 200))
 _MARKS = "a b\nq:u,o\\te\"'" + os.fsdecode(b"\xff\xfe")
 
 
+@on_linux  # in a machine the store has a place of its own
 @pytest.mark.parametrize(
     "name", [_MARKS, _DEEP, "link", "."], ids=["marks", "deep", "link", "relative"]
 )
@@ -42,7 +43,7 @@ def test_container_runs_wherever_the_root_is(wherry: Cli, world: World, name: st
     state = json.loads(next(Path(place).glob("data/containers/*/state.json")).read_text())
     command_line = Path(f"/proc/{state['MonitorPid']}/cmdline")
     # It goes on in an interpreter of its own, which has to find everything again.
-    wait_until(lambda: b"\0-I\0" in command_line.read_bytes(), Deadline(30, "handover"))
+    wait_until(lambda: b"\0-I\0" in command_line.read_bytes(), Deadline(60, "handover"))
 
     assert wherry("exec", "box", "cat", "/proc/1/comm").stdout == "sleep\n"
     assert wherry("logs", "box").stdout == "hello\n"

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from support.settings import on_linux
+
 if TYPE_CHECKING:
     from support.cli import Cli
     from support.world import World
@@ -49,6 +51,7 @@ def test_version_as_a_document_has_no_server(wherry: Cli, unusable: str) -> None
     assert json.loads(document.stdout)["Client"]["Version"] == client.stdout.strip()
 
 
+@on_linux  # where a machine cannot be there is no guest whose findings could be shown
 def test_doctor_finds_it(wherry: Cli, unusable: str) -> None:
     result = wherry("doctor", "--format", "json", check=False)
 

@@ -40,7 +40,7 @@ def mounted(image: str, target: str) -> Iterator[None]:
         # The monitor of a container ends a moment after `run` has returned.
         wait_until(
             lambda: subprocess.run(["umount", target], check=False).returncode == 0,
-            Deadline(20, f"{target} to be left"),
+            Deadline(60, f"{target} to be left"),
         )
 
 

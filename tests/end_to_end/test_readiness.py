@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from support.requirements import need_tool
-from support.settings import OFFLINE
+from support.settings import OFFLINE, on_linux
 from support.waiting import Deadline, wait_readable, wait_until
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ def _wait_for_health(wherry: Cli, wanted: str) -> None:
     def is_so() -> bool:
         return wherry("inspect", "-f", "{{.State.Health.Status}}", "box").stdout == f"{wanted}\n"
 
-    wait_until(is_so, Deadline(20, f"the container to be {wanted}"))
+    wait_until(is_so, Deadline(60, f"the container to be {wanted}"))
 
 
 def test_health_check_begins_after_the_startup_check(wherry: Cli, busybox_image: str) -> None:
@@ -56,7 +56,7 @@ def test_container_that_does_not_come_up_is_restarted(wherry: Cli, busybox_image
     def is_restarted() -> bool:
         return wherry("inspect", "-f", "{{.RestartCount}}", "box").stdout == "1\n"
 
-    wait_until(is_restarted, Deadline(20, "the container to be restarted"))
+    wait_until(is_restarted, Deadline(60, "the container to be restarted"))
     wherry("exec", "box", "test", "-e", "/up")
 
 
@@ -84,7 +84,7 @@ class _Listener:
 
     def next(self) -> dict[str, str]:
         """What is said next."""
-        wait_readable(self._socket.fileno(), Deadline(20, "a notification"))
+        wait_readable(self._socket.fileno(), Deadline(60, "a notification"))
         lines = self._socket.recv(1 << 16).decode().splitlines()
         return {name: content for name, _, content in (line.partition("=") for line in lines)}
 
@@ -120,6 +120,7 @@ def _monitor_of(wherry: Cli) -> str:
     return parent
 
 
+@on_linux  # the pid that systemd is told of is the monitor's
 def test_container_that_runs_is_ready(wherry: Cli, busybox_image: str, listener: _Listener) -> None:
     wherry(
         "run", OFFLINE, "-d", "--name", "box", "--sdnotify", "conmon", busybox_image,
@@ -129,6 +130,7 @@ def test_container_that_runs_is_ready(wherry: Cli, busybox_image: str, listener:
     assert listener.next() == {"MAINPID": _monitor_of(wherry), "READY": "1"}
 
 
+@on_linux
 def test_container_that_is_healthy_is_ready(
     wherry: Cli, busybox_image: str, listener: _Listener
 ) -> None:
@@ -153,6 +155,7 @@ _SAY = (
 )
 
 
+@on_linux
 def test_program_in_the_container_says_that_it_is_ready(
     wherry: Cli, busybox_image: str, listener: _Listener
 ) -> None:
@@ -170,7 +173,7 @@ def test_program_in_the_container_says_that_it_is_ready(
         with open(f"/proc/{first['MAINPID']}/cmdline") as words:
             return "wherry_linux.handover" in words.read()
 
-    wait_until(is_settled, Deadline(20, "the monitor to settle"))
+    wait_until(is_settled, Deadline(60, "the monitor to settle"))
     said = "STATUS=up\nMAINPID=1\nFDSTORE=1\nREADY=1"
     wherry("exec", "box", "/usr/bin/perl", "-e", _SAY, said)
 

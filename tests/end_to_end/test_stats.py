@@ -17,7 +17,7 @@ def test_stream_ends_with_the_container_that_it_is_about(wherry: Cli, busybox_im
     assert process.stdout.readline() == b"box\n"
 
     wherry("rm", "-f", "box")
-    _, errors = process.communicate(timeout=30)
+    _, errors = process.communicate(timeout=60)
 
     assert (process.returncode, errors) == (0, b"")
 

@@ -60,9 +60,9 @@ def test_output_arrives_when_it_is_written(wherry: Cli, busybox_image: str) -> N
     )
     assert process.stdout is not None
 
-    wait_readable(process.stdout.fileno(), Deadline(20, "the first line"))
+    wait_readable(process.stdout.fileno(), Deadline(60, "the first line"))
     first = process.stdout.readline()
-    rest, _ = process.communicate(b"second\n", timeout=20)
+    rest, _ = process.communicate(b"second\n", timeout=60)
 
     assert (first, rest) == (b"first\n", b"second\n")
 
@@ -73,7 +73,7 @@ def test_command_ends_when_nobody_reads_its_output(wherry: Cli, busybox_image: s
 
     process.stdout.read(100)
     process.stdout.close()
-    _, _ = process.communicate(timeout=20)
+    _, _ = process.communicate(timeout=60)
 
     assert process.returncode != 0
 

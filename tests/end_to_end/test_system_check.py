@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from support.busybox import busybox_archive
-from support.settings import OFFLINE
+from support.settings import OFFLINE, on_linux
 
 if TYPE_CHECKING:
     from support.cli import Cli
@@ -33,6 +33,7 @@ def test_a_fresh_world_has_nothing_to_tell(wherry: Cli) -> None:
     assert wherry("system", "check", "--repair").output == b""
 
 
+@on_linux  # it writes into the store's files
 def test_a_damaged_layer_is_unpacked_again(
     wherry: Cli, wherry_root: str, busybox_image: str
 ) -> None:
@@ -49,6 +50,7 @@ def test_a_damaged_layer_is_unpacked_again(
     wherry("run", "--rm", OFFLINE, "--user", "nobody", busybox_image, "true")
 
 
+@on_linux
 def test_a_damaged_blob_is_dropped_and_loaded_again(
     wherry: Cli, wherry_root: str, busybox_image: str
 ) -> None:
@@ -63,6 +65,7 @@ def test_a_damaged_blob_is_dropped_and_loaded_again(
     assert wherry("run", "--rm", OFFLINE, busybox_image, "echo", "ok").lines == ["ok"]
 
 
+@on_linux
 def test_a_container_whose_record_is_lost_goes_only_by_force(
     wherry: Cli, wherry_root: str, busybox_image: str
 ) -> None:

@@ -6,10 +6,13 @@ neighbour 10.200.0.2 ─── 10.200.0.1 host: wherry's bridges, rules and port
 from __future__ import annotations
 
 import subprocess
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from support.cli import Cli
 
 HOST = "10.200.0.1"
@@ -59,6 +62,22 @@ class PrivateHost:
         """The names of the host's interfaces."""
         lines = self.run("ip", "-brief", "link").splitlines()
         return {line.split()[0].partition("@")[0] for line in lines}
+
+
+@contextmanager
+def private_host(wherry: Cli) -> Iterator[PrivateHost]:
+    """Have the command run on a host of its own meanwhile; nothing may be left there."""
+    host = PrivateHost()
+    account = wherry.account
+    host.adopt(wherry)
+    yield host
+    for name in wherry("ps", "--all", "--quiet").lines:
+        wherry("rm", "--force", name)
+    wherry("system", "reset", "--force")
+    left = {name for name in host.links() if name.startswith("wherry")}
+    host.close()
+    wherry.account = account
+    assert not left
 
 
 def _namespace() -> subprocess.Popen[bytes]:

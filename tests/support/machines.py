@@ -15,6 +15,16 @@ if TYPE_CHECKING:
 BOOT = 180
 """Seconds that an emulated machine may take where others use the processors too."""
 
+# The shell's own words alone: a program costs an emulated machine more than the answer is worth.
+_SHOW = """
+show() { for each in "$@"; do if [ -e "$each" ]; then echo "$each"; fi; done; }
+cd /var/lib/wherry
+show containers/* volumes/* networks/* secrets/*
+while read -r line; do echo "$line"; done <images/index.json
+echo
+show /run/wherry/containers/* /run/wherry/networks/*/* /sys/fs/cgroup/wherry/*/
+"""
+
 
 def open_world() -> World:
     """A world whose machine is not there yet."""
@@ -44,7 +54,8 @@ class SharedMachine:
         except BaseException:
             close_world(self.world)
             raise
-        self._images = set(self.wherry("images", "--all", "--quiet", "--no-trunc").lines)
+        self._images = self._present_images()
+        self._clean = self._shown()
 
     def lend(self, wherry: Cli) -> None:
         """Let the commands of another world be carried out here."""
@@ -52,16 +63,28 @@ class SharedMachine:
             wherry.environment[name] = self.wherry.environment[name]
 
     def clear(self) -> None:
-        """Remove what a test has left in it."""
+        """Remove what a test has left in it. Raises if anything is there all the same."""
+        if self._shown() == self._clean:
+            return
         if ids := self.wherry("ps", "--all", "--quiet").lines:
             self.wherry("rm", "--force", "--volumes", *ids, timeout=120)
         self.wherry("volume", "prune", "--all", "--force")
-        now = set(self.wherry("images", "--all", "--quiet", "--no-trunc").lines)
+        self.wherry("network", "prune", "--force")
+        for secret in self.wherry("secret", "ls", "--quiet").lines:
+            self.wherry("secret", "rm", secret)
+        now = self._present_images()
         if added := now - self._images:
             self.wherry("rmi", "--force", *added)
         if self._images - now:
             self.wherry("load", input=busybox_archive(), timeout=BOOT)
         self.wherry("tag", next(iter(self._images)), "busybox:latest", check=False)
+
+    def _present_images(self) -> set[str]:
+        return set(self.wherry("images", "--all", "--quiet", "--no-trunc").lines)
+
+    def _shown(self) -> list[str]:
+        """What the store has and what runs, in the words of its files."""
+        return self.wherry("machine", "ssh", "default", "sh", "-c", _SHOW).lines
 
     def close(self) -> None:
         """End it."""

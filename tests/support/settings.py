@@ -1,8 +1,11 @@
 """Where the containers of an end-to-end test are made, and who asks for them.
 
-A test of the command runs for each of `SETTINGS`. One that is about a single user is
-narrowed with a mark: `@as_root`, `@as_rootless`, or `@as_single_uid` for a user without
-subordinate ids.
+A test of the command runs for each of `SETTINGS`: natively as root and as another user,
+and in a machine, with the same lines and the same output. One that is about a single user
+of the native backend is narrowed with a mark: `@as_root`, `@as_rootless`, or
+`@as_single_uid` for a user without subordinate ids; one that is about the native backend
+alone, with `@on_linux`, and one that is about what only root's containers have, with
+`@of_root`.
 """
 
 from __future__ import annotations
@@ -33,17 +36,24 @@ _SINGLE = pytest.param(
     id="single-uid",
     marks=[pytest.mark.linux, pytest.mark.single_uid],
 )
-_VM = pytest.param(Setting(backend="vm", user="current"), id="vm", marks=pytest.mark.vm)
+_VM = pytest.param(
+    Setting(backend="vm", user="current"),
+    id="vm",
+    marks=[pytest.mark.vm, pytest.mark.network],  # the guest is made of a mirror's packages
+)
 
 _backends = (os.environ.get("WHERRY_TEST_BACKENDS") or "linux").split(",")
 
-SETTINGS = [
-    *([_ROOT, _ROOTLESS] if "linux" in _backends else []),
-    *([_VM] if "vm" in _backends else []),
-]
+_NATIVE = [_ROOT, _ROOTLESS] if "linux" in _backends else []
+_MACHINE = [_VM] if "vm" in _backends else []
+
+SETTINGS = [*_NATIVE, *_MACHINE]
 
 on_linux = pytest.mark.parametrize("setting", [_ROOT, _ROOTLESS], indirect=True)
 """For what no machine can have: descriptors of the command, files of the store."""
+
+of_root = pytest.mark.parametrize("setting", [*_NATIVE[:1], *_MACHINE], indirect=True)
+"""For what only root's containers have: those of a machine are root's, too."""
 
 as_root = pytest.mark.parametrize("setting", [_ROOT], indirect=True)
 as_rootless = pytest.mark.parametrize("setting", [_ROOTLESS], indirect=True)

@@ -71,7 +71,7 @@ class Terminal:
         while content:
             content = content[os.write(self._master, content) :]
 
-    def expect(self, text: str | bytes, timeout: float = 20) -> bytes:
+    def expect(self, text: str | bytes, timeout: float = 60) -> bytes:
         """Wait until `text` appears after what was expected before; returns all up to its end."""
         wanted = text.encode() if isinstance(text, str) else text
         deadline = Deadline(timeout, f"{wanted!r} on the terminal")
@@ -92,7 +92,7 @@ class Terminal:
         """The line discipline's settings, as `stty` shows them."""
         return termios.tcgetattr(self._master)
 
-    def wait(self, timeout: float = 20) -> int:
+    def wait(self, timeout: float = 60) -> int:
         """Wait until the command has ended; returns its exit code."""
         descriptor = os.pidfd_open(self.process.pid)
         try:
@@ -159,7 +159,7 @@ class Tmux:
         """What the screen shows."""
         return self._tmux("capture-pane", "-p")
 
-    def expect(self, text: str, timeout: float = 20) -> str:
+    def expect(self, text: str, timeout: float = 60) -> str:
         """Wait until the screen shows `text`; returns the screen."""
         assert self._control.stdout is not None
         deadline = Deadline(timeout, f"{text!r} in tmux")
@@ -180,6 +180,6 @@ class Tmux:
         process = self._wherry.spawn(
             ["tmux", "-S", self._socket, "-f", "/dev/null", *argv], stdin=subprocess.DEVNULL
         )
-        output, errors = process.communicate(timeout=20)
+        output, errors = process.communicate(timeout=60)
         assert process.returncode == 0, errors.decode()
         return output.decode()

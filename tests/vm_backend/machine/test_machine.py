@@ -11,7 +11,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from support.busybox import busybox_archive
 from support.machines import BOOT
+from support.settings import OFFLINE
+from support.terminal import Terminal
 from support.waiting import Deadline, wait_gone, wait_until
 
 if TYPE_CHECKING:
@@ -60,6 +63,27 @@ def test_stop_ends_qemu_and_what_is_kept_is_there_again(own_machine: Cli) -> Non
     assert own_machine("volume", "ls", "--quiet", timeout=BOOT).lines == ["kept"]
 
 
+def test_containers_are_there_after_a_power_failure(own_machine: Cli) -> None:
+    own_machine("load", input=busybox_archive(), timeout=BOOT)
+    run = ("run", "-d", OFFLINE)
+    box = own_machine(*run, "--name", "box", "busybox", "sleep", "1000").stdout
+    own_machine(*run, "--rm", "--name", "gone", "busybox", "sleep", "1000")
+
+    own_machine("machine", "stop", "--force")
+
+    assert own_machine("ps", "-aq", "--no-trunc", timeout=BOOT).stdout == box
+    state = own_machine("inspect", "-f", "{{.State.Status}} {{.State.ExitCode}}", "box")
+    assert state.stdout == "exited 137\n"
+    own_machine("start", "box")
+    assert own_machine("exec", "box", "echo", "again").stdout == "again\n"
+
+
+def test_a_machine_starts_wherever_its_files_are(own_machine: Cli) -> None:
+    own_machine.environment["WHERRY_ROOT"] += "/a b\nq:u,o\\te\"'" + os.fsdecode(b"\xff\xfe")
+
+    assert own_machine("ps", "--quiet", timeout=BOOT).lines == []
+
+
 def test_two_starts_at_once_start_one(own_machine: Cli) -> None:
     with ThreadPoolExecutor() as pool:
         results = list(pool.map(lambda _: start(own_machine), range(3)))
@@ -85,8 +109,14 @@ def test_without_its_supervisor_the_machine_ends_and_the_next_command_starts_it(
 ) -> None:
     start(own_machine)
     qemu = int(str(inspect(own_machine)["Pid"]))
-    os.kill(supervisor(own_machine), signal.SIGKILL)
+    with Terminal(own_machine, "machine", "ssh", "default", "sh", "-c", "echo up; cat") as terminal:
+        terminal.expect("up")
+        assert terminal.attributes() != terminal.attributes_before
+        os.kill(supervisor(own_machine), signal.SIGKILL)
 
+        assert terminal.wait(60) == 1
+        terminal.expect("the connection to the machine broke off")
+        assert terminal.attributes() == terminal.attributes_before
     wait_gone([qemu], 30)
     assert own_machine("ps", "--quiet", timeout=BOOT).lines == []
 
