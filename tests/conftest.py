@@ -8,6 +8,7 @@ WHERRY_TEST_REQUIRE that is a failure instead.
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 from typing import TYPE_CHECKING
 
@@ -28,8 +29,12 @@ if TYPE_CHECKING:
 
 
 def pytest_configure() -> None:
-    """What one user's test makes another user's reads, whatever the umask of the shell."""
+    """Whatever the shell gives: what one user's test makes another user's reads, and a
+    command that is hung up (which nohup would keep from it) ends.
+    """
     os.umask(0o022)
+    if hangup := getattr(signal, "SIGHUP", None):
+        signal.signal(hangup, signal.SIG_DFL)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
