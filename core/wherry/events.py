@@ -58,6 +58,11 @@ def record(kind: str, action: str, actor: str, attributes: Mapping[str, str]) ->
         pass
 
 
+def record_prune(kind: str, reclaimed: int = 0) -> None:
+    """Append that all unused objects of a kind have been removed."""
+    record(kind, "prune", "", {"reclaimed": str(reclaimed)})
+
+
 def _append(path: str, line: bytes) -> None:
     # Nobody waits for a pipe that lies there in the place of it.
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NONBLOCK", 0)

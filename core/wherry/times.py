@@ -34,6 +34,14 @@ def format_local_time(moment: int) -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S %z %Z", time.localtime(moment // SECOND))
 
 
+def format_go_time(text: str) -> str:
+    """A time of one of docker's documents (RFC 3339, UTC) as Go prints it."""
+    date, _, clock = text.removesuffix("Z").partition("T")
+    seconds, _, fraction = clock.partition(".")
+    fraction = fraction.rstrip("0")
+    return f"{date} {seconds}{'.' if fraction else ''}{fraction} +0000 UTC"
+
+
 def ago(moment: int, now: int | None = None) -> str:
     """How long ago `moment` was, "2 hours ago"; "N/A" where it never was."""
     if moment <= 0:

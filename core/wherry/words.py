@@ -34,6 +34,17 @@ def read_bool(text: str) -> bool:
     return _BOOLEANS[text]
 
 
+def natural_order(text: str) -> list[tuple[int, str]]:
+    """A key to sort by that has numbers in their order: net2 before net10."""
+    parts: list[str] = []
+    for character in text:
+        if parts and parts[-1][-1].isdecimal() == character.isdecimal():
+            parts[-1] += character
+        else:
+            parts.append(character)
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts]
+
+
 def read_integer(text: str) -> int:
     """A whole number as docker reads one: decimal, or with 0x, 0o, 0b. Raises ValueError."""
     try:

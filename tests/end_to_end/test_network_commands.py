@@ -120,3 +120,25 @@ def test_container_that_cannot_be_connected_leaves_nothing(
     assert said in result.stderr.splitlines()[0]
     assert wherry("ps", "-aq").stdout == ""
     assert json.loads(wherry("network", "inspect", "net").stdout)[0]["Containers"] == {}
+
+
+def test_record_that_is_damaged_can_be_given_up(wherry: Cli, wherry_root: str) -> None:
+    wherry("network", "ls")
+    with open(f"{wherry_root}/data/networks/net.json", "w") as file:
+        file.write("{")
+
+    refused = wherry("network", "rm", "net", check=False)
+
+    assert refused.returncode == 1
+    assert refused.stderr.endswith("to give the network up: wherry network rm -f net\n")
+    assert wherry("network", "rm", "-f", "net").stdout == "net\n"
+    assert wherry("network", "rm", "-f", "net").stdout == ""
+
+
+def test_networks_are_in_the_order_of_their_numbers(wherry: Cli) -> None:
+    for name in ("net10", "net9", "net1"):
+        wherry("network", "create", name)
+
+    listed = wherry("network", "ls", "--filter", "type=custom", "--format", "{{.Name}}")
+
+    assert listed.lines == ["net1", "net9", "net10"]

@@ -8,26 +8,15 @@ import signal
 import subprocess
 from typing import TYPE_CHECKING
 
-import pytest
-
-from support.hosts import HOST, NEIGHBOUR, PrivateHost, private_host
+from support.hosts import HOST, NEIGHBOUR, PrivateHost
 from support.networks import FETCH, IDLE, address, serve
 from support.settings import as_root
 from support.waiting import Deadline, wait_gone, wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from support.cli import Cli
 
 pytestmark = as_root
-
-
-@pytest.fixture
-def host(wherry: Cli) -> Iterator[PrivateHost]:
-    """A host of the test's own, on which the command runs."""
-    with private_host(wherry) as host:
-        yield host
 
 
 # ---- the default network ----

@@ -10,28 +10,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from support.hosts import PrivateHost
 from support.settings import as_root
 from support.waiting import Deadline, wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from support.cli import Cli
+    from support.hosts import PrivateHost
     from support.world import World
 
 pytestmark = as_root
-
-
-@pytest.fixture
-def host(wherry: Cli) -> Iterator[PrivateHost]:
-    host = PrivateHost()
-    account = wherry.account
-    host.adopt(wherry)
-    yield host
-    wherry("system", "reset", "--force")
-    host.close()
-    wherry.account = account
 
 
 @pytest.mark.parametrize("seed", range(2))

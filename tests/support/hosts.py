@@ -34,6 +34,11 @@ class PrivateHost:
             self.run_outside("ip", "link", "set", name, "up")
         self.run_outside("ip", "address", "add", f"{NEIGHBOUR}/24", "dev", "inside")
 
+    @property
+    def enter(self) -> list[str]:
+        """What a command line starts with whose program is to run on the host."""
+        return _enter(self._host.pid)
+
     def close(self) -> None:
         for process in (self._host, self._neighbour):
             process.kill()
@@ -41,12 +46,12 @@ class PrivateHost:
 
     def adopt(self, wherry: Cli) -> None:
         """Have the command run on this host."""
-        command = (*_enter(self._host.pid), *wherry.account.command)
+        command = (*self.enter, *wherry.account.command)
         wherry.account = replace(wherry.account, command=command)
 
     def run(self, *argv: str, check: bool = True) -> str:
         """What a program on the host prints."""
-        return _run([*_enter(self._host.pid), *argv], check=check)
+        return _run([*self.enter, *argv], check=check)
 
     def run_outside(self, *argv: str, check: bool = True) -> str:
         """What a program at the neighbour's prints."""
@@ -56,7 +61,7 @@ class PrivateHost:
         return _start([*_enter(self._neighbour.pid), *argv])
 
     def start(self, *argv: str) -> subprocess.Popen[bytes]:
-        return _start([*_enter(self._host.pid), *argv])
+        return _start([*self.enter, *argv])
 
     def links(self) -> set[str]:
         """The names of the host's interfaces."""

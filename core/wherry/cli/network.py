@@ -106,7 +106,8 @@ def ls(filter: tuple[str, ...], format: str, no_trunc: bool, quiet: bool) -> int
 
     def action(engine: Engine) -> int:
         from wherry.cli.tables import Table, label_fields, print_rows, short_id
-        from wherry.times import format_local_time, parse_time
+        from wherry.times import format_go_time
+        from wherry.words import natural_order
 
         table = Table(
             columns=("ID", "Name", "Driver", "Scope"), titles={"ID": "NETWORK ID"},
@@ -122,10 +123,12 @@ def ls(filter: tuple[str, ...], format: str, no_trunc: bool, quiet: bool) -> int
                 "IPv4": str(each["EnableIPv4"]).lower(),
                 "IPv6": str(each["EnableIPv6"]).lower(),
                 "Internal": str(each["Internal"]).lower(),
-                "CreatedAt": format_local_time(parse_time(each["Created"])),
+                "CreatedAt": format_go_time(each["Created"]),
                 **label_fields(each["Labels"]),
             }
-            for each in engine.networks.list(filters)
+            for each in sorted(
+                engine.networks.list(filters), key=lambda each: natural_order(each["Name"])
+            )
         ]
         print_rows(rows, table, template=format, quiet=quiet)
         return 0
@@ -145,7 +148,9 @@ def rm(network: tuple[str, ...], force: bool) -> int:
     def action(engine: Engine) -> int:
         from wherry.cli.each import for_each
 
-        return for_each(network, lambda name: engine.networks.remove(name, force=force))
+        networks = engine.networks
+        names = [name for name in network if not force or networks.is_there(name)]
+        return for_each(names, lambda name: networks.remove(name, force=force))
 
     return execute(Command(argv=rm.argv(network=network, force=force), action=action))
 

@@ -35,7 +35,7 @@ def port(container: str, private_port: str) -> int:
         ports: dict[str, Any] = settings.get("Ports") or {}
         if wanted:
             if not ports.get(wanted):
-                raise UsageError(f"no public port '{wanted}' published for {container}")
+                raise UsageError(f"No public port '{private_port}' published for {container}")
             print("\n".join(_addresses(ports[wanted])))
             return 0
         for key in sorted(ports, key=port_key):

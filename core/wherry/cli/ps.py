@@ -148,38 +148,40 @@ def _size(summary: Mapping[str, Any]) -> str:
 
 
 def format_ports(ports: Iterable[Mapping[str, Any]]) -> str:
-    """`0.0.0.0:80-82->80-82/tcp, 443/tcp`: what is next to each other is one range."""
-    groups: list[tuple[str, str, list[tuple[int, int]]]] = []
-    ordered = sorted(
-        ports,
-        key=lambda each: (
-            each["PrivatePort"],
-            each.get("IP") or "",
-            each.get("PublicPort") or 0,
-            each["Type"],
-        ),
-    )
+    """docker's `0.0.0.0:80-82->80-82/tcp, 443/tcp, 0.0.0.0:8080->90/tcp`.
+
+    Neighbours are one range where they are outside what they are inside; others come last.
+    """
+    ordered = sorted(ports, key=_place)
+    texts: list[str] = []
+    groups: dict[tuple[str, str], tuple[int, int]] = {}
+    moved: list[str] = []
     for each in ordered:
-        address, kind = each.get("IP") or "", each["Type"]
-        inner, outer = each["PrivatePort"], each.get("PublicPort") or 0
-        for known_address, known_kind, pairs in groups:
-            last_inner, last_outer = pairs[-1]
-            follows = inner == last_inner + 1 and outer == (last_outer + 1 if last_outer else 0)
-            if (known_address, known_kind) == (address, kind) and follows:
-                pairs.append((inner, outer))
-                break
-        else:
-            groups.append((address, kind, [(inner, outer)]))
-    return ", ".join(_format_group(*group) for group in groups)
+        address, kind, inner = each.get("IP") or "", each["Type"], each["PrivatePort"]
+        if address and each["PublicPort"] != inner:
+            moved.append(f"{_host(address)}:{each['PublicPort']}->{inner}/{kind}")
+            continue
+        first, last = groups.get((address, kind)) or (inner, inner - 1)
+        if inner != last + 1:
+            texts.append(_format_group(address, kind, first, last))
+            first = inner
+        groups[address, kind] = (first, inner)
+    texts += [_format_group(*key, *group) for key, group in groups.items()]
+    return ", ".join(texts + moved)
 
 
-def _format_group(address: str, kind: str, pairs: list[tuple[int, int]]) -> str:
-    inner = _range(pairs[0][0], pairs[-1][0])
-    if not pairs[0][1]:
-        return f"{inner}/{kind}"
-    outer = _range(pairs[0][1], pairs[-1][1])
-    host = f"[{address}]" if ":" in address else address
-    return f"{host}:{outer}->{inner}/{kind}" if host else f"{outer}->{inner}/{kind}"
+def _place(port: Mapping[str, Any]) -> tuple[Any, ...]:
+    outer = port.get("PublicPort") or 0
+    return port["PrivatePort"], port.get("IP") or "", outer, port["Type"]
+
+
+def _format_group(address: str, kind: str, first: int, last: int) -> str:
+    inner = _range(first, last)
+    return f"{_host(address)}:{inner}->{inner}/{kind}" if address else f"{inner}/{kind}"
+
+
+def _host(address: str) -> str:
+    return f"[{address}]" if ":" in address else address
 
 
 def _range(first: int, last: int) -> str:

@@ -89,6 +89,7 @@ def ls(filter: tuple[str, ...], format: str, quiet: bool) -> int:  # noqa: A002
 
     def action(engine: Engine) -> int:
         from wherry.cli.tables import Table, label_fields, print_rows
+        from wherry.words import natural_order
 
         table = Table(
             columns=("Driver", "Name"), titles={"Name": "VOLUME NAME"}, quiet="Name",
@@ -107,7 +108,9 @@ def ls(filter: tuple[str, ...], format: str, quiet: bool) -> int:  # noqa: A002
                 "Status": "N/A",
                 **label_fields(each["Labels"]),
             }
-            for each in engine.volumes.list(filters)
+            for each in sorted(
+                engine.volumes.list(filters), key=lambda each: natural_order(each["Name"])
+            )
         ]
         print_rows(rows, table, template=format, quiet=quiet)
         for error in engine.volumes.damaged:

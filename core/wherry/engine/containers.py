@@ -521,7 +521,7 @@ class Containers:
 
     def rename(self, name: str, new: str) -> None:
         """Give a container another name."""
-        from wherry.engine.networking import networks_of
+        from wherry.container.networks import networks_of
 
         container = self.find(name)
         bare = names.check_name(new)

@@ -11,6 +11,7 @@ import sys
 from wherry import names, origin
 from wherry.container.bundle import merge_image_config
 from wherry.container.namespaces import has_own_ids, mode
+from wherry.container.networks import networks_of, wanted
 from wherry.container.resources import LIMITS
 from wherry.container.signals import read_signal
 from wherry.container.store import Container
@@ -24,7 +25,7 @@ from wherry.volume.store import VolumeStore
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
     from typing import Any
 
     from wherry.container.request import PullOptions, RunRequest
@@ -60,7 +61,7 @@ def _create(
         merged["User"] = engine.runtime.kept_user(userns)
     _check(merged)
     check_networks(merged, engine.runtime)
-    _check_links(store, merged["HostConfig"].get("Links") or ())
+    _check_links(store, merged)
     container_id = names.new_id()
     warnings = _settle_limits(engine, container_id, merged)
     directory = store.make(container_id)
@@ -79,8 +80,10 @@ def _create(
             raise
     container.event("create")
     for warning in warnings:
-        print(f"wherry: WARNING: {warning}", file=sys.stderr)
+        _warn(warning)
     _warn_of_names(container, engine)
+    if mode(merged, "network") == "host" and merged["HostConfig"].get("PortBindings"):
+        _warn("Published ports are discarded when using host network mode")
     return container
 
 
@@ -105,20 +108,24 @@ def _warn_of_names(container: Container, engine: Engine) -> None:
         extra = host.get("ExtraHosts") or ()
         lost += [f"--add-host {text}" for text in extra if text.endswith("host-gateway")]
     for option in lost:
-        print(
-            f"wherry: WARNING: {option} is left out: nothing answers to it on the network"
-            f" {network}",
-            file=sys.stderr,
-        )
+        _warn(f"{option} is left out: nothing answers to it on the network {network}")
 
 
-def _check_links(store: ContainerStore, links: Sequence[str]) -> None:
-    for link in links:
+def _warn(text: str) -> None:
+    print(f"wherry: WARNING: {text}", file=sys.stderr)
+
+
+def _check_links(store: ContainerStore, body: Mapping[str, Any]) -> None:
+    for link in body["HostConfig"].get("Links") or ():
         name = link.partition(":")[0]
         try:
-            store.find(name)
+            other = store.find(name)
         except NotFound as error:
             raise NotFound(f"could not get container for {name}: {error.message}") from error
+        if "bridge" in wanted(body) and "bridge" not in networks_of(other):
+            raise UsageError(
+                f"Cannot link to /{name}, as it does not belong to the default network"
+            )
 
 
 def _record(

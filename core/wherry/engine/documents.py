@@ -5,11 +5,14 @@ Pure, so that it is the same for `ps`, `inspect` and the API, and testable witho
 
 from __future__ import annotations
 
+from wherry.container.namespaces import mode
+from wherry.container.networks import networks_of
 from wherry.human import SECOND, human_duration
 from wherry.times import ago, parse_time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import Any
 
     from wherry.container.store import Container
@@ -262,19 +265,14 @@ def _mounts(container: Container) -> list[dict[str, Any]]:
 def network_settings(container: Container) -> dict[str, Any]:
     """What the network gave to a running container, and what was asked of it otherwise."""
     body, state = container.body, container.state
-    given: dict[str, Any] = state.get("Network") or {}
-    mode = body["HostConfig"].get("NetworkMode") or "default"
-    asked = (body.get("NetworkingConfig") or {}).get("EndpointsConfig") or {}
-    name = "bridge" if mode == "default" else mode
+    is_running = state["Status"] in RUNNING
+    given: dict[str, Any] = (state.get("Network") or {}) if is_running else {}
     networks = given.get("Networks") or {
-        each: {**_ENDPOINT, **(asked.get(each) or {})}
-        for each in (asked or ([] if mode.startswith("container:") else [name]))
+        name: {**_ENDPOINT, **settings} for name, settings in _asked_networks(container).items()
     }
     first: dict[str, Any] = next(iter(networks.values()), _ENDPOINT)
-    ports = given.get("Ports")
-    if ports is None:
-        exposed = body.get("ExposedPorts") or {}
-        ports = dict.fromkeys(exposed) if state["Status"] in RUNNING else {}
+    exposed = dict.fromkeys(body.get("ExposedPorts") or {}) if is_running else {}
+    ports = {**exposed, **(given.get("Ports") or {})}
     return {
         "Bridge": "",
         "SandboxID": given.get("SandboxID") or "",
@@ -290,6 +288,11 @@ def network_settings(container: Container) -> dict[str, Any]:
         "MacAddress": first.get("MacAddress") or "",
         "Networks": networks,
     }
+
+
+def _asked_networks(container: Container) -> Mapping[str, Any]:
+    network = mode(container.body, "network")
+    return {network: {}} if network in ("none", "host") else networks_of(container)
 
 
 _ENDPOINT: dict[str, Any] = {

@@ -292,6 +292,7 @@ class Images:
 
     def prune(self, filters: Filters | None = None, *, all: bool = False) -> dict[str, Any]:  # noqa: A002
         """Remove the images without a name, or `all` that no container uses."""
+        from wherry import events
         from wherry import filters as ask
 
         filters = dict(filters or {})
@@ -307,7 +308,9 @@ class Images:
             deleted += [_untagged(image, each) for each in image.references]
             deleted.append({"Deleted": image.id})
             _event("delete", image.id, image.id)
-        return {"ImagesDeleted": deleted, "SpaceReclaimed": self._collect()}
+        reclaimed = self._collect()
+        events.record_prune("image", reclaimed)
+        return {"ImagesDeleted": deleted, "SpaceReclaimed": reclaimed}
 
     def _collect(self) -> int:
         from wherry.image.garbage import collect

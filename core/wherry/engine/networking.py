@@ -11,6 +11,7 @@ import os
 
 from wherry import events, paths
 from wherry.container.namespaces import mode
+from wherry.container.networks import networks_of, wanted
 from wherry.container.ports import shown_ports, wanted_ports
 from wherry.engine import published as machine
 from wherry.errors import Conflict, CorruptState, NotFound, Unsupported, UsageError
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     Settings = Mapping[str, Any]
     Service = dict[str, Any]
 
-_DEFAULT = ("", "default", "bridge", "private", "slirp4netns", "pasta")
 _RECORD = "network.json"
 RESOLVER = "127.0.0.11"
 
@@ -105,27 +105,6 @@ def _connect_in_user_mode(container: Container, pid: int, runtime: Runtime) -> l
     write_files(container, Attachment(addresses=runtime.addresses(pid)))
     container.write_state(Network={"Ports": ports})
     return []
-
-
-def wanted(body: Mapping[str, Any]) -> dict[str, Settings]:
-    """The networks that a container is to be on, with the settings for each."""
-    network = mode(body, "network")
-    is_default = network.partition(":")[0] in _DEFAULT
-    first = "bridge" if is_default else network
-    given = (body.get("NetworkingConfig") or {}).get("EndpointsConfig") or {}
-    named = {("bridge" if name in _DEFAULT else name): each or {} for name, each in given.items()}
-    return {first: named.get(first, {}), **named}
-
-
-def networks_of(container: Container) -> dict[str, Settings]:
-    """The networks that a container is to be on: as at first, or as changed since."""
-    changed = container.record.get("Networks")
-    if changed is not None:
-        return dict(changed)
-    network = mode(container.body, "network")
-    if network in ("none", "host") or network.startswith("container:"):
-        return {}
-    return wanted(container.body)
 
 
 def _connect(
@@ -222,6 +201,7 @@ def _links(container: Container, joined: list[Endpoint]) -> list[tuple[str, str]
     if not texts:
         return []
     from wherry.container.store import ContainerStore
+    from wherry.engine.documents import RUNNING
 
     found = []
     ours = {each["NetworkID"] for each in joined}
@@ -231,6 +211,8 @@ def _links(container: Container, joined: list[Endpoint]) -> list[tuple[str, str]
             other = ContainerStore().find(name)
         except NotFound:
             continue  # it has been removed since
+        if other.state["Status"] not in RUNNING:
+            continue
         theirs = (other.state.get("Network") or {}).get("Networks") or {}
         called = " ".join(dict.fromkeys((alias or name, other.id[:12], other.name)))
         found += [

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from wherry import events
 from wherry.container.namespaces import mode
+from wherry.container.networks import networks_of
 from wherry.engine import networking
-from wherry.errors import AccessDenied, Conflict, NotFound, Unsupported, UsageError
+from wherry.engine.documents import RUNNING
+from wherry.errors import AccessDenied, Conflict, CorruptState, NotFound, Unsupported, UsageError
 from wherry.filters import (
     matches,
     matches_exactly,
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
     Names = list[str]
     UsersOfNetworks = dict[str, list[str]]
 
-_RUNNING = ("running", "paused", "restarting")
+_HOST_IS_FOREVER = "container cannot be disconnected from host network or connected to host network"
 
 
 class Networks:
@@ -111,14 +113,27 @@ class Networks:
             }
         return {**record, "Containers": containers}
 
+    def is_there(self, name: str) -> bool:
+        try:
+            self.store.find(name)
+        except NotFound:
+            return False
+        except CorruptState:
+            pass
+        return True
+
     def remove(self, name: str, *, force: bool = False) -> None:
-        """Remove a network that no running container is on."""
+        """Remove a network that no running container is on.
+
+        With `force` also one whose record cannot be read.
+        """
         try:
             record = self.store.find(name)
-        except NotFound:
-            if force:
-                return
-            raise
+        except CorruptState:
+            if not force:
+                raise
+            self.store.discard(name)
+            return
         if record["Name"] in PREDEFINED:
             raise AccessDenied(f"{record['Name']} is a pre-defined network and cannot be removed")
         with self.store.locked():
@@ -152,6 +167,7 @@ class Networks:
                 except (AccessDenied, NotFound):
                     continue  # somebody has come to use it, or has removed it
                 removed.append(str(record["Name"]))
+        events.record_prune("network")
         return removed
 
     def remove_all(self) -> None:
@@ -169,7 +185,7 @@ class Networks:
         """Put a container on a network, now if it runs, and from its next start on."""
         record = self.store.find(name)
         container = self._engine.containers.find(container_name)
-        given = networking.networks_of(container)
+        given = networks_of(container)
         _check_mode(container, record["Name"], given)
         if record["Name"] in given:
             raise AccessDenied(
@@ -178,7 +194,7 @@ class Networks:
         networking.check_settings(record, settings)
         if self._runtime.is_rootless():
             networking.check_rootless([record["Name"]])
-        if container.state["Status"] in _RUNNING:
+        if container.state["Status"] in RUNNING:
             self._engine.containers.ask(
                 container,
                 {"op": "network", "do": "connect", "name": record["Name"], "settings": settings},
@@ -193,23 +209,29 @@ class Networks:
         except NotFound:
             if not force:
                 raise
-            for container_id, each in leases.endpoints(record["Id"]).items():
-                if container_name in (container_id, each["Container"]):
-                    leases.release(record["Id"], container_id)
+            self._forget_endpoint(record["Id"], container_name)
             return
-        given = networking.networks_of(container)
+        given = networks_of(container)
         if record["Name"] == "host":
-            raise Conflict("container cannot be disconnected from host network or connected to it")
+            raise Conflict(_HOST_IS_FOREVER)
         if record["Name"] not in given:
             raise AccessDenied(
                 f"container {container.id} is not connected to network {record['Name']}"
             )
-        if container.state["Status"] in _RUNNING:
+        if container.state["Status"] in RUNNING:
             self._engine.containers.ask(
                 container, {"op": "network", "do": "disconnect", "name": record["Name"]}
             )
         del given[record["Name"]]
         self._note(container, given)
+
+    def _forget_endpoint(self, network_id: str, container_name: str) -> None:
+        """Take back the addresses of a container that is no more."""
+        for container_id, each in leases.endpoints(network_id).items():
+            if container_name in (container_id, each["Container"]):
+                leases.release(network_id, container_id)
+                return
+        raise NotFound(f"endpoint {container_name} not found")
 
     def publish(self, container_name: str, bindings: Mapping[str, Any]) -> None:
         """Publish ports of a container, now if it runs, and from its next start on."""
@@ -239,7 +261,7 @@ class Networks:
         asked = mode(container.body, "network")
         if asked in ("none", "host") or asked.startswith("container:"):
             raise Conflict(f"container {container.name} has no network of its own to publish from")
-        if container.state["Status"] in _RUNNING:
+        if container.state["Status"] in RUNNING:
             message = {"op": "network", "do": do, "bindings": bindings}
             self._engine.containers.ask(container, message)
 
@@ -261,7 +283,7 @@ class Networks:
         """The ids of the containers that are to be on each network, by its name."""
         users: UsersOfNetworks = {}
         for container in self._engine.container_store.all():
-            for name in networking.networks_of(container):
+            for name in networks_of(container):
                 users.setdefault(self._name(name), []).append(container.id)
         return users
 
@@ -286,7 +308,7 @@ def _check_mode(container: Container, network: str, given: Mapping[str, Any]) ->
             " connected to any other network"
         )
     if "host" in (asked, network):
-        raise Conflict("container cannot be disconnected from host network or connected to it")
+        raise Conflict(_HOST_IS_FOREVER)
     if network == "none" or (asked == "none" and not given):
         raise Conflict(
             "container cannot be connected to multiple networks with one of the networks"

@@ -7,7 +7,7 @@ import sys
 import time
 
 from wherry.engine import settle
-from wherry.engine.documents import RUNNING, inspect, summary
+from wherry.engine.documents import RUNNING, inspect, network_settings, summary
 from wherry.errors import Conflict, NotFound, Unsupported, UsageError
 
 TYPE_CHECKING = False
@@ -137,12 +137,11 @@ class _Filter:
         return not self._images or bool(self._images & own)
 
     def _has_network(self, container: Container) -> bool:
-        body = container.body
-        mode = body["HostConfig"].get("NetworkMode") or "default"
-        endpoints = (body.get("NetworkingConfig") or {}).get("EndpointsConfig") or {}
-        names = {"bridge" if mode == "default" else mode, *endpoints}
         wanted = self._filters.get("network")
-        return not wanted or bool(names & set(wanted))
+        if not wanted:
+            return True
+        networks = network_settings(container)["Networks"]
+        return bool({*networks, *(each["NetworkID"] for each in networks.values())} & set(wanted))
 
     def _has_volume(self, container: Container) -> bool:
         wanted = self._filters.get("volume")
@@ -315,6 +314,7 @@ def _last(records: Iterator[dict[str, Any]], count: int) -> list[dict[str, Any]]
 
 def prune(containers: Containers, filters: Filters) -> dict[str, Any]:
     """Remove the containers that do not run."""
+    from wherry import events
     from wherry import filters as ask
     from wherry.times import parse_time, parse_timestamp
 
@@ -335,4 +335,5 @@ def prune(containers: Containers, filters: Filters) -> dict[str, Any]:
             continue  # it was started or removed meanwhile
         deleted.append(container.id)
         reclaimed += size
+    events.record_prune("container", reclaimed)
     return {"ContainersDeleted": deleted, "SpaceReclaimed": reclaimed}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from wherry import events
 from wherry.container.copy import tree_size
 from wherry.errors import UsageError
 from wherry.volume.store import VolumeStore
@@ -74,10 +75,9 @@ class Volumes:
         ]
         sizes = {volume.name: self.size(volume) for volume in chosen}
         removed = self.store.remove_unused(list(sizes), self._users)
-        return {
-            "VolumesDeleted": removed,
-            "SpaceReclaimed": sum(sizes[name] for name in removed),
-        }
+        reclaimed = sum(sizes[name] for name in removed)
+        events.record_prune("volume", reclaimed)
+        return {"VolumesDeleted": removed, "SpaceReclaimed": reclaimed}
 
     def size(self, volume: Volume) -> int:
         """The bytes that a volume's files occupy here."""

@@ -165,8 +165,10 @@ def hosts(
         if name not in named:
             lines += [f"{address}\t{name}" for address in attachment.gateways[:1]]
     lines += [f"{address}\t{names}" for address, names in attachment.links]
-    full = f"{hostname}.{domainname} {hostname}" if domainname else hostname
-    lines += [f"{address}\t{full}" for address in attachment.addresses]
+    full = f"{hostname}.{domainname}" if domainname else hostname
+    short = full.partition(".")[0]
+    called = full if short == full else f"{full} {short}"
+    lines += [f"{address}\t{called}" for address in attachment.addresses]
     return "\n".join(lines) + "\n"
 
 

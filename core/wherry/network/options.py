@@ -20,6 +20,8 @@ def read_subnets(
     auxiliary: Mapping[str, str],
 ) -> list[Config]:
     """A config for each subnet, with what was said about it. Raises UsageError."""
+    if max(len(gateways), len(ranges)) > len(subnets):
+        raise UsageError("every ip-range or gateway must have a corresponding subnet")
     configs: list[Config] = []
     for text in subnets:
         subnet = _read(text, "subnet")

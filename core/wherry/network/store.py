@@ -116,6 +116,7 @@ class NetworkStore:
                 f"invalid network name {name!r}: only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed"
             )
         record = _record(name, options=dict(options or {}), labels=dict(labels or {}))
+        record["IPAM"]["Options"] = {}
         record.update(EnableIPv6=ipv6, Internal=internal, Attachable=attachable)
         _check_options(record["Options"])
         with self.locked():
@@ -125,7 +126,11 @@ class NetworkStore:
             return self._put(record)
 
     def remove(self, record: Record) -> None:
-        remove_file(_path(record["Name"]))
+        self.discard(record["Name"])
+
+    def discard(self, name: str) -> None:
+        """Remove a record, whatever is in it."""
+        remove_file(_path(name))
 
     def locked(self) -> Lock:
         """Keeps others from adding or removing networks."""
@@ -142,13 +147,15 @@ class NetworkStore:
     def _read(self, name: str) -> Record:
         if not name or not _ALLOWED.issuperset(name) or name in (".", ".."):
             raise NotFound(f"network {name} not found")
-        path = _path(name)
+        path, hint = _path(name), f"to give the network up: wherry network rm -f {name}"
         try:
             record: Record = read_json(path)
         except FileNotFoundError:
             raise NotFound(
                 f"network {name} not found", hint="`wherry network ls` lists them"
             ) from None
+        except CorruptState as error:
+            raise CorruptState(error.message, hint=hint) from error
         if not (
             isinstance(record, dict)
             and isinstance(record.get("Id"), str)
@@ -156,10 +163,7 @@ class NetworkStore:
             and isinstance(record.get("IPAM"), dict)
             and isinstance(record.get("Options"), dict)
         ):
-            raise CorruptState(
-                f"{path} is damaged: it is no record of a network",
-                hint=f"to give the network up: wherry network rm -f {name}",
-            )
+            raise CorruptState(f"{path} is damaged: it is no record of a network", hint=hint)
         return record
 
     def _put(self, record: Record) -> Record:

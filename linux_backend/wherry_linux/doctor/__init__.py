@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from wherry import paths
 from wherry.errors import WherryError
-from wherry_linux.doctor import files, idmapped, kernel, network, users
+from wherry_linux.doctor import files, forwarding, idmapped, kernel, network, users
 from wherry_linux.doctor.finding import Finding
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ def findings() -> list[Finding]:
         kernel.seccomp,
         kernel.mounts,
         network.network,
+        *([] if rootless else [forwarding.forwarding]),
         *([network.low_ports, network.ping, users.groups, files.linger] if rootless else []),
     ]
     found: list[Finding] = []

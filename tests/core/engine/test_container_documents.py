@@ -116,7 +116,7 @@ def test_a_row_has_dockers_fields(container: Container) -> None:
     assert row["ID"] == ID[:12]
     assert row["Names"] == "web"
     assert row["Command"] == '"/entry a \'b \\"c\\"\'"'
-    assert row["Ports"] == "0.0.0.0:8080->80/tcp"
+    assert row["Ports"] == "81/tcp, 0.0.0.0:8080->80/tcp"
     assert row["Mounts"] == "data"
     assert row["LocalVolumes"] == "1"
     assert row["Networks"] == "bridge"
@@ -136,7 +136,10 @@ def port(inner: int, outer: int = 0, address: str = "", kind: str = "tcp") -> di
         ([port(80), port(81), port(82), port(90)], "80-82/tcp, 90/tcp"),
         ([port(80, 8080, "0.0.0.0"), port(80, 8080, "::")],
          "0.0.0.0:8080->80/tcp, [::]:8080->80/tcp"),
-        ([port(81, 8081, "0.0.0.0"), port(80, 8080, "0.0.0.0")], "0.0.0.0:8080-8081->80-81/tcp"),
+        ([port(81, 8081, "0.0.0.0"), port(80, 8080, "0.0.0.0")],
+         "0.0.0.0:8080->80/tcp, 0.0.0.0:8081->81/tcp"),
+        ([port(n, n, "0.0.0.0") for n in (80, 81, 90)] + [port(85, 8500, "0.0.0.0"), port(79)],
+         "0.0.0.0:80-81->80-81/tcp, 79/tcp, 0.0.0.0:90->90/tcp, 0.0.0.0:8500->85/tcp"),
         ([port(80, 8080, "0.0.0.0"), port(81, 9000, "0.0.0.0")],
          "0.0.0.0:8080->80/tcp, 0.0.0.0:9000->81/tcp"),
         ([port(53, 53, "0.0.0.0", "udp"), port(53, 53, "0.0.0.0")],

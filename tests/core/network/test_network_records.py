@@ -112,7 +112,9 @@ def test_ipv6_gets_a_subnet_of_its_own() -> None:
         ((["10.1.0.0/16"], [], ["10.2.0.0/24"], {}), "no matching subnet for range 10.2.0.0/24"),
         ((["10.1.0.0/16"], [], [], {"a": "10.2.0.1"}), "no matching subnet for aux-address"),
         ((["10.1.0.0/16", "10.1.2.0/24"], [], [], {}), "multiple overlapping subnet"),
-        ((["10.1.0.0/16"], ["10.1.0.1", "10.1.0.2"], [], {}), "multiple gateways"),
+        ((["10.1.0.0/16", "10.2.0.0/16"], ["10.1.0.1", "10.1.0.2"], [], {}), "multiple gateways"),
+        ((["10.1.0.0/16"], ["10.1.0.1", "10.1.0.2"], [], {}), "must have a corresponding subnet"),
+        (([], [], ["10.1.0.0/24"], {}), "every ip-range or gateway must have a corresponding"),
     ],
 )
 def test_what_is_said_about_subnets_has_to_fit(
