@@ -98,7 +98,8 @@ def _read(path: str) -> Any:
         import yaml
     except ImportError:
         raise UsageError(
-            "YAML takes PyYAML (pip install pyyaml); nvidia-ctk cdi generate --format=json does not"
+            "YAML takes PyYAML (pip install wherry[cdi]); "
+            "nvidia-ctk cdi generate --format=json does not"
         ) from None
     try:
         with open(path) as file:

@@ -104,15 +104,16 @@ def test_files_stay_below_their_size(tmp_path: Path) -> None:
     assert len(texts) > 20
 
 
-@pytest.mark.parametrize("compressed", [False, True])
-@pytest.mark.parametrize("files", [1, 2, 5])
-@pytest.mark.parametrize("burst", [1, 7, 12])
+# With fewer files, lines of a burst are gone before anybody can look.
+@pytest.mark.parametrize(
+    ("files", "burst", "compressed"),
+    [(1, 1, False), (2, 1, False), (2, 1, True)]
+    + [(5, burst, compressed) for burst in (1, 7, 12) for compressed in (False, True)],
+)
 def test_follower_gets_every_line_once(
     tmp_path: Path, files: int, burst: int, compressed: bool
 ) -> None:
     """It looks once for each turn of the files at least."""
-    if (burst > 1 and files < 5) or (files == 1 and compressed):
-        pytest.skip("lines are gone before anybody can look")
     writer = LogWriter(f"{tmp_path}/log", 400, files, compressed=compressed)
     reader = LogReader(f"{tmp_path}/log")
     read: list[str] = []
