@@ -51,6 +51,27 @@ def test_answers_to_many_requests_carry_their_numbers(client: Client, root: Path
     assert {number: body[-1] for _, number, body in answers} == sent
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="has a file dropped out of memory")
+def test_what_is_not_in_memory_is_read_as_whole_as_what_is(client: Client, root: Path) -> None:
+    content = os.urandom(1 << 20)
+    (root / "file").write_bytes(content)
+    with (root / "file").open("rb+") as file:
+        os.fsync(file.fileno())
+        # Half of a request's bytes stay in memory, and half have to be waited for.
+        for start in range(0, len(content), 1 << 16):
+            os.posix_fadvise(file.fileno(), start, 1 << 15, os.POSIX_FADV_DONTNEED)
+    handle = client.open("/file", sftp.OPEN_READ)
+
+    def read(start: int) -> bytes:
+        asked = sftp.text(handle) + struct.pack(">QI", start, 1 << 16)
+        return client.ask(sftp.READ, asked).text()
+
+    assert b"".join(map(read, range(0, len(content), 1 << 16))) == content
+    with pytest.raises(Refused) as refused:
+        read(len(content))
+    assert refused.value.code == sftp.EOF
+
+
 def test_a_path_is_looked_at_after_the_writes_before_it(client: Client) -> None:
     handle = client.open("/file", NEW)
     for block in range(50):

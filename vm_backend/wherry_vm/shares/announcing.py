@@ -167,6 +167,7 @@ class _Written:
         self._path = path
         self._file = file
         self.read = file.read
+        self.read_at_once = file.read_at_once
         self.attributes = file.attributes
         self.sync = file.sync
 
@@ -203,6 +204,9 @@ class _Unopened:
 
     def read(self, size: int, offset: int) -> bytes:
         return self._file.read(size, offset)
+
+    def read_at_once(self, size: int, offset: int, /) -> bytes | None:
+        return self._file.read_at_once(size, offset)
 
     def write(self, data: bytes, offset: int) -> None:
         self._file.write(data, offset)

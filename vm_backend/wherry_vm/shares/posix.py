@@ -32,6 +32,18 @@ class _File(HostFile):
     def read(self, size: int, offset: int) -> bytes:
         return os.pread(self.descriptor, size, offset)
 
+    if sys.platform == "linux":
+
+        def read_at_once(self, size: int, offset: int, /) -> bytes | None:
+            buffer = bytearray(size)
+            try:
+                count = os.preadv(self.descriptor, [buffer], offset, os.RWF_NOWAIT)
+            except OSError:  # EAGAIN, or a file system that cannot tell
+                return None
+            if count < size and offset + count < os.fstat(self.descriptor).st_size:
+                return None  # the rest is not in memory
+            return bytes(memoryview(buffer)[:count])
+
     def write(self, data: bytes, offset: int) -> None:
         view = memoryview(data)
         while view:

@@ -1,7 +1,8 @@
 """The SFTP server of one share: the other side is sshfs in the guest.
 
-What is asked of open files is done by a few threads, in order for each file, so that a slow
-disk keeps only those waiting who read it; everything else is done where it is read, and
+What may have to wait for a disk, reading what is not in memory and fsync, is done by a few
+threads, in order for each file, so that a slow disk keeps only those waiting who read it.
+Everything else is done where it is read, which is much quicker than handing it over, and
 after all writes that came before it. Answers go out as they come.
 """
 
@@ -141,7 +142,11 @@ class Server:
         if kind == sftp.CLOSE:
             # No later request may name it; what came before is done first.
             del self._handles[name]
-        job = self._job(kind, number, handle, fields)
+        job, waits = self._job(kind, number, handle, fields)
+        # Only here jobs are added: a handle that is not busy stays so.
+        if not waits and not handle.is_busy:
+            self._send(_done(number, job))
+            return
         changes = kind in (sftp.WRITE, sftp.FSETSTAT)
         self._room.acquire()
         with self._lock:
@@ -154,27 +159,31 @@ class Server:
             self._start_worker()
         self._work.put(handle)
 
-    def _job(self, kind: int, number: int, handle: _Handle, fields: sftp.Reader) -> Job:
-        """What a request of an open file asks for, as something to call."""
+    def _job(
+        self, kind: int, number: int, handle: _Handle, fields: sftp.Reader
+    ) -> tuple[Job, bool]:
+        """What a request of an open file asks for, to be called; whether it may have to wait."""
         if kind == sftp.CLOSE:
-            return lambda: _close(handle)
+            return lambda: _close(handle), False
         if kind == sftp.READDIR:
-            return lambda: self._read_directory(number, handle)
+            return lambda: self._read_directory(number, handle), False
         file = handle.file
         if file is None:
             raise ValueError("not the handle of a file")
         if kind == sftp.READ:
             offset, size = fields.u64(), min(fields.u32(), sftp.LONGEST_DATA)
-            return lambda: _read(number, file, offset, size)
+            if not handle.is_busy and (data := file.read_at_once(size, offset)) is not None:
+                return lambda: _data(number, data), False
+            return lambda: _data(number, file.read(size, offset)), True
         if kind == sftp.WRITE:
             offset, data = fields.u64(), fields.text()
-            return lambda: file.write(data, offset)
+            return lambda: file.write(data, offset), False
         if kind == sftp.FSTAT:
-            return lambda: sftp.packet(sftp.ATTRS, number, file.attributes())
+            return lambda: sftp.packet(sftp.ATTRS, number, file.attributes()), False
         if kind == sftp.EXTENDED:
-            return file.sync
+            return file.sync, True
         attributes = fields.attributes()
-        return lambda: file.change(attributes)
+        return lambda: file.change(attributes), False
 
     def _start_worker(self) -> None:
         worker = threading.Thread(target=self._run_jobs, daemon=True, name="share")
@@ -189,10 +198,7 @@ class Server:
                         handle.is_busy = False
                         break
                     number, job, changes = handle.jobs.popleft()
-                try:
-                    answer = job() or sftp.status(number, sftp.OK)
-                except Exception as error:
-                    answer = _failure(number, error)
+                answer = _done(number, job)
                 if changes:
                     with self._idle:
                         self._writes -= 1
@@ -303,8 +309,15 @@ _EXTENDED: dict[bytes, Action] = {
 }
 
 
-def _read(number: int, file: OpenFile, offset: int, size: int) -> bytes:
-    data = file.read(size, offset)
+def _done(number: int, job: Job) -> bytes:
+    """Do it; what the request is answered."""
+    try:
+        return job() or sftp.status(number, sftp.OK)
+    except Exception as error:
+        return _failure(number, error)
+
+
+def _data(number: int, data: bytes) -> bytes:
     if not data:
         return sftp.status(number, sftp.EOF)
     return sftp.packet(sftp.DATA, number, sftp.text(data))

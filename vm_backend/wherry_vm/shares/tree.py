@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         """A regular file."""
 
         def read(self, size: int, offset: int) -> bytes: ...
+        def read_at_once(self, size: int, offset: int, /) -> bytes | None: ...
         def write(self, data: bytes, offset: int) -> None: ...
         def attributes(self) -> bytes: ...
         def change(self, wanted: Attributes) -> None: ...
@@ -55,6 +56,10 @@ class HostFile:
         self.descriptor = descriptor
         self.path = path
         self._appends = appends
+
+    def read_at_once(self, _size: int, _offset: int) -> bytes | None:
+        """The same as `read`, where no disk has to be waited for; None where one may have to."""
+        return None
 
     def attributes(self) -> bytes:
         found: bytes = self._tree.attributes_of(self)
