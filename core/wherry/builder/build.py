@@ -132,9 +132,18 @@ class Build:
         return self.cache.find(key)
 
     def carry_out(
-        self, key: str, name: str, work: Callable[[], dict[str, Any]], *, always: bool
+        self,
+        key: str,
+        name: str,
+        work: Callable[[], dict[str, Any]],
+        *,
+        always: bool,
+        also: str = "",
     ) -> dict[str, Any]:
-        """What a step makes, or another build has made meanwhile; runs in the step's process."""
+        """What a step makes, or another build has made meanwhile; runs in the step's process.
+
+        `also` is another key that it is to be found by.
+        """
         with self.cache.locked(key):
             found = None if always else self.cache.find(key)
             if found is not None:
@@ -142,6 +151,8 @@ class Build:
             packed = work()
             for line in packed["warnings"]:
                 print(f"warning: {line}", file=sys.stderr)
+            if also:
+                self.cache.keep(also, name, packed)
             return {"record": self.cache.keep(key, name, packed)}
 
     # ---- all of it ----

@@ -3,75 +3,251 @@
 from __future__ import annotations
 
 import os
+import posixpath
+import stat
 
 from wherry.builder import config as configs
+from wherry.builder import sources
 from wherry.builder.copying import (
-    Base,
     Placement,
     copy_changes,
     missing_directory,
     read_mode,
 )
-from wherry.builder.layers import pack
+from wherry.builder.errors import DockerfileError
+from wherry.builder.ignore import Ignore
+from wherry.builder.layers import Scratch, pack
+from wherry.builder.parser import is_heredoc
 from wherry.builder.tree import DIRECTORY, Tree, digest
+from wherry.builder.words import expand
 from wherry.container.users import lookup_user
 from wherry.errors import UsageError
+from wherry.image.assembly import Workspace
+from wherry.values import replace, value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from typing import Any
 
+    from wherry.builder.build import Build
+    from wherry.builder.copying import Base
     from wherry.builder.instructions import Instruction
+    from wherry.builder.sources import Source
     from wherry.builder.stage import StageBuild, Steps
     from wherry.image.difference import Change
+
+
+@value
+class Part:
+    """Files of one source, and how they are called there."""
+
+    source: Source
+    patterns: tuple[str, ...]
+    # Whether archives among them are unpacked.
+    unpacks: bool = False
+
+
+@value
+class Copy:
+    """One COPY or ADD, with everything replaced."""
+
+    target: str
+    chown: str
+    chmod: str
+    parents: bool
+    exclude: tuple[str, ...]
+    # The texts of heredocs by name.
+    files: tuple[tuple[str, str], ...]
+    # What is fetched.
+    remotes: tuple[str, ...]
+    checksum: str
+    keep_git: bool
+    unpack: str
+
+    def facts(self) -> list[Any]:
+        """What decides what becomes of the files."""
+        return ["COPY", self.target, self.chown, self.chmod, self.parents, list(self.exclude)]
 
 
 def steps(stage: StageBuild, instruction: Instruction) -> Steps:
     """Copy files into the stage."""
     from wherry.builder.stage import Step
 
-    build = stage.build
+    build, name = stage.build, stage.called(instruction.text)
     instruction = stage.expanded(instruction)
-    *sources, target = instruction.words
-    target = stage.path(target)
-    chown, chmod = instruction.flag("chown"), instruction.flag("chmod")
-    mode = read_mode(chmod) if chmod else None
+    *words, target = instruction.words
+    copy = _copy(stage, instruction, words, target)
+    patterns = tuple(word for word in words if not is_heredoc(word) and word not in copy.remotes)
+    parts: list[Part] = []
+    if patterns:
+        source = yield from sources.find_source(stage, instruction.flag("from"))
+        unpacks = instruction.keyword == "ADD" and copy.unpack != "false"
+        parts.append(Part(source=source, patterns=patterns, unpacks=unpacks))
     layers = stage.layers
-
-    def changes(base: Base, tree: Tree, selected: list[tuple[str, str]]) -> Iterator[Change]:
-        placement = Placement(
-            target=target,
-            owner=owner_of(base, chown) if chown else (0, 0),
-            mode=mode,
-            moment=build.latest,
-        )
-        return copy_changes(base, tree, selected, placement)
+    from_layers = [part.source.diff_ids for part in parts if part.source.diff_ids is not None]
+    # The same layers hold the same files: these need no look at them.
+    alias = stage.key([*copy.facts(), patterns, from_layers]) if from_layers else ""
 
     def work() -> dict[str, Any]:
-        if not build.request.context.directory:
-            raise UsageError("there is no context to copy from")
-        root = os.open(build.request.context.directory, DIRECTORY)
-        tree = Tree(build.engine.runtime, root, build.request.context.ignore)
-        selected = tree.select(sources)
-        facts = ["COPY", sources, target, chown, chmod, digest(tree, selected, with_owners=False)]
-        key = stage.key(facts)
-        if not stage.ignores_cache and (record := build.cached(key)):
-            return record
-        return build.carry_out(
-            key,
-            instruction.text,
-            lambda: pack(
-                build.engine,
-                layers.diff_ids,
-                lambda base: changes(base, tree, selected),
-                latest=build.latest,
-            ),
-            always=stage.ignores_cache,
-        )
+        with Workspace(build.engine.image_store) as workspace:
+            every = [*parts, *fetched(copy, workspace)]
+            facts = [*copy.facts(), contents(build, copy, every)]
+            key = stage.key(facts)
+            if not stage.ignores_cache and (record := build.cached(key)):
+                return record
+            return build.carry_out(
+                key,
+                name,
+                lambda: pack(
+                    build.engine,
+                    layers.diff_ids,
+                    lambda base, scratch: _changes(build, copy, every, base, scratch),
+                    latest=build.latest,
+                ),
+                always=stage.ignores_cache,
+                also=alias,
+            )
 
-    record = yield Step(name=stage.called(instruction.text), work=work, instruction=instruction)
+    record = yield Step(
+        name=name,
+        look=(lambda: build.cached(alias)) if alias and not stage.ignores_cache else None,
+        work=work,
+        instruction=instruction,
+    )
     stage.add_layer(instruction.text, record)
+
+
+def _copy(stage: StageBuild, instruction: Instruction, words: list[str], target: str) -> Copy:
+    is_add = instruction.keyword == "ADD"
+    known = stage.variables()
+    files = tuple(
+        (each.name, expand(each.text, known) if each.expand else each.text)
+        for each in instruction.heredocs
+    )
+    remotes = tuple(word for word in words if is_add and sources.is_remote(word))
+    if len(words) > 1 and not target.endswith("/") and target not in (".", ".."):
+        raise DockerfileError(
+            f"When using {instruction.keyword} with more than one source file, the destination"
+            " must be a directory and end with a /",
+            instruction.first,
+            instruction.last,
+        )
+    chmod = instruction.flag("chmod")
+    if chmod:
+        read_mode(chmod)
+    return Copy(
+        target=stage.path(target),
+        chown=instruction.flag("chown"),
+        chmod=chmod,
+        parents=instruction.is_set("parents"),
+        exclude=instruction.flags.get("exclude", ()),
+        files=files,
+        remotes=remotes,
+        checksum=instruction.flag("checksum"),
+        keep_git=instruction.is_set("keep-git-dir"),
+        unpack=instruction.flag("unpack"),
+    )
+
+
+def fetched(copy: Copy, workspace: Workspace) -> list[Part]:
+    """What comes from heredocs and from elsewhere, put into directories of ours."""
+    parts: list[Part] = []
+
+    def directory() -> str:
+        path = workspace.path(f"fetched{len(parts)}")
+        os.mkdir(path)
+        return path
+
+    if copy.files:
+        place = directory()
+        names = sources.write_files(place, copy.files)
+        parts.append(Part(source=sources.DirectorySource(place), patterns=tuple(names)))
+    for remote in copy.remotes:
+        place = directory()
+        if sources.is_repository(remote):
+            tree = sources.clone(remote, place, keep_git=copy.keep_git)
+            parts.append(Part(source=sources.DirectorySource(tree), patterns=(".",)))
+            continue
+        name = sources.download(remote, place, copy.checksum)
+        unpacks = copy.unpack == "true"
+        parts.append(Part(source=sources.DirectorySource(place), patterns=(name,), unpacks=unpacks))
+    return parts
+
+
+def contents(build: Build, copy: Copy, parts: Sequence[Part]) -> list[list[Any]]:
+    """What the files are that are copied, for a cache key."""
+    exclude = exclusions(copy)
+    runtime = build.engine.runtime
+
+    def read() -> list[list[Any]]:
+        found: list[list[Any]] = []
+        for number, part in enumerate(parts):
+            tree = part.source.open(runtime, scratch.place(f"read{number}"), exclude)
+            with_owners = part.source.has_owners and not copy.chown
+            selected = tree.select(part.patterns)
+            found.append([digest(tree, selected, with_owners=with_owners), part.unpacks])
+        return found
+
+    with Scratch() as scratch:
+        if all(part.source.diff_ids is None for part in parts):
+            return read()
+        answer: list[list[Any]] = runtime.unshared(read, mounts=True)
+        return answer
+
+
+def exclusions(copy: Copy) -> Ignore | None:
+    """What `--exclude` leaves out."""
+    try:
+        return Ignore(copy.exclude) if copy.exclude else None
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+
+
+def _changes(
+    build: Build, copy: Copy, parts: Sequence[Part], base: Base, scratch: Scratch
+) -> Iterator[Change]:
+    """The changes of all parts; in the namespaces that the layer is made in."""
+    owner = owner_of(base, copy.chown) if copy.chown else None
+    runtime = build.engine.runtime
+    for number, part in enumerate(parts):
+        tree = part.source.open(runtime, scratch.place(f"source{number}"), exclusions(copy))
+        placement = Placement(
+            target=copy.target,
+            owner=owner or (None if part.source.has_owners else (0, 0)),
+            mode=read_mode(copy.chmod) if copy.chmod else None,
+            moment=build.latest,
+            parents=copy.parents,
+        )
+        plain: list[tuple[str, str]] = []
+        for position, (called, path) in enumerate(tree.select(part.patterns)):
+            place = f"{number}.{position}"
+            unpacked = part.unpacks and _unpacked(tree, path, lambda: scratch.place(place))  # noqa: B023
+            if not unpacked:
+                plain.append((called, path))
+                continue
+            inside = Tree(runtime, os.open(unpacked, DIRECTORY))
+            into = replace(
+                placement, target=f"{copy.target.rstrip('/')}/", owner=owner, parents=False
+            )
+            yield from copy_changes(base, inside, [("", "")], into)
+        yield from copy_changes(base, tree, plain, placement)
+
+
+def _unpacked(tree: Tree, path: str, place: Callable[[], str]) -> str:
+    """The directory that a file was unpacked into; "" for one that is no archive."""
+    parent, name = tree.open_parent(path)
+    try:
+        if not stat.S_ISREG(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode):
+            return ""
+        file = f"/proc/self/fd/{parent}/{name}"
+        if not sources.is_archive(file):
+            return ""
+        directory = place()
+        sources.unpack_archive(file, directory)
+        return directory
+    finally:
+        os.close(parent)
 
 
 def owner_of(base: Base, text: str) -> tuple[int, int]:
@@ -95,7 +271,7 @@ def workdir_steps(stage: StageBuild, instruction: Instruction) -> Steps:
         return pack(
             build.engine,
             layers.diff_ids,
-            lambda base: missing_directory(base, path.strip("/"), placement),
+            lambda base, _: missing_directory(base, posixpath.normpath(path).strip("/"), placement),
             latest=build.latest,
         )
 

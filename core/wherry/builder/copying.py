@@ -157,7 +157,7 @@ def copy_changes(
 ) -> Iterator[Change]:
     """The changes that copy what is `selected` of `tree` to where `placement` says."""
     copier = _Copier(base, tree, placement)
-    asserts = placement.target.endswith("/") or len(selected) > 1
+    asserts = placement.target.endswith("/")
     for called, path in selected:
         yield from copier.source(called, path, asserts)
 
@@ -209,7 +209,7 @@ class _Copier:
                         real = change
                     else:
                         yield change
-            yield from self._children(descriptor, path, there, real)
+            yield from self._children(descriptor, path, there, real, path)
         finally:
             os.close(descriptor)
             if there >= 0:
@@ -247,9 +247,11 @@ class _Copier:
         os.close(descriptor)
         return True
 
-    def _children(self, source: int, path: str, there: int, real: str) -> Iterator[Change]:
+    def _children(
+        self, source: int, path: str, there: int, real: str, top: str
+    ) -> Iterator[Change]:
         """What directory `source` holds; `there` is what is at `real` below the layer, or -1."""
-        for name, below, status in self._tree.children(source, path):
+        for name, below, status in self._tree.children(source, path, top):
             target = f"{real}/{name}" if real else name
             if not stat.S_ISDIR(status.st_mode):
                 yield self._change(target, status, source, name)
@@ -264,7 +266,7 @@ class _Copier:
                             yield change
                 self._base.told.add(target)
                 yield self._change(target, status, inner, ".")
-                yield from self._children(inner, below, inner_there, target)
+                yield from self._children(inner, below, inner_there, target, top)
             finally:
                 os.close(inner)
                 if inner_there >= 0:

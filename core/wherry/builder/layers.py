@@ -76,13 +76,14 @@ def open_layers(runtime: Runtime, diff_ids: Sequence[str], place: str) -> int:
 def pack(
     engine: Engine,
     diff_ids: Sequence[str],
-    changes: Callable[[Base], Iterable[Change]],
+    changes: Callable[[Base, Scratch], Iterable[Change]],
     *,
     latest: int | None,
 ) -> dict[str, Any]:
     """Make the layer of `changes` on others, and keep its blob; see PackedLayer.
 
-    Nothing is younger than `latest`. The caller holds `ImageStore.held()`.
+    `changes` gets what is below, and places to mount on or to put files into. Nothing is
+    younger than `latest`. The caller holds `ImageStore.held()`.
     """
     store = engine.image_store
     with Workspace(store) as workspace, Scratch() as scratch:
@@ -93,7 +94,7 @@ def pack(
             root = open_layers(engine.runtime, diff_ids, place)
             try:
                 base = Base(engine.runtime, root)
-                return make_layer(changes(base), path, latest=latest).to_json()
+                return make_layer(changes(base, scratch), path, latest=latest).to_json()
             finally:
                 os.close(root)
 

@@ -193,9 +193,9 @@ class _Reader:
 
 
 def is_heredoc(word: str) -> bool:
-    """Whether a word announces a heredoc."""
+    """Whether a text is one word, and that announces a heredoc."""
     match = _HEREDOC.match(word)
-    return match is not None and bool(match[3])
+    return match is not None and bool(match[3]) and not any(map(str.isspace, match[3]))
 
 
 def _split(text: str, escape: str) -> tuple[str, tuple[str, ...], str]:

@@ -34,6 +34,10 @@ class BuildRequest:
     ulimits: tuple[Ulimit, ...] = ()
     # The contents of `--secret`, by id.
     secrets: Mapping[str, bytes] = {}
+    # The sockets of agents, by the id of `--ssh`.
+    ssh: Mapping[str, str] = {}
+    # What the Dockerfile may ask for: "network.host", "security.insecure", "device".
+    allow: tuple[str, ...] = ()
     # Ask the cache for nothing, or for nothing of these stages.
     no_cache: bool = False
     no_cache_filter: tuple[str, ...] = ()

@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
+import posixpath
+
 from wherry.builder import config as configs
+from wherry.builder.copying import Placement, copy_changes
+from wherry.builder.layers import Scratch, pack
+from wherry.builder.mounts import Given, Mount, read_mounts
 from wherry.builder.parser import is_heredoc
 from wherry.builder.running import SCRIPTS, Run, run_step
-from wherry.builder.stage import PROXIES
+from wherry.builder.sources import find_source
+from wherry.builder.stage import PROXIES, Needs, Step
+from wherry.builder.tree import digest
+from wherry.builder.words import process_word
 from wherry.errors import UsageError
+from wherry.image.build_cache import key_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Generator
     from typing import Any
 
+    from wherry.builder.build import Build
     from wherry.builder.instructions import Instruction
+    from wherry.builder.sources import Source
     from wherry.builder.stage import StageBuild, Steps
+
+    Seen = list[tuple[Mount, Source | None]]
 
 _NETWORKS = {"default": "", "none": "none", "host": "host"}
 
@@ -21,6 +35,7 @@ _NETWORKS = {"default": "", "none": "none", "host": "host"}
 def steps(stage: StageBuild, instruction: Instruction) -> Steps:
     """Run a command, and have what it changes as a layer."""
     build = stage.build
+    name = stage.called(_shown(instruction))
     argv = command_line(stage, instruction)
     hidden = {name: text for name, text in build.request.args.items() if name in PROXIES}
     known = {**hidden, **stage.variables()}
@@ -33,15 +48,90 @@ def steps(stage: StageBuild, instruction: Instruction) -> Steps:
         host_config=_host_config(stage, instruction),
         script=script_of(instruction),
     )
-    told = tuple(f"{name}={text}" for name, text in known.items() if name not in hidden)
-    facts = ["RUN", argv, run.script, told, run.user, run.directory, dict(run.host_config)]
+    seen = yield from _seen(stage, instruction)
+    told = [f"{name}={text}" for name, text in known.items() if name not in hidden]
+    facts: list[Any] = [
+        "RUN",
+        argv,
+        run.script,
+        told,
+        run.user,
+        run.directory,
+        dict(run.host_config),
+    ]
+    facts += [[*mount.facts(), source.diff_ids if source else None] for mount, source in seen]
     layers, document = stage.layers, stage.document
+    # What directories hold is not known before they are read.
+    directories = [pair for pair in seen if pair[0].kind == "bind" and _is_directory(pair[1])]
+
+    def work(facts: list[Any]) -> dict[str, Any]:
+        packed = {mount.target: _pack(build, mount, source) for mount, source in directories}
+        key = stage.key([*facts, [list(each) for each in packed.values()]])
+
+        def carry_out() -> dict[str, Any]:
+            with Given(build) as given:
+                for mount, source in seen:
+                    given.add(mount, source, packed.get(mount.target, ("", "")))
+                return run_step(build.engine, layers, run, document, given, latest=build.latest)
+
+        return build.carry_out(key, name, carry_out, always=stage.ignores_cache)
+
+    key = stage.key([*facts, []])
+    look = not directories and not stage.ignores_cache
+    record = yield Step(
+        name=name,
+        look=(lambda: build.cached(key)) if look else None,
+        work=lambda: work(facts),
+        instruction=instruction,
+        identity=key if look else "",
+    )
+    stage.add_layer(created_by(stage, argv), record)
+
+
+def _seen(stage: StageBuild, instruction: Instruction) -> Generator[Step | Needs, Any, Seen]:
+    """The mounts of the instruction, and where those that have files get them from."""
+    known, escape = stage.variables(), stage.build.dockerfile.escape
+    found: Seen = []
+    for mount in read_mounts(
+        instruction,
+        lambda text: process_word(text, known, escape=escape),
+        configs.working_directory(stage.config),
+    ):
+        source = None
+        if mount.kind == "bind" or (mount.kind == "cache" and mount.origin):
+            source = yield from find_source(stage, mount.origin)
+        found.append((mount, source))
+    return found
+
+
+def _is_directory(source: Source | None) -> bool:
+    return source is not None and source.diff_ids is None
+
+
+def _pack(build: Build, mount: Mount, source: Source | None) -> tuple[str, str]:
+    """Have a directory's files, or the one that is mounted, as a layer; where they are in it."""
+    assert source is not None
+    runtime = build.engine.runtime
+    with Scratch() as scratch:
+        tree = source.open(runtime, scratch.place("read"))
+        selected = tree.select((mount.source or ".",))
+        what = digest(tree, selected, with_owners=False)
+        is_file = not tree.is_directory(selected[0][1])
+    placement = Placement(target="/", moment=build.latest)
 
     def work() -> dict[str, Any]:
-        return run_step(build.engine, layers, run, document, latest=build.latest)
+        return pack(
+            build.engine,
+            (),
+            lambda base, _: copy_changes(base, tree, selected, placement),
+            latest=build.latest,
+        )
 
-    record = yield stage.cached_step(stage.called(_shown(instruction)), facts, work, instruction)
-    stage.add_layer(created_by(stage, argv), record)
+    key = key_of(["MOUNT", what, build.latest], ())
+    record = build.carry_out(key, f"files of {mount.target}", work, always=False)
+    record = record.get("record", record)
+    inside = posixpath.basename(mount.source) if is_file else ""
+    return (str(record["DiffId"]) if record["Count"] else "", inside)
 
 
 def _shown(instruction: Instruction) -> str:
@@ -83,10 +173,25 @@ def created_by(stage: StageBuild, argv: list[str]) -> str:
 
 def _host_config(stage: StageBuild, instruction: Instruction) -> dict[str, Any]:
     request = stage.build.request
-    network = instruction.flag("network") or request.network or "default"
+    asked = instruction.flag("network")
+    network = asked or request.network or "default"
     if network not in _NETWORKS:
-        raise UsageError(f"unsupported network mode {network!r}: default, none or host")
+        raise UsageError(
+            f"unsupported network mode {network!r}", hint="it is default, none or host"
+        )
+    # Who runs a build may give it the host's network; a Dockerfile cannot take it.
+    if asked == "host" and request.network != "host":
+        _require(request.allow, "network.host")
     host: dict[str, Any] = {"NetworkMode": _NETWORKS[network]}
+    security = instruction.flag("security") or "sandbox"
+    if security == "insecure":
+        _require(request.allow, "security.insecure")
+        host["Privileged"] = True
+    elif security != "sandbox":
+        raise UsageError(f'security "{security}" is not valid')
+    if devices := instruction.flags.get("device", ()):
+        _require(request.allow, "device")
+        host["DeviceRequests"] = [{"Driver": "cdi", "DeviceIDs": list(devices)}]
     if request.hosts:
         host["ExtraHosts"] = list(request.hosts)
     if request.shm_size:
@@ -94,3 +199,11 @@ def _host_config(stage: StageBuild, instruction: Instruction) -> dict[str, Any]:
     if request.ulimits:
         host["Ulimits"] = [dict(one) for one in request.ulimits]
     return host
+
+
+def _require(allowed: tuple[str, ...], entitlement: str) -> None:
+    if entitlement not in allowed:
+        raise UsageError(
+            f"{entitlement} is not allowed",
+            hint=f"--allow {entitlement} lets the Dockerfile have it",
+        )

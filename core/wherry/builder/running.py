@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from wherry.builder.layers import Layers
+    from wherry.builder.mounts import Given
     from wherry.container.spec import CreateBody
     from wherry.container.store import Container
     from wherry.engine import Engine
@@ -40,7 +41,13 @@ class Run:
 
 
 def run_step(
-    engine: Engine, layers: Layers, run: Run, base: dict[str, Any], *, latest: int | None
+    engine: Engine,
+    layers: Layers,
+    run: Run,
+    base: dict[str, Any],
+    given: Given,
+    *,
+    latest: int | None,
 ) -> dict[str, Any]:
     """Carry a RUN out on `layers`, its output on ours, and keep its layer; see PackedLayer.
 
@@ -52,10 +59,9 @@ def run_step(
 
     store = engine.image_store
     with Workspace(store) as workspace:
-        host = dict(run.host_config)
-        if run.script:
-            host["Mounts"] = [*host.get("Mounts", ()), _script(workspace, run)]
-        container = create(engine, _body(run, host), RunRequest(), image=_image(layers, base))
+        scripts = [_script(workspace, run)] if run.script else []
+        request = RunRequest(secrets=given.contents(), layers=given.layers)
+        container = create(engine, _body(run, given, scripts), request, image=_image(layers, base))
         try:
             _stay(engine, container, run)
             path = workspace.path("layer")
@@ -96,15 +102,22 @@ def _image(layers: Layers, base: dict[str, Any]) -> Image:
     )
 
 
-def _body(run: Run, host: dict[str, Any]) -> CreateBody:
+def _body(run: Run, given: Given, scripts: list[dict[str, Any]]) -> CreateBody:
+    host: Any = {
+        "LogConfig": {"Type": "none", "Config": {}},
+        **run.host_config,
+        "Mounts": [*given.mounts, *scripts],
+        "Tmpfs": given.tmpfs,
+    }
+    secrets: Any = given.secrets
     return {
         "Cmd": list(run.argv),
-        "Env": list(run.env),
+        "Env": [*run.env, *given.env],
         "User": run.user,
         "WorkingDir": run.directory,
         "Hostname": "buildkitsandbox",
         "AttachStdout": True,
         "AttachStderr": True,
-        "HostConfig": {"LogConfig": {"Type": "none", "Config": {}}, **host},  # type: ignore[typeddict-item]
-        "Wherry": {"Build": True},
+        "HostConfig": host,
+        "Wherry": {"Build": True, "Secrets": secrets},
     }

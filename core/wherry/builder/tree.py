@@ -34,25 +34,40 @@ _MISSING = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 class Tree:
     """The files below a directory that is open, without what is excluded."""
 
-    def __init__(self, runtime: Runtime, root: int, ignore: Ignore | None = None) -> None:
+    def __init__(
+        self,
+        runtime: Runtime,
+        root: int,
+        ignore: Ignore | None = None,
+        exclude: Ignore | None = None,
+    ) -> None:
+        """`ignore` is of all of the tree; `exclude` of each directory that is selected, too."""
         self._runtime = runtime
         self.root = root
         self._ignore = ignore or Ignore(())
+        self._exclude = exclude or Ignore(())
         self._prefix = os.readlink(f"/proc/self/fd/{root}").rstrip("/")
 
     def select(self, patterns: Sequence[str]) -> list[tuple[str, str]]:
-        """What the patterns mean: each as it is called, and where that leads. Raises NotFound."""
-        found: list[str] = []
+        """What the patterns mean: each as it is called, and where that leads. Raises NotFound.
+
+        What stands before `/./` in a pattern is no part of what it is called.
+        """
+        found: dict[str, str] = {}
         for pattern in patterns:
+            before, pivot, _ = pattern.partition("/./")
             clean = posixpath.normpath(f"/{pattern}").lstrip("/")
+            prefix = posixpath.normpath(f"/{before}").lstrip("/") if pivot else ""
+            matches = [clean]
             if _MAGIC.search(clean):
                 matches = self._matching(clean)
                 if not matches:
                     raise _not_found(clean)
-                found += matches
-            else:
-                found.append(clean)
-        return [(path, self._resolve(path)) for path in dict.fromkeys(found)]
+            depth = prefix.count("/") + 1 if prefix else 0
+            for path in matches:
+                if not self._exclude.excludes(path):
+                    found[path] = "/".join(path.split("/")[depth:])
+        return [(called, self._resolve(path)) for path, called in found.items()]
 
     def _matching(self, pattern: str) -> list[str]:
         try:
@@ -103,20 +118,31 @@ class Tree:
             raise _not_found(path)
         return resolved
 
+    def is_directory(self, path: str) -> bool:
+        """Whether a selected path is one."""
+        parent, name = self.open_parent(path)
+        try:
+            return stat.S_ISDIR(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode)
+        finally:
+            os.close(parent)
+
     def open_parent(self, path: str) -> tuple[int, str]:
         """The directory of a selected path, open, and its name there; "." for the root."""
         directory, name = posixpath.split(path)
         return self._open(directory, DIRECTORY), name or "."
 
-    def children(self, descriptor: int, path: str) -> Iterator[tuple[str, str, os.stat_result]]:
+    def children(
+        self, descriptor: int, path: str, top: str = ""
+    ) -> Iterator[tuple[str, str, os.stat_result]]:
         """Name, path and status of what a directory holds, by name, but what is excluded.
 
-        An excluded directory is among them where an exception may be below it.
+        An excluded directory is among them where an exception may be below it. `top` is the
+        directory that was selected.
         """
         for name in sorted(os.listdir(descriptor)):
             below = f"{path}/{name}" if path else name
             status = os.stat(name, dir_fd=descriptor, follow_symlinks=False)
-            if stat.S_ISSOCK(status.st_mode):
+            if stat.S_ISSOCK(status.st_mode) or self._leaves_out(below, top):
                 continue
             if self._ignore and self._ignore.excludes(below):
                 if not (stat.S_ISDIR(status.st_mode) and self._ignore.may_hold(below)):
@@ -124,6 +150,11 @@ class Tree:
                 if not self._holds_something(descriptor, name, below):
                     continue
             yield name, below, status
+
+    def _leaves_out(self, path: str, top: str) -> bool:
+        if not self._exclude:
+            return False
+        return self._exclude.excludes(path) or self._exclude.excludes(path[len(top) :].lstrip("/"))
 
     def _holds_something(self, parent: int, name: str, path: str) -> bool:
         descriptor = os.open(name, _BELOW, dir_fd=parent)
@@ -151,7 +182,7 @@ def digest(tree: Tree, selected: Sequence[tuple[str, str]], *, with_owners: bool
         parent, name = tree.open_parent(path)
         try:
             status = os.stat(name, dir_fd=parent, follow_symlinks=False)
-            _add(total, tree, parent, name, path, status, called, with_owners)
+            _add(total, tree, parent, name, path, status, called, with_owners, path)
         finally:
             os.close(parent)
     return total.hexdigest()
@@ -166,6 +197,7 @@ def _add(
     status: os.stat_result,
     called: str,
     with_owners: bool,
+    top: str,
 ) -> None:
     fields: list[object] = [called, status.st_mode]
     if with_owners:
@@ -179,8 +211,9 @@ def _add(
         return
     descriptor = open_below(name, parent)
     try:
-        for child, below, found in tree.children(descriptor, path):
-            _add(total, tree, descriptor, child, below, found, f"{called}/{child}", with_owners)
+        for child, below, found in tree.children(descriptor, path, top):
+            name = f"{called}/{child}"
+            _add(total, tree, descriptor, child, below, found, name, with_owners, top)
     finally:
         os.close(descriptor)
 

@@ -27,7 +27,11 @@ _PROGRESS = ("auto", "plain", "tty", "quiet")
 @command(
     option("--add-host", multiple=True, metavar="strings", convert=endpoint.read_extra_host,
            help='Add a custom host-to-IP mapping (format: "host:ip")'),
+    option("--allow", multiple=True, metavar="stringArray",
+           help='Allow extra privileged entitlement (e.g., "network.host", "security.insecure")'),
     option("--build-arg", multiple=True, metavar="stringArray", help="Set build-time variables"),
+    option("--build-context", multiple=True, metavar="stringArray",
+           help="Additional build contexts (e.g., name=path)"),
     option("--builder", hidden=True),
     option("--compress", type=bool, hidden=True),
     option("-f", "--file", metavar="string",
@@ -49,8 +53,12 @@ _PROGRESS = ("auto", "plain", "tty", "quiet")
     option("-q", "--quiet", type=bool,
            help="Suppress the build output and print image ID on success"),
     option("--rm", type=bool, default=True, hidden=True),
+    option("--secret", multiple=True, metavar="stringArray",
+           help='Secret to expose to the build (format: "id=mysecret[,src=/local/secret]")'),
     option("--shm-size", type=int, convert=read_bytes, metavar="bytes",
            help="Shared memory size for build containers"),
+    option("--ssh", multiple=True, metavar="stringArray",
+           help='SSH agent socket to expose to the build (format: "default|<id>[=<socket>]")'),
     option("-t", "--tag", multiple=True, metavar="stringArray",
            help='Image identifier (format: "[registry/]repository[:tag]")'),
     option("--target", metavar="string", help="Set the target build stage to build"),
@@ -108,6 +116,10 @@ def _request(values: Mapping[str, Any]) -> BuildRequest:
         hosts=values["add_host"],
         shm_size=values["shm_size"],
         ulimits=tuple(map(limits.read_ulimit, values["ulimit"])),
+        contexts=_contexts(values["build_context"]),
+        secrets=_secrets(values["secret"]),
+        ssh=_agents(values["ssh"]),
+        allow=values["allow"],
         no_cache=values["no_cache"],
         no_cache_filter=values["no_cache_filter"],
         pull=values["pull"],
@@ -149,6 +161,59 @@ def _pairs(texts: Iterable[str]) -> dict[str, str]:
         elif name in os.environ:
             pairs[name] = os.environ[name]
     return pairs
+
+
+def _contexts(texts: Iterable[str]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for text in texts:
+        name, equals, source = text.partition("=")
+        if not equals or not name or not source:
+            raise UsageError(f"invalid context value: {text}, expected key=value")
+        if "://" not in source:
+            if not os.path.isdir(source):
+                raise UsageError(f"failed to get build context {name}: {source} is no directory")
+            source = os.path.realpath(source)
+        found[name.lower()] = source
+    return found
+
+
+def _secrets(texts: Iterable[str]) -> dict[str, bytes]:
+    from wherry.cli.host import read_secrets
+
+    return read_secrets(tuple(_with_source(text) for text in texts))[1]
+
+
+def _with_source(text: str) -> str:
+    """`--secret id=NAME` alone is the variable of this name, or the file."""
+    keys = [field.partition("=")[0].strip().lower() for field in text.split(",")]
+    if "id" not in keys or {"src", "source", "env"} & set(keys):
+        return text.replace("type=file,", "").replace("type=env,src=", "env=")
+    name = next(field for field in text.split(",") if field.startswith("id="))[3:]
+    return f"id={name},env={name}" if name in os.environ else f"id={name},src={name}"
+
+
+def _agents(texts: Iterable[str]) -> dict[str, str]:
+    """The sockets of `--ssh`: of the agent that there is, or the one that is named."""
+    found: dict[str, str] = {}
+    for text in texts:
+        name, _, path = text.partition("=")
+        path = path or os.environ.get("SSH_AUTH_SOCK", "")
+        if not path:
+            raise UsageError(
+                f"invalid empty ssh agent socket for {name}", hint="SSH_AUTH_SOCK is not set"
+            )
+        import stat
+
+        try:
+            is_socket = stat.S_ISSOCK(os.stat(path).st_mode)
+        except OSError as error:
+            raise UsageError(f"failed to open ssh agent socket {path}: {error.strerror}") from error
+        if not is_socket:
+            raise UsageError(
+                f"{path} is no socket of an agent", hint=f"ssh-add {path} gives the key to one"
+            )
+        found[name] = os.path.abspath(path)
+    return found
 
 
 def _epoch(args: Mapping[str, str]) -> int | None:

@@ -6,7 +6,7 @@ from wherry.values import value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 
 @value
@@ -39,6 +39,8 @@ class RunRequest:
     cid_file: str = ""
     # The contents of the body's Secrets, by name.
     secrets: Mapping[str, bytes] = {}
+    # The layers (diff ids, the lowest first) that stand for an image in the body's mounts.
+    layers: Mapping[str, Sequence[str]] = {}
     # "text" or "json": say what has been made, before the container's own output.
     explain: str = ""
     detach: bool = False

@@ -70,7 +70,7 @@ def _create(
         try:
             name = _reserve(store, name, container_id)
             container = Container(container_id, _record(container_id, name, merged, image))
-            _fill(container, image, engine, volumes, request.secrets)
+            _fill(container, image, engine, volumes, request)
             if request.cid_file:
                 origin.write_file(request.cid_file, container_id.encode())
         except BaseException:
@@ -148,7 +148,7 @@ def _fill(
     image: Image | None,
     engine: Engine,
     volumes: VolumeStore,
-    secrets: Mapping[str, bytes],
+    request: RunRequest,
 ) -> None:
     """Everything in a new container's directory, its record last."""
     if image is not None:
@@ -165,7 +165,7 @@ def _fill(
         shifted.prepare(container, container.record["Layers"], engine.runtime)
     with volumes.held():
         container.record["Mounts"] = mounts.create_mounts(
-            container, engine.runtime, volumes, engine.container_store, secrets=secrets
+            container, engine.runtime, volumes, engine.container_store, request
         )
         container.write_record()
     mounts.forget_draft(container)

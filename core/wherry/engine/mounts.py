@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from wherry.container.mount_points import MountPoint
+    from wherry.container.request import RunRequest
     from wherry.container.spec import Mount as Asked
     from wherry.container.store import Container, ContainerStore
     from wherry.oci.runtime_spec import IDMapping, Mount
@@ -61,8 +62,7 @@ def create_mounts(
     runtime: Runtime,
     volumes: VolumeStore,
     store: ContainerStore,
-    *,
-    secrets: Mapping[str, bytes],
+    request: RunRequest,
 ) -> list[MountPoint]:
     """What a new container has mounted, ready to be used.
 
@@ -74,7 +74,7 @@ def create_mounts(
         container.body,
         volumes=volumes,
         mounts_of_container=lambda name: store.find(name).record["Mounts"],
-        image_layers=_image_layers,
+        image_layers=lambda name: request.layers.get(name) or _image_layers(name),
         draft=container.path(_DRAFT),
     )
     if has_own_ids(container.body):
@@ -94,7 +94,9 @@ def create_mounts(
     if (container.body.get("Wherry") or {}).get("Secrets"):
         from wherry.secrets import keep_secrets
 
-        keep_secrets(container.id, container.body, secrets, runtime, owner_within(container))
+        keep_secrets(
+            container.id, container.body, request.secrets, runtime, owner_within(container)
+        )
     return points
 
 

@@ -165,8 +165,10 @@ def _mount_points(container: Container) -> frozenset[str]:
         spec = read_json(container.path("config.json"), SPEC)
     except FileNotFoundError:
         return frozenset()  # it has never run
-    asked = {point["Destination"] for point in container.record["Mounts"]}
-    asked.update(container.body["HostConfig"].get("Tmpfs") or ())
+    asked: set[str] = set()
+    if not container.is_build_step():
+        asked.update(point["Destination"] for point in container.record["Mounts"])
+        asked.update(container.body["HostConfig"].get("Tmpfs") or ())
     return frozenset(
         mount["destination"].strip("/")
         for mount in spec.get("mounts") or ()

@@ -1,0 +1,199 @@
+"""Where a build takes files from: stages, images, other contexts, texts, archives."""
+
+from __future__ import annotations
+
+import io
+import os
+import tarfile
+from typing import TYPE_CHECKING
+
+from support.building import build, context, run
+from support.settings import on_linux
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from support.building import Build
+    from support.cli import Cli
+
+__all__ = ["build", "context"]
+
+pytestmark = on_linux
+
+
+def test_a_stage_takes_files_from_another_and_from_an_image(wherry: Cli, build: Build) -> None:
+    shown = build(
+        """
+        FROM busybox AS Builder
+        RUN mkdir /out && echo made > /out/file && chown 33:33 /out/file
+        FROM busybox AS unused
+        RUN exit 1
+        FROM busybox
+        COPY --from=builder /out/ /from/name/
+        COPY --from=0 /out/file /from/number
+        COPY --from=busybox /etc/passwd /from/image
+        """,
+        *("-t", "made"),
+    ).stderr
+
+    assert "exit 1" not in shown
+    listed = run(wherry, "made", "sh", "-c", "cat /from/name/file /from/number; ls -n /from/number")
+    assert listed.startswith("made\nmade\n")
+    assert listed.split()[4:6] == ["33", "33"]
+    assert "root:x:0:0" in run(wherry, "made", "cat", "/from/image")
+
+
+def test_the_target_is_built_and_nothing_after_it(wherry: Cli, build: Build) -> None:
+    text = """
+        FROM busybox AS one
+        RUN echo one > /which
+        FROM one AS two
+        RUN exit 1
+        """
+    build(text, "--target", "ONE", "-t", "made")
+
+    assert run(wherry, "made", "cat", "/which") == "one\n"
+    missing = build(text, "--target", "three", check=False)
+    assert missing.returncode == 1
+    assert 'target stage "three" could not be found' in missing.stderr
+
+
+def test_a_context_of_another_name_takes_the_place_of_a_stage(
+    wherry: Cli, build: Build, host_dir: str
+) -> None:
+    other = f"{host_dir}/other"
+    os.mkdir(other)
+    with open(f"{other}/file", "w") as file:
+        file.write("other\n")
+
+    build(
+        "FROM busybox\nCOPY --from=more file /\n",
+        *("--build-context", f"more={other}", "-t", "made"),
+    )
+
+    assert run(wherry, "made", "cat", "/file") == "other\n"
+
+
+def test_heredocs_are_files_scripts_and_input(wherry: Cli, build: Build) -> None:
+    build(
+        """\
+FROM busybox
+ENV NAME=value
+COPY <<one <<"two" /texts/
+replaced $NAME
+one
+kept $NAME
+two
+RUN <<END
+echo first > /script
+echo "second $NAME" >> /script
+END
+RUN <<-END cat > /input
+\tfrom input
+\tEND
+RUN <<END
+#!/bin/busybox sh
+echo "$0" > /own
+END
+""",
+        *("-t", "made"),
+    )
+
+    assert run(wherry, "made", "cat", "/texts/one", "/texts/two") == "replaced value\nkept $NAME\n"
+    assert run(wherry, "made", "cat", "/script") == "first\nsecond value\n"
+    assert run(wherry, "made", "cat", "/input") == "from input\n"
+    assert run(wherry, "made", "cat", "/own") == "/dev/pipes/END\n"
+
+
+def test_copies_have_the_owner_and_the_mode_that_are_asked_for(wherry: Cli, build: Build) -> None:
+    build(
+        """
+        FROM busybox
+        COPY --chown=www-data:users --chmod=640 hello /a
+        COPY --chown=7 --chmod=u=rwx,go+r sub /b/
+        COPY hello /c
+        """,
+        *("-t", "made"),
+    )
+
+    found = run(wherry, "made", "stat", "-c", "%n %a %u:%g", "/a", "/b/one", "/b/deep", "/c")
+    assert found.splitlines() == [
+        "/a 640 33:100",
+        "/b/one 744 7:7",
+        "/b/deep 755 7:7",
+        "/c 644 0:0",
+    ]
+
+
+def test_directories_come_along_and_names_are_left_out(wherry: Cli, build: Build) -> None:
+    build(
+        """
+        FROM busybox
+        COPY --parents ./sub/deep/* hello /all/
+        COPY --parents sub/./deep/two /pivot/
+        COPY --exclude=deep --exclude=h* * /some/
+        """,
+        *("-t", "made"),
+    )
+
+    found = run(wherry, "made", "sh", "-c", "cd / && find all pivot some -type f | sort")
+    assert found.split() == ["all/hello", "all/sub/deep/two", "pivot/deep/two", "some/Dockerfile",
+                             "some/one"]  # fmt: skip
+
+
+def test_what_the_ignore_file_names_is_not_there(wherry: Cli, build: Build, context: Path) -> None:
+    (context / ".dockerignore").write_text("# all\nsub\n!sub/deep/two\nhell?\n")
+
+    build("FROM busybox\nCOPY . /all/\n", "-t", "made")
+    failed = build("FROM busybox\nCOPY hello /\n", check=False)
+
+    found = run(wherry, "made", "sh", "-c", "cd /all && find . -type f | sort")
+    assert found.split() == ["./.dockerignore", "./Dockerfile", "./sub/deep/two"]
+    assert '"/hello": not found' in failed.stderr
+
+
+def test_add_unpacks_archives_that_copy_does_not(wherry: Cli, build: Build, context: Path) -> None:
+    content = io.BytesIO()
+    with tarfile.open(fileobj=content, mode="w:gz") as archive:
+        member = tarfile.TarInfo("inner/file")
+        member.uid, member.size = 33, 3
+        archive.addfile(member, io.BytesIO(b"tar"))
+    (context / "some.tgz").write_bytes(content.getvalue())
+
+    build(
+        "FROM busybox\nADD some.tgz /added\nCOPY some.tgz /copied\nADD hello /plain\n", "-t", "made"
+    )
+
+    assert run(wherry, "made", "cat", "/added/inner/file") == "tar"
+    assert run(wherry, "made", "stat", "-c", "%u", "/added/inner/file") == "33\n"
+    assert run(wherry, "made", "tar", "tzf", "/copied") == "inner/file\n"
+    assert run(wherry, "made", "cat", "/plain") == "hello\n"
+
+
+def test_copies_go_through_links_of_the_image_and_stay_in_it(
+    wherry: Cli, build: Build, context: Path
+) -> None:
+    (context / "tree" / "link").mkdir(parents=True)
+    (context / "tree" / "link" / "new").write_text("new\n")
+
+    build(
+        """
+        FROM busybox
+        RUN mkdir -p /real/usr && chmod 700 /real
+        RUN ln -s real/usr /link && ln -s /../../../tmp /out
+        COPY tree /
+        COPY hello /out/there
+        """,
+        *("-t", "made"),
+    )
+
+    assert run(wherry, "made", "cat", "/real/usr/new", "/tmp/there") == "new\nhello\n"
+    assert run(wherry, "made", "readlink", "/link") == "real/usr\n"
+    assert run(wherry, "made", "stat", "-c", "%a", "/real", "/tmp") == "700\n1777\n"
+
+
+def test_an_image_can_begin_with_nothing(wherry: Cli, build: Build) -> None:
+    build('FROM scratch\nCOPY --from=busybox /bin/ /bin/\nRUN ["/bin/busybox", "mkdir", "/x"]\n',
+          "-t", "made")  # fmt: skip
+
+    assert run(wherry, "made", "/bin/busybox", "ls", "-d", "/x") == "/x\n"
