@@ -10,7 +10,7 @@ from wherry.builder.errors import syntax_error
 from wherry.container.copy import copy_tree
 from wherry.errors import Conflict, NotFound, UsageError
 from wherry.files import Lock, make_dir
-from wherry.lean import dump_json, sha256
+from wherry.lean import dump_json, posix, sha256
 from wherry.values import value
 from wherry.words import read_bool, read_bytes, read_integer, split_csv
 
@@ -219,7 +219,7 @@ class Given:
             draft = make_dir(f"{data}.{os.getpid()}.tmp", 0o755)
             if source is not None:
                 self._fill(source, mount, draft, make_dir(f"{directory}/source"))
-            os.chown(draft, mount.uid, mount.gid)
+            posix.chown(draft, mount.uid, mount.gid)
             os.chmod(draft, mode)
             try:
                 os.rename(draft, data)
