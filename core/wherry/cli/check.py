@@ -18,6 +18,7 @@ if TYPE_CHECKING:
   $ wherry system check
   $ wherry system check --repair
 """,
+    name="system check",
 )
 def check(force: bool, quick: bool, repair: bool) -> int:
     """Look for damage in images, layers and records of containers

@@ -31,6 +31,18 @@ def every_command(table: cli.Table, path: tuple[str, ...] = ()) -> Iterator[tupl
 
 
 @pytest.mark.parametrize("words", list(every_command(cli.COMMANDS)), ids=" ".join)
+def test_a_command_is_found_by_the_words_in_which_it_is_said_again(words: tuple[str, ...]) -> None:
+    entry = cli.find_entry(words)
+    assert isinstance(entry, str)
+    declaration = cli.load(entry)
+
+    found = cli.find_command([*declaration.path, "x", "x"])
+
+    assert found is not None
+    assert found[1:] == (declaration, ["x", "x"])
+
+
+@pytest.mark.parametrize("words", list(every_command(cli.COMMANDS)), ids=" ".join)
 def test_every_command_has_a_page_and_a_working_declaration(
     words: tuple[str, ...], capsys: pytest.CaptureFixture[str]
 ) -> None:
