@@ -31,6 +31,7 @@ PACKAGES = (
     "nftables",
     "iproute2",
     "passt",  # containers' default network
+    "procps",  # `top` with options: what ps shows is what people read elsewhere
     "sshfs",  # the host's directories
     "e2fsprogs",  # the data disk
     "tzdata",  # `run --tz`
@@ -44,7 +45,7 @@ OMITTED = tuple(
     adduser awk base-passwd bash bsdextrautils coreutils dash debconf debianutils dpkg
     init-system-helpers initramfs-tools install-info kmod libpam-modules libpam-runtime
     linux-base login.defs logsave
-    lsb-base media-types mount netbase openssl openssl-provider-legacy passwd perl-base procps
+    lsb-base media-types mount netbase openssl openssl-provider-legacy passwd perl-base
     runit-helper sed sensible-utils systemd systemd-standalone-sysusers sysvinit-utils tar
     ucf udev util-linux
     libdb5.3t64 libncursesw6 libreadline8t64 readline-common
@@ -66,6 +67,7 @@ UNWANTED = re.compile(
             r"usr/share/zoneinfo/(?:posix|right)/.*",
             r"usr/share/python3/.*",
             r"usr/s?bin/(?:arpd|py3\w+|pydoc.*|pygettext.*|mk_modmap|e2scrub.*|e4crypt|ssh-(?:agent|add|copy-id|argv0|keyscan)|ssh|scp|sftp|slogin|rtmon|mklost.found|update-ca-certificates|busybox-static)",
+            r"usr/s?bin/(?:free|kill|pgrep|pidwait|pkill|pmap|pwdx|skill|slabtop|snice|sysctl|tload|top|uptime|vmstat|w|watch)",
             r"etc/(?:init\.d|default|pam\.d|cron\.[^/]*|kernel|logrotate\.d|ufw|apparmor\.d|security|runit|sv|e2scrub\.conf|mke2fs\.conf\.dpkg|bash_completion\.d|ssh)\b.*",
             rf"{_PYTHON_LIBRARY}/(?:test|idlelib|tkinter|turtledemo|ensurepip|lib2to3|pydoc_data|sqlite3|dbm|curses|venv|config-[^/]*|__phello__|turtle\.py|_pydecimal\.py.*)\b.*",
             rf"{_PYTHON_LIBRARY}/lib-dynload/(?:_sqlite3|_dbm|_gdbm|_curses|readline|_tkinter|_test|xx|_ctypes_test)[^/]*",
