@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 from support.accounts import current_account
@@ -10,7 +11,7 @@ from support.guest_images import guest_image
 from support.world import World
 
 if TYPE_CHECKING:
-    from support.cli import Cli
+    from support.cli import Cli, Result
 
 BOOT = 180
 """Seconds that an emulated machine may take where others use the processors too."""
@@ -39,6 +40,22 @@ def close_world(world: World) -> None:
         world.wherry("machine", "rm", "--force", "default", check=False)
     finally:
         world.close()
+
+
+def start(wherry: Cli, **more: object) -> Result:
+    return wherry("machine", "start", timeout=BOOT, **more)  # type: ignore[arg-type]
+
+
+def inspect(wherry: Cli) -> dict[str, object]:
+    document: dict[str, object] = json.loads(wherry("machine", "inspect").stdout)[0]
+    return document
+
+
+def supervisor(wherry: Cli) -> int:
+    """The pid of the process that owns the machine's QEMU."""
+    pid = inspect(wherry)["Pid"]
+    with open(f"/proc/{pid}/stat") as file:
+        return int(file.read().rpartition(")")[2].split()[1])
 
 
 class SharedMachine:

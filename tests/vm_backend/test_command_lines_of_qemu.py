@@ -62,7 +62,6 @@ def guest(host: Host) -> Guest:
         console=f"{home}console.log",
         cpus=4,
         memory=2048,
-        ssh_port=2222,
         sockets=PORTS if host.system == "win32" else UNIX,
     )
 

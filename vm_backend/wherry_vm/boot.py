@@ -14,11 +14,12 @@ import subprocess
 import sys
 import time
 
-from wherry.errors import MachineError
+from wherry.errors import CorruptState, MachineError
 from wherry.files import make_dir, read_json, remove_file, write_json
 from wherry.values import value
 from wherry_vm.qemu.accelerator import Refusal, candidates, describe
 from wherry_vm.qemu.command import Guest, Sockets, command_line
+from wherry_vm.qemu.host import boot_id
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,24 +28,37 @@ if TYPE_CHECKING:
 
     from wherry_vm.image import GuestImage
     from wherry_vm.machines import Machine
+    from wherry_vm.monitor import Monitor
     from wherry_vm.qemu.binary import Qemu
     from wherry_vm.qemu.host import Host
 
 
 @value
 class Patience:
-    """Seconds to wait for the first byte of the console, and for more of it after each."""
+    """Seconds to wait for the first byte of the console, and for more of it after each.
+
+    `slow` is how much longer the first byte may take where QEMU's monitor answers meanwhile.
+    """
 
     first: float
     next: float
+    slow: float
 
 
-_PATIENCE = {"tcg": Patience(first=20, next=60)}
-_ACCELERATED = Patience(first=4, next=15)
+_PATIENCE = {"tcg": Patience(first=20, next=60, slow=60)}
+# Under an accelerator that works the guest speaks at once, however busy the host is.
+_ACCELERATED = Patience(first=4, next=15, slow=0)
+
+
+_LONGEST_CONSOLE = 16 << 20
 
 
 class Silent(Exception):
     """The guest showed no sign of life under an accelerator."""
+
+
+class Cancelled(Exception):
+    """The machine is to stop before it has come up."""
 
 
 class Boot:
@@ -55,7 +69,9 @@ class Boot:
     ) -> None:
         self.machine = machine
         self.accelerator = accelerator
-        self.ssh_port = free_port()
+        self.ssh_port = 0
+        self.monitor: Monitor | None = None
+        self._is_cancelled = False
         self.qmp_listener = _listen(machine, "qmp.sock")
         self.events_listener = _listen(machine, "events.sock")
         self.share_listeners = _listen_for_shares(machine)
@@ -76,7 +92,6 @@ class Boot:
             console=machine.file("console.log"),
             cpus=min(settings.cpus, host.cpus),
             memory=settings.memory,
-            ssh_port=self.ssh_port,
             sockets=Sockets(
                 qmp=_address(self.qmp_listener),
                 events=_address(self.events_listener),
@@ -85,7 +100,7 @@ class Boot:
             ),
         )
         with open(machine.file("qemu.log"), "wb") as log:
-            process = subprocess.Popen(
+            return subprocess.Popen(
                 command_line(host, qemu, self.accelerator, guest),
                 cwd=machine.run_directory,
                 stdin=subprocess.DEVNULL,
@@ -93,8 +108,18 @@ class Boot:
                 stderr=log,
                 creationflags=0x08000000 if sys.platform == "win32" else 0,  # no window
             )
-        write_json(os.path.join(machine.run_directory, "qemu.json"), {"pid": process.pid})
-        return process
+
+    def connect_monitor(self) -> Monitor:
+        """QEMU's monitor. Raises Silent where it says nothing."""
+        from wherry_vm.monitor import Monitor
+
+        try:
+            self.monitor = Monitor(self.accept(self.qmp_listener, 10))
+            self.ssh_port = self.monitor.forwarded_port()
+        except MachineError as error:
+            self.wait_briefly()
+            raise Silent(str(error)) from error
+        return self.monitor
 
     def accept(self, listener: socket.socket, patience: float) -> socket.socket:
         """QEMU's connection to one of our sockets. Raises MachineError where it ended instead."""
@@ -113,7 +138,10 @@ class Boot:
             return stream
 
     def check(self) -> None:
-        """Raise MachineError where QEMU has ended, with what it said last."""
+        """Raise MachineError where QEMU has ended, with what it said last; Cancelled where
+        it was to."""
+        if self._is_cancelled:
+            raise Cancelled
         code = self.process.poll()
         if code is not None:
             said = last_line(self.machine.file("qemu.log"))
@@ -132,32 +160,66 @@ class Boot:
         except FileNotFoundError:
             return 0
 
+    def limit_console(self) -> None:
+        """Empty the console's log where the guest fills the host's disk with it."""
+        if self.console_size() > _LONGEST_CONSOLE:
+            with contextlib.suppress(OSError):
+                os.truncate(self.machine.file("console.log"), 0)
+
     def wait_ready(self, is_ready: Callable[[float], bool]) -> None:
         """Wait until `is_ready(seconds)`. Raises Silent where no guest shows in time,
         MachineError where one that spoke does not get there."""
         patience = _PATIENCE.get(self.accelerator, _ACCELERATED)
         size = 0
         deadline = time.monotonic() + patience.first
+        latest = deadline + patience.slow
         while not is_ready(0.1):
             self.check()
+            self.limit_console()
             now = self.console_size()
-            if now > size:
+            if now != size:
                 size, deadline = now, time.monotonic() + patience.next
-            elif time.monotonic() > deadline and not size:
-                raise Silent("the guest's console stays empty")
             elif time.monotonic() > deadline:
-                raise MachineError(
-                    f"the guest did not become ready: its console has been silent for "
-                    f"{patience.next:.0f} s, and said last: "
-                    f"{last_line(self.machine.file('console.log'))!r}",
-                    hint=f"all of it: wherry machine logs {self.machine.name}",
-                )
+                if size or self.is_mute() or time.monotonic() > latest:
+                    raise self._silence(bool(size), patience)
+                # QEMU is well, and the guest slow to begin.
+                deadline = min(time.monotonic() + patience.first, latest)
+
+    def is_mute(self) -> bool:
+        """Whether QEMU itself is stuck: a guest that is only slow leaves its monitor alone."""
+        return self.monitor is None or self.monitor.is_mute()
+
+    def _silence(self, has_spoken: bool, patience: Patience) -> Exception:
+        """What to tell of a console that shows nothing more."""
+        if not has_spoken:
+            also = ", and QEMU's monitor does not answer" if self.is_mute() else ""
+            return Silent(f"the guest's console stays empty{also}")
+        return MachineError(
+            f"the guest did not become ready: {self.diagnosis(patience.next)}",
+            hint=f"all of it: wherry machine console {self.machine.name}",
+        )
+
+    def diagnosis(self, seconds: float) -> str:
+        """Why nothing has come from the guest for so long, as far as it can be told from here."""
+        said = last_line(self.machine.file("console.log"))
+        return (
+            f"it has been silent for {seconds:.0f} s, "
+            + ("and so has QEMU's monitor: QEMU is stuck" if self.is_mute() else "and QEMU is well")
+            + f"; its console said last: {said!r}"
+        )
+
+    def cancel(self) -> None:
+        """Have QEMU end at once, and whoever waits for the guest not take that for a failure."""
+        self._is_cancelled = True
+        self.process.kill()
 
     def end(self) -> None:
         """Kill QEMU, and see that it is gone."""
         if self.process.poll() is None:
             self.process.kill()
         self.process.wait()
+        if self.monitor is not None:
+            self.monitor.close()
         for listener in (self.qmp_listener, self.events_listener, *self.share_listeners):
             listener.close()
 
@@ -168,8 +230,8 @@ def order(
     """The accelerators to try; what is known of earlier starts goes first."""
     names, refusals = candidates(host)
     try:
-        verdict = read_json(machine.file("accelerator.json"))
-    except FileNotFoundError:
+        verdict = read_json(machine.file("accelerator.json"), {"name!": str})
+    except (FileNotFoundError, CorruptState):
         return names, refusals
     if verdict.get("key") == _key(qemu, image) and verdict.get("name") in names:
         for name in names[: names.index(verdict["name"])]:
@@ -197,16 +259,7 @@ def _firmware(machine: Machine) -> tuple[tuple[str, str], ...]:
 def _key(qemu: Qemu, image: GuestImage) -> list[Any]:
     """What a verdict holds for."""
     status = os.stat(qemu.path)
-    return [_boot_id(), qemu.path, qemu.shown, int(status.st_mtime), image.digest]
-
-
-def _boot_id() -> str:
-    """Something that changes when the host boots; "" where it cannot be told cheaply."""
-    try:
-        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
-            return file.read().strip()
-    except OSError:
-        return ""
+    return [boot_id(), qemu.path, qemu.shown, int(status.st_mtime), image.digest]
 
 
 def slow_because(accelerator: str, refusals: list[Refusal]) -> str:

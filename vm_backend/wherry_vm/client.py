@@ -9,7 +9,7 @@ from wherry.container.wire import CONTROL, STDERR, STDIN, STDOUT, Parser, contro
 from wherry.engine.session import write_all
 from wherry.errors import MachineError, WherryError, from_json
 from wherry.lean import load_json
-from wherry_vm.protocol import CHUNK, WINDOW
+from wherry_vm.protocol import CHUNK, NONSENSE, WINDOW
 from wherry_vm.terminal import terminal_size
 
 TYPE_CHECKING = False
@@ -139,23 +139,16 @@ class Client:
     # ---- from the guest ----
 
     def _receive(self) -> int:
+        """The command's exit code. Raises MachineError, and what kept it from running."""
         while data := self._link.receive():
-            for kind, payload in self._parser.feed(data):
-                if kind != CONTROL:
-                    write_all(self._descriptors[kind], payload)
-                    continue
-                message = load_json(payload)
-                if "error" in message:
-                    raise from_json(message["error"])
-                if message.get("event") == "exit":
-                    return int(message["code"])
-                if message.get("event") == "taken":
-                    self._window.give(int(message["bytes"]))
-                elif message.get("event") == "ask" and self._answer is not None:
-                    answer = self._answer(message["question"])
-                    self._link.send(
-                        control({"op": "answer", "id": message["id"], "answer": answer})
-                    )
+            try:
+                frames = self._parser.feed(data)
+                for kind, payload in frames:
+                    code = self._hear(kind, payload)
+                    if code is not None:
+                        return code
+            except NONSENSE as error:
+                raise MachineError(f"the machine's guest makes no sense: {error!r}") from error
         if self._problem is not None:
             raise self._problem
         if self._interrupts:
@@ -164,6 +157,24 @@ class Client:
             "the connection to the machine broke off",
             hint="`wherry machine logs` tells what happened; what runs in containers may go on",
         )
+
+    def _hear(self, kind: int, payload: bytes) -> int | None:
+        """One frame; the exit code, where it is the last. Raises what is in NONSENSE."""
+        if kind != CONTROL:
+            write_all(self._descriptors[kind], payload)
+            return None
+        message = load_json(payload)
+        if "error" in message:
+            raise from_json(message["error"])
+        event = message.get("event")
+        if event == "exit":
+            return int(message["code"])
+        if event == "taken":
+            self._window.give(int(message["bytes"]))
+        elif event == "ask" and self._answer is not None:
+            answer = self._answer(message["question"])
+            self._link.send(control({"op": "answer", "id": message["id"], "answer": answer}))
+        return None
 
 
 class _Window:

@@ -2,9 +2,11 @@
 
 An image is what `wherry_vmimage` makes: a kernel, an initramfs, a root and manifest.json,
 which has their digests; in a directory, or compressed in the wheel `wherry-guest`, installed
-or not. `machine init --image` and WHERRY_GUEST name others than the installed one. It is
-verified when it is put into the store, DATA/machines/.images/DIGEST, and machines boot what
-is there.
+or not. `machine init --image` and WHERRY_GUEST name others than the installed one. Machines
+boot what is in the store, DATA/machines/.images/DIGEST. It is verified there before the
+first start after it came, after the host has booted, and after a file of it has changed.
+
+A guest and its host come from one release of wherry: an image of another one is not booted.
 """
 
 from __future__ import annotations
@@ -12,12 +14,14 @@ from __future__ import annotations
 import os
 import shutil
 
-from wherry import paths
+from wherry import __version__, paths
 from wherry.errors import CorruptState, MachineError, NotFound
-from wherry.files import Lock, make_dir, read_json, storage_error
+from wherry.files import Lock, make_dir, read_file, read_json, storage_error, write_json
+from wherry.lean import load_json
+from wherry.shapes import fits
 from wherry.values import value
 from wherry_vm import machines
-from wherry_vm.qemu.host import DEBIAN_ARCHITECTURE
+from wherry_vm.qemu.host import boot_id
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,12 +30,18 @@ if TYPE_CHECKING:
     from zipfile import ZipFile
 
     from wherry_vm.machines import Machine
-    from wherry_vm.qemu.host import Host
 
 _PACKAGE = "wherry_guest"
 _MANIFEST = "manifest.json"
 _FILES = ("kernel", "initramfs", "root.erofs")
+_VERIFIED = "verified.json"
 _SCHEMA = 1
+_SHAPE = {
+    "version!": str,
+    "architecture!": str,
+    "command_line!": {"always!": [str], "emulated!": [str]},
+    "files!": {f"{name}!": {"sha256!": str} for name in _FILES},
+}
 
 
 @value
@@ -65,25 +75,65 @@ def images() -> str:
     return os.path.join(paths.machines(), ".images")
 
 
-def find_image(machine: Machine, host: Host, report: Callable[[str], None]) -> GuestImage:
-    """The image that a machine boots: its own, or the one of this release. Raises NotFound."""
-    if machine.settings.image:
-        return _load(machine.settings.image)
+def find_image(machine: Machine, report: Callable[[str], None]) -> GuestImage:
+    """The image that a machine boots: its own, or the one of this release.
+
+    Raises NotFound, CorruptState; MachineError where all there is is another release's.
+    """
     source = os.environ.get("WHERRY_GUEST") or _installed()
+    if machine.settings.image:
+        image = _load(machine)
+        if _is_of_this_release(image.manifest):
+            _verify(image)
+            return image
+        report(f"the image of machine {machine.name} {_of_another_release(image.manifest)}")
     if source is None:
         raise NotFound(
-            "no guest image is installed",
-            hint=f"pip install wherry-guest, or: wherry machine init --image FILE {machine.name}",
+            f"no guest image of wherry {__version__} is installed",
+            hint="pip install wherry-guest, or: wherry machine "
+            f"{'set' if machine.settings.image else 'init'} --image FILE {machine.name}",
         )
-    image = _load(add_image(source, report))
-    architecture = DEBIAN_ARCHITECTURE[host.architecture]
-    if image.manifest["architecture"] != architecture:
-        raise MachineError(
-            f"the guest image {source} is for {image.manifest['architecture']}, "
-            f"and this host is {architecture}"
-        )
+    image = _stored(source, report)
     _forget_others(image.digest)
     return image
+
+
+def _stored(source: str, report: Callable[[str], None]) -> GuestImage:
+    """The image at `source`, in the store; once more where it has been damaged there."""
+    digest = add_image(source, report)
+    try:
+        image = GuestImage(digest=digest, directory=_directory(digest), manifest=_manifest(digest))
+        _verify(image)
+    except CorruptState as error:
+        report(f"{error.message}; unpacking it again")
+        shutil.rmtree(_directory(digest))
+        add_image(source, report)
+        image = GuestImage(digest=digest, directory=_directory(digest), manifest=_manifest(digest))
+    if not _is_of_this_release(image.manifest):
+        raise MachineError(
+            f"the guest image {source} {_of_another_release(image.manifest)}",
+            hint=f"pip install wherry-guest=={__version__}",
+        )
+    return image
+
+
+def _load(machine: Machine) -> GuestImage:
+    """The image that a machine has of its own."""
+    digest = machine.settings.image
+    try:
+        manifest = _manifest(digest)
+    except CorruptState as error:
+        error.hint = f"wherry machine set --image FILE {machine.name}"
+        raise
+    return GuestImage(digest=digest, directory=_directory(digest), manifest=manifest)
+
+
+def _is_of_this_release(manifest: dict[str, Any]) -> bool:
+    return bool(manifest["version"] == __version__)
+
+
+def _of_another_release(manifest: dict[str, Any]) -> str:
+    return f"is of wherry {manifest['version']}, and this is {__version__}"
 
 
 def add_image(path: str, report: Callable[[str], None] = lambda _: None) -> str:
@@ -95,15 +145,16 @@ def add_image(path: str, report: Callable[[str], None] = lambda _: None) -> str:
     import hashlib
 
     source = Source(path)
-    digest = hashlib.sha256(source.read(_MANIFEST)).hexdigest()
-    target = os.path.join(images(), digest)
-    if os.path.exists(target):
+    content = source.read(_MANIFEST)
+    digest = hashlib.sha256(content).hexdigest()
+    _checked(content, path)
+    if os.path.exists(_directory(digest)):
         return digest
     make_dir(images())
     with Lock(os.path.join(images(), "lock")):
-        if not os.path.exists(target):
+        if not os.path.exists(_directory(digest)):
             report("Unpacking the guest image")
-            _store(source, target)
+            _store(source, digest)
     return digest
 
 
@@ -148,53 +199,96 @@ class Source:
             return file.read()
 
 
-def _store(source: Source, target: str) -> None:
-    draft = f"{target}.{os.getpid()}.tmp"
+def _store(source: Source, digest: str) -> None:
+    """Put an image into the store, which nobody else changes now."""
+    draft = f"{_directory(digest)}.tmp"
     shutil.rmtree(draft, ignore_errors=True)
     make_dir(draft)
     try:
         for name in (_MANIFEST, *_FILES):
             with open(os.path.join(draft, name), "wb") as file:
                 file.write(source.read(name))
-        _verify(draft)
-        os.replace(draft, target)
+        manifest = _checked(source.read(_MANIFEST), source.path)
+        _verify(GuestImage(digest=digest, directory=draft, manifest=manifest))
+        os.replace(draft, _directory(digest))
     except OSError as error:
         raise storage_error(error, f"unpack the guest image {source.path}") from error
     finally:
         shutil.rmtree(draft, ignore_errors=True)
 
 
-def _verify(directory: str) -> None:
-    """Raise CorruptState where the files are not what the manifest says."""
-    manifest = _manifest(directory)
+def _verify(image: GuestImage) -> None:
+    """Raise CorruptState where the files are not what the manifest says.
+
+    What was found is kept for as long as the files are the same, and the host is up: a power
+    failure may have taken of them what their length does not tell.
+    """
+    record = os.path.join(image.directory, _VERIFIED)
+    try:
+        state = [boot_id(), *(_state_of(os.path.join(image.directory, name)) for name in _FILES)]
+        if _kept(record) == state:
+            return
+    except OSError as error:
+        raise CorruptState(f"the guest image is damaged: {error.strerror}") from error
     for name in _FILES:
-        path = os.path.join(directory, name)
-        found = _digest_of(path)
-        if found != manifest["files"][name]["sha256"]:
+        found = _digest_of(os.path.join(image.directory, name))
+        expected = image.manifest["files"][name]["sha256"]
+        if found != expected:
             raise CorruptState(
                 f"the guest image is damaged: {name} has the digest {found[:12]}…, its manifest "
-                f"says {manifest['files'][name]['sha256'][:12]}…",
+                f"says {expected[:12]}…",
                 hint="pip install --force-reinstall wherry-guest",
             )
+    write_json(record, state)
 
 
-def _manifest(directory: str) -> dict[str, Any]:
+def _state_of(path: str) -> list[int]:
+    status = os.stat(path)
+    return [status.st_size, status.st_mtime_ns]
+
+
+def _kept(path: str) -> Any:
     try:
-        manifest: dict[str, Any] = read_json(os.path.join(directory, _MANIFEST))
+        return read_json(path)
+    except (FileNotFoundError, CorruptState):
+        return None
+
+
+def _directory(digest: str) -> str:
+    return os.path.join(images(), digest)
+
+
+def _manifest(digest: str) -> dict[str, Any]:
+    """The manifest of an image in the store. Raises NotFound, CorruptState."""
+    import hashlib
+
+    directory = _directory(digest)
+    if not os.path.isdir(directory):
+        raise CorruptState(f"the guest image {digest[:12]} is not there any more")
+    try:
+        content = read_file(os.path.join(directory, _MANIFEST))
     except FileNotFoundError as error:
         raise CorruptState(f"the guest image in {directory} has no manifest") from error
-    if manifest.get("schema") != _SCHEMA:
+    if hashlib.sha256(content).hexdigest() != digest:
+        raise CorruptState(f"the guest image is damaged: {_MANIFEST} is not the one that came")
+    return _checked(content, directory)
+
+
+def _checked(content: bytes, where: str) -> dict[str, Any]:
+    """What a manifest says. Raises CorruptState, MachineError."""
+    try:
+        manifest: dict[str, Any] = load_json(content)
+    except ValueError as error:
+        raise CorruptState(f"the guest image {where} is damaged: {error}") from error
+    if not fits(manifest, {"schema!": int}):
+        raise CorruptState(f"{where} is no guest image: its {_MANIFEST} is another's")
+    if manifest["schema"] != _SCHEMA:
         raise MachineError(
-            f"the guest image is of another release: its schema is {manifest.get('schema')}"
+            f"the guest image {where} is of another release: its schema is {manifest['schema']}"
         )
+    if not fits(manifest, _SHAPE):
+        raise CorruptState(f"the guest image {where} is damaged: {_MANIFEST} is not whole")
     return manifest
-
-
-def _load(digest: str) -> GuestImage:
-    directory = os.path.join(images(), digest)
-    if not os.path.isdir(directory):
-        raise NotFound(f"the guest image {digest[:12]} is not there any more")
-    return GuestImage(digest=digest, directory=directory, manifest=_manifest(directory))
 
 
 def _installed() -> str | None:
@@ -206,14 +300,15 @@ def _installed() -> str | None:
 
 
 def _forget_others(digest: str) -> None:
-    """Remove the images that no machine boots: those of other releases."""
+    """Remove the images that no machine boots, those of other releases, and half of one."""
     try:
         kept = {digest, *(machines.load(name).settings.image for name in machines.names())}
     except CorruptState:
         return  # what the machine boots cannot be read
-    for name in os.listdir(images()):
-        if len(name) == 64 and name not in kept:
-            shutil.rmtree(os.path.join(images(), name), ignore_errors=True)
+    with Lock(os.path.join(images(), "lock")):
+        for name in os.listdir(images()):
+            if name != "lock" and name not in kept:
+                shutil.rmtree(_directory(name), ignore_errors=True)
 
 
 def _digest_of(path: str) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 
 from wherry.errors import MachineError
 from wherry.files import read_json
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 _LOOK = 0.2
-"""Seconds after which Windows lets Python see that Ctrl-C was typed."""
+"""Seconds after which is looked whether to wait on. Windows lets Python see Ctrl-C then."""
 
 NONCE = 32
 
@@ -33,16 +34,21 @@ class Link:
 
         self._socket = socket
         self._sending = _thread.allocate_lock()
+        self._deadline = 0.0
         if sys.platform == "win32":
             socket.settimeout(_LOOK)
 
     def send(self, data: bytes) -> None:
         """Send all of `data`; where the other side is gone, `receive` will tell."""
+        view = memoryview(data)
         with self._sending:
-            try:
-                self._socket.sendall(data)
-            except OSError:
-                pass
+            while view:
+                try:
+                    view = view[self._socket.send(view) :]
+                except TimeoutError:
+                    continue  # the limit is one of `receive`
+                except OSError:
+                    return
 
     def receive(self) -> bytes:
         """What has come; nothing when the other side is gone."""
@@ -51,9 +57,15 @@ class Link:
                 data: bytes = self._socket.recv(CHUNK)
                 return data
             except TimeoutError:
-                continue
+                if self._deadline and time.monotonic() > self._deadline:
+                    raise
             except OSError:
                 return b""
+
+    def expect_within(self, seconds: float) -> None:
+        """Have `receive` raise TimeoutError where it still waits when they are over."""
+        self._deadline = time.monotonic() + seconds
+        self._socket.settimeout(min(seconds, _LOOK))
 
     def abandon(self) -> None:
         """End `receive`, from another thread."""

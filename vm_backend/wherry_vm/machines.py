@@ -17,7 +17,7 @@ import shutil
 
 from wherry import paths
 from wherry.errors import Conflict, CorruptState, NotFound, UsageError
-from wherry.files import Lock, claim_directory, make_dir, read_json, write_json
+from wherry.files import Lock, claim_directory, make_dir, read_json, remove_file, write_json
 from wherry.values import replace, value
 from wherry_vm.shares.places import guest_path, is_free
 
@@ -33,6 +33,7 @@ _SHAPE = {
     "image": str,
     "shares": [{"source!": str, "target!": str, "readonly": bool}],
 }
+_LOCK = "lock"
 _NAME = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-")
 
 
@@ -89,7 +90,7 @@ class Machine:
     def lock(self, *, wait: bool = True) -> Lock:
         """What whoever starts, changes or removes the machine holds."""
         make_dir(self.directory)
-        return Lock(self.file("lock"), wait=wait)
+        return Lock(self.file(_LOCK), wait=wait)
 
 
 def check_name(name: str) -> str:
@@ -122,7 +123,6 @@ def create(name: str, settings: Settings) -> Machine:
     """Make a machine, which does not run yet. Raises Conflict where the name is taken."""
     machine = Machine(name=check_name(name), settings=settings)
     _claim_places()
-    make_dir(machine.directory)
     with machine.lock():
         if os.path.exists(machine.file("machine.json")):
             raise Conflict(f"machine {name} is there already")
@@ -171,8 +171,14 @@ def save(machine: Machine) -> None:
 
 
 def remove(machine: Machine) -> None:
-    """Remove everything of a machine that does not run."""
-    shutil.rmtree(machine.run_directory, ignore_errors=True)
+    """Remove everything of a machine. Raises Conflict where it runs."""
+    with machine.lock(wait=False):
+        # What has no record is no machine, even if what follows is not done.
+        remove_file(machine.file("machine.json"))
+        shutil.rmtree(machine.run_directory, ignore_errors=True)
+        for name in os.listdir(machine.directory):
+            if name != _LOCK:  # Windows keeps what is open
+                remove_file(machine.file(name))
     shutil.rmtree(machine.directory)
 
 

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import socket
 import threading
+from ipaddress import ip_address
 
-from wherry.errors import Conflict, WherryError, to_json
+from wherry.errors import Conflict, UsageError, WherryError, to_json
 from wherry_vm.boot import free_port
+from wherry_vm.protocol import NONSENSE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -42,12 +44,12 @@ class Forwards:
                 if "withdraw" in message:
                     self._withdraw(str(message["withdraw"]))
                 elif "publish" in message:
-                    ports = [
-                        (str(kind), str(host), int(port)) for kind, host, port in message["ports"]
-                    ]
+                    ports = [_publication(*each) for each in message["ports"]]
                     self._publish(str(message["publish"]), ports)
         except WherryError as error:
             return {"error": to_json(error)}
+        except NONSENSE as error:
+            return {"error": to_json(UsageError(f"no ports to publish: {error!r}"))}
         return {}
 
     def close(self) -> None:
@@ -132,6 +134,14 @@ def _carry(source: socket.socket, target: socket.socket) -> None:
     except OSError:
         source.close()
         target.close()
+
+
+def _publication(kind: Any, host: Any, port: Any) -> Publication:
+    """What is to be published, as the guest says. Raises ValueError: it goes to QEMU's monitor."""
+    address = ip_address(str(host))
+    if kind not in ("tcp", "udp") or not 0 < int(port) < 1 << 16:
+        raise ValueError(f"{port}/{kind}")
+    return kind, str(address), int(port)
 
 
 def _taken(host: str, port: int) -> Conflict:

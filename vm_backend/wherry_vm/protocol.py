@@ -36,6 +36,9 @@ WINDOW = 1 << 18
 
 CHUNK = 1 << 16
 
+NONSENSE = (AttributeError, KeyError, OverflowError, RecursionError, TypeError, ValueError)
+"""What a message that is not as it should be makes of whoever reads it."""
+
 RUNNER_SOCKET = "/run/wherry-guest/runner.sock"
 """Where the guest's runner listens: root's alone, and reached through SSH."""
 

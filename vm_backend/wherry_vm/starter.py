@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 
 from wherry.container.wire import CONTROL, Parser, control
 from wherry.errors import MachineError, from_json
-from wherry.files import make_dir
 from wherry.lean import load_json
 from wherry_vm.link import Link, connect
 
@@ -19,7 +19,18 @@ if TYPE_CHECKING:
     from wherry_vm.machines import Machine
 
 
-_TRIES = 3
+_PATIENCE = 120
+"""Seconds for a supervisor that is ending, or has not begun to listen, to be done with it."""
+_PAUSE = 0.2
+_MOST_ENDS = 3
+
+
+class Ended(MachineError):
+    """The supervisor has ended, and not answered."""
+
+
+class Mute(MachineError):
+    """The supervisor does not answer in time."""
 
 
 def join(machine: Machine, operation: str, report: Callable[[str], None]) -> Link:
@@ -27,20 +38,33 @@ def join(machine: Machine, operation: str, report: Callable[[str], None]) -> Lin
 
     `report` is told what a start is at. Raises MachineError, and what keeps it from starting.
     """
-    for _ in range(_TRIES):
+    deadline = time.monotonic() + _PATIENCE
+    ends = 0
+    while True:
         link = connect(machine.run_directory)
         if link is None:
             start_supervisor(machine)
             link = connect(machine.run_directory)
-        if link is None:
-            raise _did_not_start(machine)
-        answer = ask(link, {"op": operation}, ("joined", "ending"), report)
-        if answer["event"] == "joined":
-            return link
-        link.close()
-        with machine.lock():
-            pass  # free when the supervisor that is ending has ended
-    raise MachineError(f"machine {machine.name} is stopped again and again by something else")
+        if link is not None:
+            try:
+                if ask(link, {"op": operation}, ("joined", "ending"), report)["event"] == "joined":
+                    return link
+                link.close()
+            except Ended:
+                # It was killed, or ended before it heard us.
+                link.close()
+                ends += 1
+                if ends == _MOST_ENDS:
+                    raise
+            except BaseException:
+                link.close()
+                raise
+        if time.monotonic() > deadline:
+            raise MachineError(
+                f"machine {machine.name} is held by a supervisor that does not listen",
+                hint=f"wherry machine stop --force {machine.name}",
+            )
+        time.sleep(_PAUSE)
 
 
 def ask(
@@ -48,11 +72,17 @@ def ask(
     request: dict[str, Any],
     answers: tuple[str, ...],
     report: Callable[[str], None] = lambda _: None,
+    patience: float = 0,
 ) -> dict[str, Any]:
-    """Send a request, and wait for one of the events `answers`. Raises what is told instead."""
+    """Send a request, and wait for one of the events `answers`. Raises what is told instead.
+
+    With `patience`, in seconds, nothing is received from the link after that.
+    """
+    if patience:
+        link.expect_within(patience)
     link.send(control(request))
     parser = Parser()
-    while data := link.receive():
+    while data := _receive(link):
         for kind, payload in parser.feed(data):
             message: dict[str, Any] = load_json(payload) if kind == CONTROL else {}
             if "error" in message:
@@ -61,10 +91,17 @@ def ask(
                 report(str(message["text"]))
             elif message.get("event") in answers:
                 return message
-    raise MachineError(
+    raise Ended(
         "the machine's supervisor ended without an answer",
         hint="`wherry machine logs` tells what happened; the next command starts it again",
     )
+
+
+def _receive(link: Link) -> bytes:
+    try:
+        return link.receive()
+    except TimeoutError:
+        raise Mute("the machine's supervisor does not answer") from None
 
 
 def start_supervisor(machine: Machine) -> None:
@@ -73,8 +110,6 @@ def start_supervisor(machine: Machine) -> None:
 
     from wherry_vm.supervisor_command import detached, words
 
-    make_dir(machine.directory)
-    make_dir(machine.run_directory)
     with open(machine.file("supervisor.log"), "ab") as log:
         process = subprocess.Popen(
             words(machine.name),

@@ -20,18 +20,19 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import socket
 import sys
 import threading
 import time
 
-from wherry.container.wire import Parser, control
-from wherry.errors import Conflict, MachineError, WherryError, to_json
-from wherry.files import make_dir, remove_file, write_json
-from wherry.lean import load_json
+from wherry.container.wire import control
+from wherry.errors import Conflict, MachineError, WherryError, as_ours, to_json
+from wherry.files import make_dir
 from wherry_vm import boot, machines
 from wherry_vm.ports import Forwards
-from wherry_vm.protocol import CHUNK, RUNNER_SOCKET, first_frames
+from wherry_vm.protocol import CHUNK, RUNNER_SOCKET
+from wherry_vm.reception import Reception
 from wherry_vm.shares.mounts import Mounts
 
 TYPE_CHECKING = False
@@ -40,8 +41,11 @@ if TYPE_CHECKING:
 
     from wherry_vm.boot import Boot
     from wherry_vm.events import EventChannel
+    from wherry_vm.image import GuestImage
     from wherry_vm.machines import Machine
     from wherry_vm.qemu.accelerator import Refusal
+    from wherry_vm.qemu.binary import Qemu
+    from wherry_vm.qemu.host import Host
     from wherry_vm.ssh import GuestTransport
 
 LISTENING = b"listening\n"
@@ -50,16 +54,20 @@ LISTENING = b"listening\n"
 _STOP_PATIENCE = 30
 _WATCH = 0.5
 _TELLING = 5
+_BEATS, _SILENCE = 10, 30
+"""Seconds without a word of the guest's agent, which says something every five: what makes
+one wonder, and what is a state of its own."""
 _DRIFT = 0.5
 """Seconds that the guest's clock may be off."""
 
 
 def main(name: str) -> int:
     """Run the machine called `name` until it stops."""
-    machine = machines.load(name)
-    make_dir(machine.run_directory)
     try:
-        with machine.lock(wait=False):
+        with machines.load(name).lock(wait=False):
+            # It may have been changed or removed before we had the lock.
+            machine = machines.load(name)
+            make_dir(machine.run_directory)
             supervisor = Supervisor(machine)
             os.write(1, LISTENING)
             # Whoever waits for our standard output to end need not wait for the machine's.
@@ -69,6 +77,9 @@ def main(name: str) -> int:
         # Another supervisor was quicker, and serves whoever started us.
         os.write(1, LISTENING)
         return 0
+    except Exception as error:
+        print(f"wherry: {as_ours(error).message}", file=sys.stderr)
+        return 1
 
 
 class Supervisor:
@@ -82,26 +93,25 @@ class Supervisor:
         self._error: WherryError | None = None
         self._ready: dict[str, Any] | None = None
         self._boot: Boot | None = None
-        self._qmp: Any = None
         self._events: EventChannel | None = None
         self._ssh: GuestTransport | None = None
         self._connecting = threading.Lock()
         self._mounts = Mounts(machine, machine.shares())
         self._commands = 0
         self._running = 0
-        self._last_use = time.monotonic()
-        self._key = os.urandom(32)
+        self._last_use = self._last_heard = time.monotonic()
+        self._trouble = ""
         self._told = threading.Event()
-        self._speaking = threading.Lock()
         self._forwards = Forwards(self._monitor)
-        self._listener = self._listen()
-        threading.Thread(target=self._accept, daemon=True, name="accept").start()
+        self._reception = Reception(machine.run_directory, self._receive)
 
     def run(self) -> int:
         """Boot, serve, and end; 0 where it ended as it was asked to."""
         try:
             self._start()
             self._serve()
+        except boot.Cancelled:
+            return 0
         except WherryError as error:
             self._fail(error)
             return 1
@@ -127,9 +137,9 @@ class Supervisor:
 
         self._tell(f"Starting machine {self.machine.name}")
         self._mounts.check()
-        host = this_host()
+        image = find_image(self.machine, self._tell)
+        host = this_host().running(image.manifest["architecture"])
         qemu = find_qemu(host)
-        image = find_image(self.machine, host, self._tell)
         ensure_keys(self.machine)
         ensure_disk(self.machine)
         end_orphan(self.machine)
@@ -137,8 +147,7 @@ class Supervisor:
         for name in names:
             if slow := boot.slow_because(name, refusals):
                 self._tell(slow)
-            attempt = boot.Boot(self.machine, host, qemu, image, name)
-            self._boot = attempt
+            attempt = self._attempt(host, qemu, image, name)
             try:
                 self._come_up(attempt)
             except (boot.Silent, MachineError) as error:
@@ -153,9 +162,20 @@ class Supervisor:
         boot.remember(self.machine, qemu, image, name, refusals)
         self._mounts.settle()
         with self._changed:
+            if self._state == "stopping":
+                raise boot.Cancelled
             self._state = "running"
-            self._last_use = time.monotonic()
+            self._last_use = self._last_heard = time.monotonic()
             self._changed.notify_all()
+
+    def _attempt(self, host: Host, qemu: Qemu, image: GuestImage, accelerator: str) -> Boot:
+        """QEMU as it starts. Raises Cancelled where the machine is to stop."""
+        attempt = boot.Boot(self.machine, host, qemu, image, accelerator)
+        with self._changed:
+            self._boot = attempt
+            if self._state == "stopping":
+                raise boot.Cancelled
+        return attempt
 
     def _come_up(self, attempt: Boot) -> None:
         """Wait for the guest, and connect to it."""
@@ -165,7 +185,7 @@ class Supervisor:
 
         self._ready = None
         self._events = EventChannel(attempt.accept(attempt.events_listener, 10), self._hear)
-        self._connect_monitor(attempt)
+        attempt.connect_monitor()
         attempt.wait_ready(self._is_ready)
         if self._ready and self._ready.get("data") != "mounted":
             raise MachineError(f"the machine's disk cannot be used: {self._ready.get('data')}")
@@ -175,22 +195,11 @@ class Supervisor:
             self._mounts.attach(ports, self._events.send)
         self._ssh = self._log_in(attempt)
 
-    def _connect_monitor(self, attempt: Boot) -> None:
-        from qemu.qmp import QMPError
-        from qemu.qmp.legacy import QEMUMonitorProtocol
-
-        self._qmp = QEMUMonitorProtocol(attempt.accept(attempt.qmp_listener, 10))
-        try:
-            self._qmp.connect()
-        except QMPError as error:
-            attempt.wait_briefly()
-            raise boot.Silent(f"QEMU's monitor does not answer: {error}") from error
-
     def _monitor(self, line: str) -> str:
         """What QEMU's human monitor says to a line."""
-        with self._speaking:
-            said: str = self._qmp.cmd("human-monitor-command", **{"command-line": line})
-        return said
+        assert self._boot is not None
+        assert self._boot.monitor is not None
+        return self._boot.monitor.command(line)
 
     def _is_ready(self, seconds: float) -> bool:
         with self._changed:
@@ -198,7 +207,8 @@ class Supervisor:
             return self._ready is not None
 
     def _hear(self, message: dict[str, Any]) -> None:
-        """What the guest's agent says."""
+        """What the guest's agent says. Raises what is in wherry_vm.protocol.NONSENSE."""
+        self._last_heard = time.monotonic()
         if message.get("event") == "ready":
             with self._changed:
                 self._ready = message
@@ -229,7 +239,18 @@ class Supervisor:
                     self._state = "stopping"
                     break
             attempt.check()
+            attempt.limit_console()
+            self._look_after(attempt)
         self._shut_down(attempt)
+
+    def _look_after(self, attempt: Boot) -> None:
+        """Find out what is the matter with a guest that says nothing any more."""
+        silent = time.monotonic() - self._last_heard
+        if silent < _SILENCE:
+            self._trouble = ""
+        elif not self._trouble:
+            self._trouble = attempt.diagnosis(silent)
+            print(f"wherry: the guest does not answer: {self._trouble}", file=sys.stderr)
 
     def _is_idle(self) -> bool:
         limit = self.machine.settings.idle
@@ -240,7 +261,9 @@ class Supervisor:
     def _shut_down(self, attempt: Boot) -> None:
         """Ask the guest to end, and see that it does."""
         if self._events is not None:
-            self._events.send({"op": "poweroff"})
+            # In a thread: a QEMU that is stuck takes nothing.
+            words = ({"op": "poweroff"},)
+            threading.Thread(target=self._events.send, args=words, daemon=True).start()
         with contextlib.suppress(Exception):
             attempt.process.wait(_STOP_PATIENCE)
         if attempt.process.poll() is None:
@@ -263,11 +286,9 @@ class Supervisor:
             if self._state != "failed":
                 self._state = "stopped"
             self._changed.notify_all()
-        for thread in threading.enumerate():
-            if thread.name == "client":
-                thread.join(2)
-        for name in ("supervisor.sock", "supervisor.json", "qemu.json", "qmp.sock", "events.sock"):
-            remove_file(os.path.join(self.machine.run_directory, name))
+        # Who comes too late finds nobody, and starts the machine again.
+        self._reception.close(2)
+        shutil.rmtree(self.machine.run_directory, ignore_errors=True)
 
     def _tell(self, text: str) -> None:
         """Progress, for whoever waits."""
@@ -277,59 +298,13 @@ class Supervisor:
 
     # ---- whoever connects ----
 
-    def _listen(self) -> socket.socket:
-        directory = self.machine.run_directory
-        if not hasattr(socket, "AF_UNIX"):
-            listener = socket.create_server(("127.0.0.1", 0), backlog=128)
-            write_json(
-                os.path.join(directory, "supervisor.json"),
-                {"port": listener.getsockname()[1], "key": self._key.hex()},
-            )
-            return listener
-        path = os.path.join(directory, "supervisor.sock")
-        remove_file(path)
-        listener = socket.socket(socket.AF_UNIX)
-        listener.bind(path)
-        listener.listen(128)
-        return listener
-
-    def _accept(self) -> None:
-        while True:
-            stream, _ = self._listener.accept()
-            threading.Thread(target=self._meet, args=(stream,), daemon=True, name="client").start()
-
-    def _meet(self, stream: socket.socket) -> None:
-        """Serve one connection."""
-        with stream, contextlib.suppress(OSError):
-            if not self._is_ours(stream):
-                return
-            frames = first_frames(stream, Parser())
-            if not frames:
-                return
-            request = load_json(frames[0][1])
-            try:
-                self._answer(stream, request)
-            except WherryError as error:
-                stream.sendall(control({"error": to_json(error)}))
-                self._told.set()
-
-    def _is_ours(self, stream: socket.socket) -> bool:
-        """Whether the same user is at the other end."""
-        if not hasattr(socket, "AF_UNIX"):
-            from wherry_vm.link import prove
-
-            stream.settimeout(5)
-            prove(stream, self._key, b"supervisor", b"command")
-            stream.settimeout(None)
-            return True
-        if sys.platform == "linux":
-            import struct
-
-            size = struct.calcsize("3i")
-            credentials = stream.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
-            _, uid, _ = struct.unpack("3i", credentials)
-            return uid in (os.geteuid(), 0)
-        return True  # nobody else can enter the directory
+    def _receive(self, stream: socket.socket, request: dict[str, Any]) -> None:
+        """Serve one connection, and tell what goes wrong."""
+        try:
+            self._answer(stream, request)
+        except WherryError as error:
+            stream.sendall(control({"error": to_json(error)}))
+            self._told.set()
 
     def _answer(self, stream: socket.socket, request: dict[str, Any]) -> None:
         operation = request.get("op")
@@ -351,7 +326,7 @@ class Supervisor:
     def _describe(self) -> dict[str, Any]:
         attempt = self._boot
         return {
-            "state": self._state,
+            "state": "unresponsive" if self._trouble and self._state == "running" else self._state,
             "accelerator": attempt.accelerator if attempt else "",
             "pid": attempt.process.pid if attempt else 0,
             "ssh_port": attempt.ssh_port if attempt else 0,
@@ -360,13 +335,15 @@ class Supervisor:
         }
 
     def _stop(self, *, force: bool) -> None:
+        """Have the machine stop, and wait until it has."""
         with self._changed:
-            self._state = "stopping"
+            is_up = self._state == "running"
+            if self._state in ("starting", "running"):
+                self._state = "stopping"
             self._changed.notify_all()
-        if force and self._boot is not None:
-            self._boot.process.kill()
-        if self._boot is not None:
-            self._boot.process.wait()
+            if self._boot is not None and (force or not is_up):
+                self._boot.cancel()
+            self._changed.wait_for(lambda: self._state in ("stopped", "failed"))
 
     def _wait_until_up(self, stream: socket.socket) -> bool:
         """Tell `stream` how the start goes; False where the machine is about to end.
@@ -374,6 +351,7 @@ class Supervisor:
         Raises what keeps the start from ending well.
         """
         told = 0
+        was_starting = self._state == "starting"
         while True:
             with self._changed:
                 while self._state == "starting" and len(self._progress) == told:
@@ -381,13 +359,25 @@ class Supervisor:
                 texts, told = self._progress[told:], len(self._progress)
                 state, error = self._state, self._error
             if state == "running":
+                # A guest that is only silent may answer all the same.
+                if self._trouble and self._boot is not None and self._boot.is_mute():
+                    raise self._does_not_answer(self._trouble)
                 return self._is_alive()
             for text in texts:
                 stream.sendall(control({"event": "progress", "text": text}))
             if error is not None:
                 raise error
+            if state != "starting" and was_starting:
+                raise Conflict(f"machine {self.machine.name} was stopped before it was up")
             if state != "starting":
                 return False
+
+    def _does_not_answer(self, why: str) -> MachineError:
+        name = self.machine.name
+        return MachineError(
+            f"machine {name} does not answer: {why}",
+            hint=f"wherry machine stop --force {name}; the next command starts it again",
+        )
 
     def _is_alive(self) -> bool:
         return self._boot is not None and self._boot.process.poll() is None
@@ -398,7 +388,7 @@ class Supervisor:
             self._commands += 1
         try:
             self._mounts.catch_up()
-            channel = self._session().open_socket(RUNNER_SOCKET)
+            channel = self._open_channel()
             stream.sendall(control({"event": "joined"}))
             threading.Thread(
                 target=_pump, args=(stream, channel), daemon=True, name="to guest"
@@ -413,6 +403,16 @@ class Supervisor:
             with self._changed:
                 self._commands -= 1
                 self._last_use = time.monotonic()
+
+    def _open_channel(self) -> Any:
+        """A channel to the guest's runner. Raises MachineError."""
+        try:
+            return self._session().open_socket(RUNNER_SOCKET)
+        except MachineError:
+            silent = time.monotonic() - self._last_heard
+            if silent < _BEATS or self._boot is None:
+                raise
+            raise self._does_not_answer(self._boot.diagnosis(silent)) from None
 
     def _session(self) -> GuestTransport:
         """The SSH connection; a new one where it has broken off, as in a host that slept."""

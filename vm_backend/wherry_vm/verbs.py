@@ -3,37 +3,38 @@
 from __future__ import annotations
 
 import os
+import time
 
 from wherry.errors import Conflict, CorruptState, MachineError, NotFound, UsageError
 from wherry.values import replace
 from wherry_vm import machines
 from wherry_vm.disk import used
+from wherry_vm.image import add_image
 from wherry_vm.link import connect
 from wherry_vm.machines import Machine, Settings, Share
+from wherry_vm.orphan import ORPHAN_PATIENCE, end_orphan, end_supervisor
 from wherry_vm.shares.finding import in_force
 from wherry_vm.shares.places import guest_path, is_free
-from wherry_vm.starter import ask, join, tell
+from wherry_vm.starter import Ended, Mute, ask, join, tell
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Any
 
+    from wherry_vm.link import Link
+
 _MIB, _GIB = 1 << 20, 1 << 30
+
+_PAUSE = 0.05
+_LOOK, _FORCING, _STOPPING = 5, 10, 120
+"""Seconds for a supervisor to tell how it is, to end at once, and to end in order."""
 
 
 def init(name: str, values: Mapping[str, Any]) -> str:
     """Make a machine; its name. Raises Conflict, UsageError."""
-    from wherry_vm.image import add_image
-
-    settings = _changed(Settings(), values)
-    machine = machines.create(name, settings)
-    if path := values.get("image"):
-        try:
-            machines.save(replace(machine, settings=replace(settings, image=add_image(path))))
-        except BaseException:
-            machines.remove(machine)
-            raise
+    machines.check_name(name)
+    machines.create(name, _changed(Settings(), values))
     return name
 
 
@@ -57,24 +58,54 @@ def start(name: str) -> None:
 
 
 def stop(name: str, *, force: bool) -> None:
-    """Stop a machine, and return when QEMU is gone. One that does not run is stopped."""
+    """Stop a machine, and return when QEMU is gone. One that does not run is stopped.
+
+    Raises MachineError where that cannot be; with `force` a supervisor that does not answer
+    is killed.
+    """
     _stop(machines.load(name), force=force)
 
 
 def _stop(machine: Machine, *, force: bool) -> None:
-    link = connect(machine.run_directory)
-    if link is None:
-        return
+    deadline = time.monotonic() + _STOPPING
+    while not _has_ended(machine, force=force):
+        link = connect(machine.run_directory)
+        if link is None and time.monotonic() > deadline:
+            raise _does_not_end(machine)
+        if link is not None:
+            _ask_to_stop(machine, link, force=force)
+        time.sleep(_PAUSE)
+
+
+def _has_ended(machine: Machine, *, force: bool) -> bool:
+    """Whether no supervisor has the machine, and no QEMU."""
     try:
-        ask(link, {"op": "stop", "force": force}, ("stopped",))
-    except MachineError:
-        if state(machine) != "stopped":
-            raise
+        with machine.lock(wait=False):
+            end_orphan(machine, 0 if force else ORPHAN_PATIENCE)
+    except Conflict:
+        return False
+    return True
+
+
+def _ask_to_stop(machine: Machine, link: Link, *, force: bool) -> None:
+    try:
+        request = {"op": "stop", "force": force}
+        ask(link, request, ("stopped",), patience=_FORCING if force else _STOPPING)
+    except Ended:
+        pass
+    except Mute as error:
+        if not force:
+            raise _does_not_end(machine) from error
+        end_supervisor(machine)
     finally:
         link.close()
-    # The supervisor clears up after QEMU; the machine is stopped when it has let go.
-    with machine.lock():
-        pass
+
+
+def _does_not_end(machine: Machine) -> MachineError:
+    return MachineError(
+        f"the supervisor of machine {machine.name} does not answer",
+        hint=f"wherry machine stop --force {machine.name}",
+    )
 
 
 def remove(name: str, *, force: bool) -> None:
@@ -85,17 +116,17 @@ def remove(name: str, *, force: bool) -> None:
         if not force:
             raise
         machine = Machine(name=name, settings=Settings())
-    if state(machine) != "stopped":
-        if not force:
-            raise Conflict(
-                f"machine {name} is running", hint=f"stop it first: wherry machine stop {name}"
-            )
+    if force:
         _stop(machine, force=True)
+    elif state(machine) != "stopped":
+        raise Conflict(
+            f"machine {name} is running", hint=f"stop it first: wherry machine stop {name}"
+        )
     machines.remove(machine)
 
 
 def state(machine: Machine) -> str:
-    """starting, running, stopping, failed or stopped."""
+    """starting, running, unresponsive, stopping, failed or stopped."""
     return str(_describe(machine)["state"])
 
 
@@ -104,9 +135,11 @@ def _describe(machine: Machine) -> dict[str, Any]:
     if link is None:
         return {"state": "stopped"}
     try:
-        return ask(link, {"op": "state"}, ("state",))
-    except MachineError:
+        return ask(link, {"op": "state"}, ("state",), patience=_LOOK)
+    except Ended:
         return {"state": "stopped"}
+    except Mute:
+        return {"state": "unresponsive"}
     finally:
         link.close()
 
@@ -208,6 +241,8 @@ def _changed(settings: Settings, values: Mapping[str, Any]) -> Settings:
             settings = replace(settings, **{name: values[name]})
     if values.get("share"):
         settings = replace(settings, shares=tuple(map(_share, values["share"])))
+    if values.get("image"):
+        settings = replace(settings, image=add_image(values["image"]))
     return settings
 
 

@@ -63,6 +63,8 @@ _SETTINGS = (
            help="Stop after so long without a container or a command (default 10m; never)"),
     option("--share", multiple=True, metavar="list",
            help="Directory that the machine sees, DIR or DIR:ro (default: your home)"),
+    option("--image", metavar="file",
+           help="A guest image: a wheel or a directory (default: what is installed)"),
 )
 # fmt: on
 
@@ -71,11 +73,6 @@ _NAME = argument("machine", required=False)
 
 @command(
     *_SETTINGS,
-    option(
-        "--image",
-        metavar="file",
-        help="A guest image: a wheel or a directory (default: what is installed)",
-    ),
     _NAME,
     name="machine init",
     examples="""\

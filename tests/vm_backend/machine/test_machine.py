@@ -12,32 +12,16 @@ from typing import TYPE_CHECKING
 import pytest
 
 from support.busybox import busybox_archive
-from support.machines import BOOT
+from support.machines import BOOT, inspect, start, supervisor
 from support.settings import OFFLINE
 from support.terminal import Terminal
 from support.waiting import Deadline, wait_gone, wait_until
 
 if TYPE_CHECKING:
-    from support.cli import Cli, Result
+    from support.cli import Cli
     from support.world import World
 
 pytestmark = [pytest.mark.vm, pytest.mark.network]
-
-
-def start(wherry: Cli, **more: object) -> Result:
-    return wherry("machine", "start", timeout=BOOT, **more)  # type: ignore[arg-type]
-
-
-def inspect(wherry: Cli) -> dict[str, object]:
-    document: dict[str, object] = json.loads(wherry("machine", "inspect").stdout)[0]
-    return document
-
-
-def supervisor(wherry: Cli) -> int:
-    """The pid of the process that owns the machine's QEMU."""
-    pid = inspect(wherry)["Pid"]
-    with open(f"/proc/{pid}/stat") as file:
-        return int(file.read().rpartition(")")[2].split()[1])
 
 
 def test_the_first_command_starts_it_and_says_so_once(own_machine: Cli) -> None:

@@ -7,14 +7,18 @@ import csv
 import hashlib
 import json
 import lzma
+import tomllib
 import zipfile
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
+from wherry import __version__
 from wherry.errors import NotFound
 from wherry_vmimage.guest.wheel import build_wheel
 
+SYSTEMS = ("darwin", "win32", "linux")
 IMAGES = {"kernel": b"k" * 5000, "initramfs": b"i" * 5000, "root.erofs": b"r" * 50_000}
 
 
@@ -51,6 +55,18 @@ def test_wheel_is_for_every_system_of_the_architecture(guest: str, tmp_path: Pat
     assert [line for line in lines if line.startswith("Tag:")] == [
         f"Tag: py3-none-{platform}" for platform in platforms
     ]
+
+
+def test_wherry_brings_it_along_where_there_is_no_linux() -> None:
+    project = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text())
+    needed = map(Requirement, project["project"]["dependencies"])
+    guest = next(each for each in needed if each.name == "wherry-guest")
+    assert guest.marker is not None
+
+    # Host and guest are of one release.
+    assert str(guest.specifier) == f"=={__version__}"
+    systems = {name: guest.marker.evaluate({"sys_platform": name}) for name in SYSTEMS}
+    assert systems == {"darwin": True, "win32": True, "linux": False}
 
 
 def test_record_has_the_digest_of_every_file(guest: str, tmp_path: Path) -> None:

@@ -46,10 +46,14 @@ def candidates(host: Host) -> tuple[list[str], list[Refusal]]:
     name = ACCELERATORS.get(host.system)
     if name is None:
         return ["tcg"], []
-    refusal = _refusal(name, host)
+    refusal = _refusal(name, host) if host.is_native else _foreign(name)
     if refusal is not None:
         return ["tcg"], [refusal]
     return [name, "tcg"], []
+
+
+def _foreign(name: str) -> Refusal:
+    return Refusal(name=name, reason="the guest is for another kind of processor than this host's")
 
 
 def _refusal(name: str, host: Host) -> Refusal | None:

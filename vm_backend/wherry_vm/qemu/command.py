@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from wherry_vm.qemu.binary import Qemu
     from wherry_vm.qemu.host import Host
 
+PID_FILE = "qemu.pid"
+"""Where QEMU says which process it is, in the run directory."""
+
 ACCELERATORS = {"linux": "kvm", "darwin": "hvf", "win32": "whpx"}
 
 _MOST_TCG_CPUS = 2
@@ -41,7 +44,6 @@ class Sockets:
 class Guest:
     """What the machine is to be: files by their absolute paths, memory in MiB.
 
-    `ssh_port` is a free port of 127.0.0.1 that leads to the guest's SSH server;
     `options` are what the image wants its kernel to be told; `firmware` are files that the
     guest reads at its start, by the names that it knows them by.
     """
@@ -56,7 +58,6 @@ class Guest:
     console: str
     cpus: int
     memory: int
-    ssh_port: int
     sockets: Sockets
 
 
@@ -67,6 +68,8 @@ def command_line(host: Host, qemu: Qemu, accelerator: str, guest: Guest) -> list
         *("-name", f"wherry-{guest.name}"),
         # Nothing that we do not name: no floppy, no default network, no configuration file.
         *("-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"),
+        # It is there before a disk is opened, and locked: no two QEMUs have one machine's.
+        *("-pidfile", PID_FILE),
         *("-machine", _machine(host, accelerator)),
         *("-accel", _accelerator(host, qemu, accelerator)),
         *("-cpu", cpu_model(host, qemu, accelerator)),
@@ -79,7 +82,7 @@ def command_line(host: Host, qemu: Qemu, accelerator: str, guest: Guest) -> list
         *_firmware(guest),
         *_console(guest),
         *_disks(guest),
-        *_network(guest),
+        *_network(),
         *_channels(accelerator, guest),
         # Without entropy the guest's sshd waits for seconds on processors without RDRAND.
         *("-device", "virtio-rng-pci"),
@@ -177,8 +180,9 @@ def _firmware(guest: Guest) -> list[str]:
 
 
 def _console(guest: Guest) -> Sequence[str]:
-    path = guest.console.replace(",", ",,")
-    return ("-chardev", f"file,id=console,path={path},append=off", "-serial", "chardev:console")
+    # Appended to, so that it can be emptied when the guest has said too much.
+    chardev = f"file,id=console,path={_quoted(guest.console)},append=on"
+    return ("-chardev", chardev, "-serial", "chardev:console")
 
 
 def _disks(guest: Guest) -> Sequence[str]:
@@ -203,10 +207,10 @@ def _quoted(path: str) -> str:
     return path.replace(",", ",,")
 
 
-def _network(guest: Guest) -> Sequence[str]:
-    forward = f"hostfwd=tcp:127.0.0.1:{guest.ssh_port}-:22"
+def _network() -> Sequence[str]:
     return (
-        *("-netdev", f"user,id=net,{forward}"),
+        # A free port that the monitor tells: one that was looked for before could be taken.
+        *("-netdev", "user,id=net,hostfwd=tcp:127.0.0.1:0-:22"),
         # No boot over the network, so no image for it.
         *("-device", "virtio-net-pci,netdev=net,romfile="),
     )

@@ -6,7 +6,7 @@ import os
 import sys
 
 from wherry.errors import Unsupported
-from wherry.values import value
+from wherry.values import replace, value
 
 _ARCHITECTURES = {
     "amd64": "x86_64",
@@ -16,9 +16,6 @@ _ARCHITECTURES = {
     "arm64": "aarch64",
 }
 
-DEBIAN_ARCHITECTURE = {"x86_64": "amd64", "aarch64": "arm64"}
-"""What Debian and image-spec call an architecture of QEMU's."""
-
 
 @value
 class Host:
@@ -26,7 +23,8 @@ class Host:
 
     `system` is "linux", "darwin" or "win32", as sys.platform has it; `build` is the build
     number of Windows, 0 elsewhere. `flags` are of /proc/cpuinfo or sysctl, where a test or
-    an accelerator depends on them.
+    an accelerator depends on them. `is_native` is False where `architecture` is the guest's
+    and not the host's own.
     """
 
     system: str
@@ -34,6 +32,19 @@ class Host:
     cpus: int = 1
     build: int = 0
     flags: frozenset[str] = frozenset()
+    is_native: bool = True
+
+    def running(self, architecture: str) -> Host:
+        """This host as it is for a guest of a Debian architecture, which may be another's.
+
+        Raises Unsupported.
+        """
+        found = _ARCHITECTURES.get(architecture)
+        if found is None:
+            raise Unsupported(f"there is no guest for processors of type {architecture!r}")
+        if found == self.architecture:
+            return self
+        return replace(self, architecture=found, flags=frozenset(), is_native=False)
 
 
 def this_host() -> Host:
@@ -80,6 +91,15 @@ def _cpu_flags() -> frozenset[str]:
     except OSError:
         pass
     return frozenset()
+
+
+def boot_id() -> str:
+    """Something that changes when the host boots; "" where it cannot be told cheaply."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+            return file.read().strip()
+    except OSError:
+        return ""
 
 
 def sysctl(name: str) -> str:
