@@ -17,6 +17,7 @@ import time
 from wherry.errors import CorruptState, MachineError
 from wherry.files import make_dir, read_json, remove_file, write_json
 from wherry.values import value
+from wherry_vm.link import with_short_path
 from wherry_vm.qemu.accelerator import Refusal, candidates, describe
 from wherry_vm.qemu.command import Guest, Sockets, command_line
 from wherry_vm.qemu.host import boot_id
@@ -282,10 +283,9 @@ def _listen(machine: Machine, name: str) -> socket.socket:
         listener = socket.socket()
         listener.bind(("127.0.0.1", 0))
     else:
-        path = os.path.join(machine.run_directory, name)
-        remove_file(path)
+        remove_file(os.path.join(machine.run_directory, name))
         listener = socket.socket(socket.AF_UNIX)
-        listener.bind(path)
+        with_short_path(machine.run_directory, name, listener.bind)
     listener.listen(1)
     return listener
 

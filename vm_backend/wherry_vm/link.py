@@ -18,12 +18,18 @@ from wherry_vm.protocol import CHUNK
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
 _LOOK = 0.2
 """Seconds after which is looked whether to wait on. Windows lets Python see Ctrl-C then."""
 
 NONCE = 32
+
+SOCKET = "supervisor.sock"
+
+_LONGEST_PATH = 103
+"""Bytes of a socket's path on macOS; Linux has four more."""
 
 
 class Link:
@@ -81,21 +87,38 @@ class Link:
 def connect(directory: str) -> Link | None:
     """The supervisor whose run directory this is; None where none answers."""
     if hasattr(sockets, "AF_UNIX"):
-        return _connect_unix(os.path.join(directory, "supervisor.sock"))
+        return _connect_unix(directory)
     return _connect_port(directory)
 
 
-def _connect_unix(path: str) -> Link | None:
+def _connect_unix(directory: str) -> Link | None:
     socket = sockets.socket(sockets.AF_UNIX, sockets.SOCK_STREAM)
     try:
-        socket.connect(path)
+        with_short_path(directory, SOCKET, socket.connect)
     except (FileNotFoundError, ConnectionRefusedError):
         socket.close()
         return None
     except OSError as error:
         socket.close()
+        path = os.path.join(directory, SOCKET)
         raise MachineError(f"cannot reach the machine at {path}: {error.strerror}") from error
     return Link(socket)
+
+
+def with_short_path(directory: str, name: str, act: Callable[[str], object]) -> None:
+    """Have `act` done with a path of the socket `name` in `directory`, by way of the working
+    directory where it would be longer than the path of one may be."""
+    path = os.path.join(directory, name)
+    if len(os.fsencode(path)) <= _LONGEST_PATH:
+        act(path)
+        return
+    before = os.open(os.curdir, os.O_RDONLY)
+    try:
+        os.chdir(directory)
+        act(name)
+    finally:
+        os.chdir(before)
+        os.close(before)
 
 
 def _connect_port(directory: str) -> Link | None:

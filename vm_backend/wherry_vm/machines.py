@@ -93,6 +93,15 @@ class Machine:
         return Lock(self.file(_LOCK), wait=wait)
 
 
+def _claim_places() -> None:
+    """See that nobody else can get at our machines, or be taken for one of them.
+
+    Raises AccessDenied.
+    """
+    claim_directory(paths.data())
+    claim_directory(paths.run())
+
+
 def check_name(name: str) -> str:
     """`name`, where a machine may be called so. Raises UsageError."""
     if not name or name[0] in ".-" or set(name) - _NAME or len(name) > 64:
@@ -137,11 +146,15 @@ def _claim_places() -> None:
 
 
 def load_or_create(name: str = DEFAULT) -> Machine:
-    """The machine called `name`, made with the usual settings where it is not there yet."""
+    """The machine called `name`; the default one is made where it is not there yet.
+
+    Raises NotFound for another.
+    """
     try:
         return load(name)
     except NotFound:
-        pass
+        if name != DEFAULT:
+            raise
     try:
         return create(name, Settings())
     except Conflict:

@@ -14,7 +14,7 @@ import time
 
 from wherry.errors import AccessDenied, CorruptState, MachineError
 from wherry.files import read_file, read_json, remove_file
-from wherry_vm.qemu.command import PID_FILE
+from wherry_vm.qemu.command import PID_FILE, quoted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def _is_qemu(pid: int, machine: Machine) -> bool:
     """Whether process `pid` is the machine's QEMU, and not another that has its number now."""
     line = _command_line(pid)
     # By the disk: machines of other users and places have the same names.
-    return f" wherry-{machine.name} " in line and machine.file("data.img") in line
+    return f" wherry-{machine.name} " in line and quoted(machine.file("data.img")) in line
 
 
 def _is_supervisor(pid: int, machine: Machine) -> bool:
@@ -102,7 +102,7 @@ def _command_line(pid: int) -> str:
             query = f"(Get-CimInstance Win32_Process -Filter 'ProcessId={pid}').CommandLine"
             words = ["powershell", "-NoProfile", "-Command", query]
         else:
-            words = ["/bin/ps", "-p", str(pid), "-o", "command="]
+            words = ["/bin/ps", "-ww", "-p", str(pid), "-o", "command="]
         result = subprocess.run(words, capture_output=True, text=True, check=False, timeout=20)
     except (OSError, subprocess.TimeoutExpired):
         return ""

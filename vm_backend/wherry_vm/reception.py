@@ -16,6 +16,7 @@ import time
 from wherry.container.wire import Parser
 from wherry.files import remove_file, write_json
 from wherry.lean import load_json
+from wherry_vm.link import SOCKET, prove, with_short_path
 from wherry_vm.orphan import SUPERVISOR_FILE
 from wherry_vm.protocol import first_frames
 
@@ -52,10 +53,9 @@ class Reception:
     def _listen(self) -> socket.socket:
         record: dict[str, Any] = {"pid": os.getpid()}
         if hasattr(socket, "AF_UNIX"):
-            path = os.path.join(self._directory, "supervisor.sock")
-            remove_file(path)
+            remove_file(os.path.join(self._directory, SOCKET))
             listener = socket.socket(socket.AF_UNIX)
-            listener.bind(path)
+            with_short_path(self._directory, SOCKET, listener.bind)
             listener.listen(_BACKLOG)
         else:
             listener = socket.create_server(("127.0.0.1", 0), backlog=_BACKLOG)
@@ -81,8 +81,6 @@ class Reception:
     def _is_ours(self, stream: socket.socket) -> bool:
         """Whether the same user is at the other end."""
         if not hasattr(socket, "AF_UNIX"):
-            from wherry_vm.link import prove
-
             stream.settimeout(5)
             prove(stream, self._key, b"supervisor", b"command")
             stream.settimeout(None)

@@ -53,8 +53,7 @@ def change(name: str, values: Mapping[str, Any]) -> None:
 
 def start(name: str) -> None:
     """Start a machine and wait until it is up. Raises MachineError."""
-    machine = machines.load_or_create(name) if name == machines.DEFAULT else machines.load(name)
-    join(machine, "wait", tell).close()
+    join(machines.load_or_create(name), "wait", tell).close()
 
 
 def stop(name: str, *, force: bool) -> None:

@@ -175,25 +175,25 @@ def _firmware(guest: Guest) -> list[str]:
     """Keys and settings by QEMU's fw_cfg: neither a network nor a disk has to be there."""
     words = []
     for name, path in guest.firmware:
-        words += ["-fw_cfg", f"name=opt/org.wherry/{name},file={_quoted(path)}"]
+        words += ["-fw_cfg", f"name=opt/org.wherry/{name},file={quoted(path)}"]
     return words
 
 
 def _console(guest: Guest) -> Sequence[str]:
     # Appended to, so that it can be emptied when the guest has said too much.
-    chardev = f"file,id=console,path={_quoted(guest.console)},append=on"
+    chardev = f"file,id=console,path={quoted(guest.console)},append=on"
     return ("-chardev", chardev, "-serial", "chardev:console")
 
 
 def _disks(guest: Guest) -> Sequence[str]:
     root = (
         "driver=raw,node-name=root,read-only=on,"
-        f"file.driver=file,file.filename={_quoted(guest.root)}"
+        f"file.driver=file,file.filename={quoted(guest.root)}"
     )
     data = (
         # What the guest frees is freed here, and what fails is told to the guest.
         "driver=raw,node-name=data,discard=unmap,detect-zeroes=unmap,"
-        f"file.driver=file,file.filename={_quoted(guest.data)},file.discard=unmap"
+        f"file.driver=file,file.filename={quoted(guest.data)},file.discard=unmap"
     )
     return (
         *("-blockdev", root, "-device", "virtio-blk-pci,drive=root,serial=wherry-root"),
@@ -202,7 +202,7 @@ def _disks(guest: Guest) -> Sequence[str]:
     )
 
 
-def _quoted(path: str) -> str:
+def quoted(path: str) -> str:
     """A path among options that commas separate."""
     return path.replace(",", ",,")
 
@@ -250,5 +250,5 @@ def _shares(sockets: Sockets) -> list[str]:
 
 def _chardev(name: str, where: str, unix: bool) -> str:
     if unix:
-        return f"socket,id={name},path={_quoted(where)}"
+        return f"socket,id={name},path={quoted(where)}"
     return f"socket,id={name},host=127.0.0.1,port={where}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from wherry.errors import UsageError
+from wherry.errors import CorruptState, UsageError
 from wherry.files import read_json
 from wherry_vm.machines import Share
 from wherry_vm.shares.places import place
@@ -24,9 +24,12 @@ def record(machine: Machine) -> str:
 def in_force(machine: Machine) -> tuple[Share, ...]:
     """The shares of the machine as it runs, or as it would start."""
     try:
-        rows = read_json(record(machine))
+        rows = read_json(record(machine), [list])
     except FileNotFoundError:
         return machine.shares()
+    except CorruptState as error:
+        error.hint = f"wherry machine restart {machine.name}"
+        raise
     return tuple(Share(source=each[0], target=each[1], readonly=each[2]) for each in rows)
 
 

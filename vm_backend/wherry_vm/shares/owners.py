@@ -13,6 +13,8 @@ import os
 import sys
 import threading
 
+from wherry.errors import CorruptState
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import sqlite3
@@ -116,8 +118,15 @@ class Owners:
             import sqlite3
 
             self._table = sqlite3.connect(self._path, check_same_thread=False, isolation_level=None)
-            self._table.executescript(_SCHEMA)
-            self._rows = self._table.execute("select count(*) from owners").fetchone()[0]
+            try:
+                self._table.executescript(_SCHEMA)
+                self._rows = self._table.execute("select count(*) from owners").fetchone()[0]
+            except sqlite3.DatabaseError as error:
+                self._table.close()
+                raise CorruptState(
+                    f"{self._path} is damaged: {error}",
+                    hint="without it the files of shares have the owners of the host again",
+                ) from error
 
 
 def _parse(text: str | bytes) -> Owner:
