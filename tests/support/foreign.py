@@ -65,6 +65,7 @@ def become(system: str) -> None:
         for module in (socket, sys.modules["_socket"]):
             delattr(module, "AF_UNIX")
         sys.modules["msvcrt"] = _msvcrt(lock)
+        sys.modules["winreg"] = _winreg()
         sys.getwindowsversion = lambda: types.SimpleNamespace(build=26100)  # type: ignore[attr-defined]
         ctypes.windll = _Libraries()  # type: ignore[attr-defined]
         msvcrt = sys.modules["msvcrt"]
@@ -90,6 +91,18 @@ def _msvcrt(lock: Any) -> types.ModuleType:
             raise PermissionError(13, "Permission denied") from None
 
     module.locking = locking  # type: ignore[attr-defined]
+    return module
+
+
+def _winreg() -> types.ModuleType:
+    """A registry with nothing in it."""
+    module = types.ModuleType("winreg")
+    module.HKEY_LOCAL_MACHINE = 0  # type: ignore[attr-defined]
+
+    def open_key(*_: Any) -> Any:
+        raise FileNotFoundError(2, "The system cannot find the file specified")
+
+    module.OpenKey = open_key  # type: ignore[attr-defined]
     return module
 
 

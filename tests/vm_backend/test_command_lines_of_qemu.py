@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from wherry.values import replace
 from wherry_vm.qemu.binary import Qemu
 from wherry_vm.qemu.command import Guest, Sockets, command_line, cpu_count
-from wherry_vm.qemu.host import Host
+from wherry_vm.qemu.host import Host, _is_virtual
 
 KEPT = Path(__file__).parent / "command_lines"
 
@@ -24,10 +25,12 @@ NESTED_AMD = Host(
     system="linux", architecture="x86_64", cpus=8, flags=frozenset({"svm", "hypervisor"})
 )
 LINUX_ARM = Host(system="linux", architecture="aarch64", cpus=8)
-MAC_ARM = Host(system="darwin", architecture="aarch64", cpus=8)
-MAC_INTEL = Host(system="darwin", architecture="x86_64", cpus=8)
+MAC_ARM = Host(system="darwin", architecture="aarch64", cpus=8, build=2400)
+MAC_OLD = Host(system="darwin", architecture="aarch64", cpus=8, build=2104)
+MAC_INTEL = Host(system="darwin", architecture="x86_64", cpus=8, build=2400)
 WINDOWS_11 = Host(system="win32", architecture="x86_64", cpus=8, build=26100)
 WINDOWS_10 = Host(system="win32", architecture="x86_64", cpus=8, build=19045)
+WINDOWS_NESTED = replace(WINDOWS_11, flags=frozenset({"hypervisor"}))
 WINDOWS_ARM = Host(system="win32", architecture="aarch64", cpus=8, build=26100)
 
 CASES = {
@@ -38,11 +41,13 @@ CASES = {
     "linux-aarch64-kvm": (LINUX_ARM, (9, 2, 0), "kvm"),
     "linux-aarch64-tcg": (LINUX_ARM, (7, 2, 22), "tcg"),
     "darwin-aarch64-hvf": (MAC_ARM, (10, 1, 0), "hvf"),
+    "darwin-aarch64-hvf-macos-12.3": (MAC_OLD, (10, 1, 0), "hvf"),
     "darwin-aarch64-tcg": (MAC_ARM, (10, 1, 0), "tcg"),
     "darwin-x86_64-hvf": (MAC_INTEL, (10, 1, 0), "hvf"),
     "win32-x86_64-whpx-11": (WINDOWS_11, (11, 0, 0), "whpx"),
     "win32-x86_64-whpx-10": (WINDOWS_11, (10, 1, 0), "whpx"),
     "win32-x86_64-whpx-windows-10": (WINDOWS_10, (11, 0, 0), "whpx"),
+    "win32-x86_64-whpx-nested": (WINDOWS_NESTED, (11, 0, 0), "whpx"),
     "win32-x86_64-tcg": (WINDOWS_11, (11, 0, 0), "tcg"),
     "win32-aarch64-whpx": (WINDOWS_ARM, (11, 0, 0), "whpx"),
 }
@@ -61,7 +66,7 @@ def guest(host: Host) -> Guest:
         firmware=(("authorized_keys", f"{home}key.pub"), ("host_key", f"{home}host_key")),
         console=f"{home}console.log",
         cpus=4,
-        memory=2048,
+        memory=4096,
         sockets=PORTS if host.system == "win32" else UNIX,
     )
 
@@ -84,3 +89,21 @@ def test_command_line_is_the_one_that_is_known_to_work(name: str) -> None:
 def test_emulated_machines_have_few_processors() -> None:
     assert cpu_count("tcg", 8) == 2
     assert cpu_count("kvm", 8) == 8
+
+
+@pytest.mark.parametrize(
+    ("names", "is_virtual"),
+    [
+        (("Microsoft Corporation", "Virtual Machine"), True),
+        (("VMware, Inc.", "VMware20,1"), True),
+        (("QEMU", "Standard PC (Q35 + ICH9, 2009)"), True),
+        (("Amazon EC2", "m5.large"), True),
+        (("Microsoft Corporation", "Surface Laptop 5"), False),
+        (("LENOVO", "20XW"), False),
+        ((), False),
+    ],
+)
+def test_a_windows_that_is_a_guest_itself_is_known_by_its_firmware(
+    names: tuple[str, ...], is_virtual: bool
+) -> None:
+    assert _is_virtual(*names) is is_virtual

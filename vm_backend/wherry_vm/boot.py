@@ -17,6 +17,7 @@ import time
 from wherry.errors import CorruptState, MachineError
 from wherry.files import make_dir, read_json, remove_file, write_json
 from wherry.values import value
+from wherry_vm.disk import NEW_DISK
 from wherry_vm.link import with_short_path
 from wherry_vm.qemu.accelerator import Refusal, candidates, describe
 from wherry_vm.qemu.command import Guest, Sockets, command_line
@@ -254,7 +255,10 @@ def remember(
 
 def _firmware(machine: Machine) -> tuple[tuple[str, str], ...]:
     """What the guest is told at its start."""
-    return (("authorized_keys", machine.file("key.pub")), ("host_key", machine.file("host_key")))
+    files = {"authorized_keys": "key.pub", "host_key": "host_key"}
+    if os.path.exists(machine.file(NEW_DISK)):
+        files["disk"] = NEW_DISK
+    return tuple((name, machine.file(file)) for name, file in files.items())
 
 
 def _key(qemu: Qemu, image: GuestImage) -> list[Any]:

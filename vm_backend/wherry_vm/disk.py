@@ -6,13 +6,16 @@ import os
 import sys
 
 from wherry.errors import UsageError
-from wherry.files import storage_error
+from wherry.files import remove_file, storage_error, write_atomic
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from wherry_vm.machines import Machine
 
 _GIB = 1 << 30
+
+NEW_DISK = "data.new"
+"""A file that is there for as long as the disk may hold half a file system."""
 
 
 def ensure_disk(machine: Machine) -> None:
@@ -22,6 +25,9 @@ def ensure_disk(machine: Machine) -> None:
     try:
         with open(path, "ab") as file:
             there = os.fstat(file.fileno()).st_size
+            if not there:
+                # Until the guest has mounted it: it may be killed while it makes the file system.
+                write_atomic(machine.file(NEW_DISK), b"new")
             if not there and sys.platform == "win32":
                 _make_sparse(file.fileno())
             if there > wanted:
@@ -33,6 +39,11 @@ def ensure_disk(machine: Machine) -> None:
             file.truncate(wanted)
     except OSError as error:
         raise storage_error(error, f"make {path}") from error
+
+
+def settle_disk(machine: Machine) -> None:
+    """The guest has mounted the disk: from now on it is not made anew, whatever it holds."""
+    remove_file(machine.file(NEW_DISK))
 
 
 def used(machine: Machine) -> int:

@@ -181,6 +181,7 @@ class Supervisor:
         """Wait for the guest, and connect to it."""
         # Loads while the guest boots.
         from wherry_vm import ssh  # noqa: F401
+        from wherry_vm.disk import settle_disk
         from wherry_vm.events import EventChannel
 
         self._ready = None
@@ -189,6 +190,7 @@ class Supervisor:
         attempt.wait_ready(self._is_ready)
         if self._ready and self._ready.get("data") != "mounted":
             raise MachineError(f"the machine's disk cannot be used: {self._ready.get('data')}")
+        settle_disk(self.machine)
         # The guest mounts while we connect.
         ports = [attempt.accept(each, 10) for each in attempt.share_listeners]
         if ports:

@@ -45,7 +45,7 @@ def users_world() -> Iterator[World]:
     world = World(rootless_account())
     image = f"{world.base}/image"
     shutil.copytree(guest_image(), image)
-    for path in (image, *Path(image).iterdir()):
+    for path in (Path(image), *Path(image).iterdir()):
         os.chown(path, world.account.uid, world.account.gid)
     world.wherry.environment.update(WHERRY_BACKEND="vm", WHERRY_GUEST=image)
     yield world

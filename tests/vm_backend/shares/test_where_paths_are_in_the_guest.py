@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         ("D:\\", "/d"),
         ("\\\\?\\C:\\Users\\x", "/c/Users/x"),
         ("\\\\server\\share\\x", "/server/share/x"),
+        ("\\\\?\\UNC\\server\\share\\x", "/server/share/x"),
     ],
 )
 def test_a_path_of_the_host_has_one_in_the_guest(host: str, guest: str) -> None:

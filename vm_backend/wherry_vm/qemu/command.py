@@ -25,6 +25,8 @@ _MOST_TCG_CPUS = 2
 """Emulated processors beyond that cost more than they bring."""
 
 _WINDOWS_11 = 22000
+_MACOS_12_4 = 2105
+"""The version of its kernel, as in Host."""
 
 
 @value
@@ -74,7 +76,7 @@ def command_line(host: Host, qemu: Qemu, accelerator: str, guest: Guest) -> list
         *("-accel", _accelerator(host, qemu, accelerator)),
         *("-cpu", cpu_model(host, qemu, accelerator)),
         *("-smp", str(cpu_count(accelerator, guest.cpus))),
-        *("-m", f"{guest.memory}M"),
+        *("-m", f"{_memory(host, accelerator, guest.memory)}M"),
         # The guest asks the RTC after the host has slept: it has to have gone on.
         *("-rtc", "base=utc,clock=host"),
         *("-kernel", guest.kernel, "-initrd", guest.initrd),
@@ -94,6 +96,14 @@ def command_line(host: Host, qemu: Qemu, accelerator: str, guest: Guest) -> list
 def cpu_count(accelerator: str, wanted: int) -> int:
     """The processors of a machine that is to have `wanted`."""
     return min(wanted, _MOST_TCG_CPUS) if accelerator == "tcg" else wanted
+
+
+def _memory(host: Host, accelerator: str, wanted: int) -> int:
+    """The memory of a machine that is to have `wanted`, both in MiB."""
+    if accelerator == "hvf" and host.architecture == "aarch64" and host.build < _MACOS_12_4:
+        # More than that, and these versions of macOS crash, all of them.
+        return min(wanted, 3072)
+    return wanted
 
 
 def cpu_model(host: Host, qemu: Qemu, accelerator: str) -> str:

@@ -22,9 +22,9 @@ class Host:
     """A system that QEMU is to run on.
 
     `system` is "linux", "darwin" or "win32", as sys.platform has it; `build` is the build
-    number of Windows, 0 elsewhere. `flags` are of /proc/cpuinfo or sysctl, where a test or
-    an accelerator depends on them. `is_native` is False where `architecture` is the guest's
-    and not the host's own.
+    number of Windows, or the version of macOS's kernel as in 2105 for 21.5, 0 elsewhere.
+    `flags` are of /proc/cpuinfo; of Windows only "hypervisor" is known. `is_native` is False
+    where `architecture` is the guest's and not the host's own.
     """
 
     system: str
@@ -53,7 +53,7 @@ def this_host() -> Host:
         system=sys.platform,
         architecture=_architecture(),
         cpus=os.cpu_count() or 1,
-        build=_windows_build(),
+        build=_build(),
         flags=_cpu_flags(),
     )
 
@@ -74,14 +74,19 @@ def _architecture() -> str:
     return found
 
 
-def _windows_build() -> int:
+def _build() -> int:
     if sys.platform == "win32":
         return sys.getwindowsversion().build
+    if sys.platform == "darwin":
+        major, minor, *_ = os.uname().release.split(".")
+        return int(major) * 100 + int(minor)
     return 0
 
 
 def _cpu_flags() -> frozenset[str]:
-    """The processor's features, as Linux names them; nothing elsewhere."""
+    """The processor's features, as Linux names them."""
+    if sys.platform == "win32":
+        return frozenset({"hypervisor"} if _is_virtual(*_firmware()) else ())
     try:
         with open("/proc/cpuinfo", encoding="ascii", errors="replace") as lines:
             for line in lines:
@@ -91,6 +96,34 @@ def _cpu_flags() -> frozenset[str]:
     except OSError:
         pass
     return frozenset()
+
+
+_VIRTUAL = ("virtual", "vmware", "qemu", "kvm", "xen", "amazon ec2", "google compute", "parallels")
+
+
+def _is_virtual(*names: str) -> bool:
+    """Whether a computer whose firmware gives it these names is a virtual machine.
+
+    The processor does not tell on Windows: with Hyper-V the system itself is a guest of it.
+    """
+    return any(word in name.lower() for name in names for word in _VIRTUAL)
+
+
+def _firmware() -> tuple[str, ...]:
+    """Maker and model, as Windows has them of SMBIOS."""
+    if sys.platform != "win32":
+        return ()
+    import winreg
+
+    names = []
+    path = r"HARDWARE\DESCRIPTION\System\BIOS"
+    for name in ("SystemManufacturer", "SystemProductName"):
+        try:
+            with winreg.OpenKey(winreg.HKEY_LOCAL_MACHINE, path) as key:
+                names.append(str(winreg.QueryValueEx(key, name)[0]))
+        except OSError:
+            continue
+    return tuple(names)
 
 
 def boot_id() -> str:

@@ -24,7 +24,7 @@ _GUESTS_OWN = (
 def guest_path(path: str) -> str:
     """What an absolute path of the host is called in the guest."""
     text = path.replace("\\", "/") if path[1:2] == ":" or path.startswith("\\") else path
-    text = text.removeprefix("//?/")
+    text = text.replace("//?/UNC/", "//", 1).removeprefix("//?/")
     if text[1:2] == ":":
         text = f"/{text[0].lower()}{text[2:] or '/'}"
     return posixpath.normpath("/" + text.lstrip("/"))

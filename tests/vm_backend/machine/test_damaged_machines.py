@@ -1,0 +1,152 @@
+"""A machine whose files are cut, garbage or gone: it is put right, or it says what is wrong."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from support.machines import BOOT, inspect, start
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from support.world import World
+
+pytestmark = [pytest.mark.vm, pytest.mark.network]
+
+MADE_AGAIN = (
+    "key", "key.pub", "host_key", "host_key.pub", "accelerator.json", "console.log", "qemu.log",
+    "supervisor.log", "lock",
+)  # fmt: skip
+
+
+def cut(path: Path) -> None:
+    os.truncate(path, path.stat().st_size // 2)
+
+
+def fill(path: Path) -> None:
+    path.write_bytes(b"\xff{garbage\n" * 100)
+
+
+def list_of_nothing(path: Path) -> None:
+    path.write_text("[]")
+
+
+DAMAGES: list[Callable[[Path], None]] = [cut, fill, list_of_nothing, Path.unlink]
+
+
+def files(world: World) -> Path:
+    return Path(world.root, "data/machines/default")
+
+
+def test_what_can_be_made_again_is(own_world: World) -> None:
+    start(own_world.wherry)
+    own_world.wherry("machine", "stop")
+
+    for damage in DAMAGES:
+        for name in MADE_AGAIN:
+            if (path := files(own_world) / name).exists():
+                damage(path)
+        assert own_world.wherry("machine", "ssh", "default", "echo", "up", timeout=BOOT).lines == [
+            "up"
+        ], damage
+        own_world.wherry("machine", "stop")
+
+
+@pytest.mark.parametrize("damage", [cut, fill, list_of_nothing])
+def test_a_machine_whose_record_is_damaged_can_be_given_up(
+    own_world: World, damage: Callable[[Path], None]
+) -> None:
+    wherry = own_world.wherry
+    wherry("machine", "init")
+    damage(files(own_world) / "machine.json")
+
+    for words in (
+        ("machine", "start"),
+        ("machine", "stop"),
+        ("ps",),
+        ("machine", "set", "--cpus=1"),
+    ):
+        result = wherry(*words, check=False)
+        assert result.returncode == 1
+        assert result.stderr.startswith(f"wherry: {files(own_world)}/machine.json is damaged")
+        assert "wherry machine rm --force default" in result.stderr
+    listed = wherry("machine", "ls", "--quiet")
+    wherry("machine", "rm", "--force", "default")
+
+    assert listed.lines == []
+    assert "machine.json is damaged" in listed.stderr
+    assert not files(own_world).exists()
+
+
+def test_a_disk_that_is_none_is_left_as_it_is(own_world: World) -> None:
+    wherry = own_world.wherry
+    wherry("machine", "init", "--disk", "1g")
+    disk = files(own_world) / "data.img"
+    disk.write_bytes(b"something else" * 1000)
+
+    result = wherry("ps", check=False, timeout=BOOT)
+
+    assert result.returncode == 1
+    assert "the machine's disk cannot be used: " in result.stderr
+    assert disk.read_bytes()[:14] == b"something else"
+    assert wherry("machine", "ls", "--format", "{{.State}}").lines == ["stopped"]
+    disk.unlink()
+    assert wherry("ps", "--quiet", timeout=BOOT).lines == []
+
+
+def test_the_disk_is_kept_when_the_image_is_another(own_world: World) -> None:
+    wherry = own_world.wherry
+    image = Path(own_world.directory, "image")
+    shutil.copytree(wherry.environment["WHERRY_GUEST"], image)
+    wherry("machine", "init", "--image", str(image))
+    wherry("volume", "create", "kept", timeout=BOOT)
+    before = inspect(wherry)["Image"]
+    manifest = image / "manifest.json"
+    manifest.write_text(manifest.read_text() + "\n")
+    told = wherry("machine", "set", "--image", str(image))
+    wherry("machine", "restart", timeout=BOOT)
+
+    assert told.stderr == (
+        "wherry: machine default runs; the change takes effect when it is restarted\n"
+    )
+    assert inspect(wherry)["Image"] != before
+    assert wherry("volume", "ls", "--quiet").lines == ["kept"]
+
+
+@pytest.fixture
+def small_disk(own_world: World) -> Iterator[Path]:
+    """The place of a world that has room for a record and not for an image."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root to mount a small disk")
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=32m", "none", own_world.root], check=True)
+    yield Path(own_world.root)
+    own_world.wherry("machine", "rm", "--force", "default", check=False)
+    subprocess.run(["umount", "--lazy", own_world.root], check=True)
+
+
+def test_a_full_disk_is_an_error_and_nothing_is_left_of_the_start(
+    own_world: World, small_disk: Path
+) -> None:
+    wherry = own_world.wherry
+    without_room = wherry("ps", check=False, timeout=BOOT)
+    images = list((small_disk / "data/machines/.images").iterdir())
+    (small_disk / "filler").write_bytes(b"")
+    with (small_disk / "filler").open("wb") as file, pytest.raises(OSError, match="No space"):
+        while True:
+            file.write(b"x" * 4096)
+            file.flush()
+    full = wherry("machine", "init", "two", check=False)
+
+    assert without_room.returncode == 1
+    assert "wherry: cannot unpack the guest image" in without_room.stderr
+    assert "No space left on device" in without_room.stderr
+    assert [each.name for each in images] == ["lock"]
+    assert full.returncode == 1
+    assert full.stderr.startswith("wherry: cannot ")
+    assert wherry("machine", "ls", "--format", "{{.Name}} {{.State}}").lines == ["default stopped"]
