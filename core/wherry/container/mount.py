@@ -71,9 +71,10 @@ def check_target(path: str, kind: str) -> None:
 
 
 def split_volume(text: str) -> list[str]:
-    """The parts of `-v`; a drive letter (`C:\\x`, `C:/x`) is no part of its own."""
+    """The parts of `-v`; a drive (`C:\\x`, `C:/x`, `\\\\?\\C:\\x`) is no part of its own."""
     parts = text.split(":")
-    if len(parts) > 2 and _is_drive(parts[0], parts[1]) and parts[2].startswith("/"):
+    letter = parts[0].removeprefix("\\\\?\\")
+    if len(parts) > 2 and _is_drive(letter, parts[1]) and parts[2].startswith("/"):
         parts[:2] = [f"{parts[0]}:{parts[1]}"]
     return parts
 

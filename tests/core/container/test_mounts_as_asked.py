@@ -60,6 +60,10 @@ CREATED = {"CreateMountpoint": True}
             "C:\\Users\\x:/data:rw",
             {"Type": "bind", "Source": "C:\\Users\\x", "BindOptions": CREATED, "ReadOnly": False},
         ),
+        (
+            "\\\\?\\C:\\Users\\x:/data",
+            {"Type": "bind", "Source": "\\\\?\\C:\\Users\\x", "BindOptions": CREATED},
+        ),
         ("c:/Users/x:/data", {"Type": "bind", "Source": "c:/Users/x", "BindOptions": CREATED}),
         (
             "vol:/data:cached",

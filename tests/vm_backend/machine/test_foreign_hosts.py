@@ -66,3 +66,37 @@ def test_a_whole_run(there: Foreign, own_world: World) -> None:
     assert copied.returncode == 0
     assert Path(own_world.directory, "saved.tar").stat().st_size > 1_000_000
     assert (listed.returncode, listed.stdout) == (0, b"")
+
+
+def test_what_commands_name_of_the_host_is_the_hosts(there: Foreign, own_world: World) -> None:
+    place = Path(own_world.directory)
+    (place / "secret").write_text("hidden\n")
+    (place / "variables").write_text("FROM_FILE=variable\n")
+    (place / "tree").mkdir()
+    (place / "tree" / "file").write_text("content\n")
+    there("machine", "init", "--share", str(place))
+    there("load", input=busybox_archive())
+
+    started = there(
+        "run", "-d", "--name", "box", OFFLINE, "-v", "./tree:/tree", "--env-file", "variables",
+        "--secret", "id=s,src=secret", "busybox",
+        "sh", "-c", "cat /tree/file /run/secrets/s; echo $FROM_FILE; echo new >/tree/new; sleep 99",
+    )  # fmt: skip
+    outside = there("run", "--rm", "-v", "/opt:/opt", "busybox", "true")
+    said = there("logs", "box")
+    into = there("cp", "tree", "box:/tmp/copy")
+    out = there("cp", "box:/tmp/copy/file", "back")
+    signalled = there("kill", "--signal", "KILL", "box")
+    ended = there("wait", "box")
+    forgotten = there("machine", "rm", "--force", "default")
+
+    assert started.returncode == 0, started.stderr
+    assert outside.returncode == 125
+    assert b"wherry: /opt is in no directory that machine default shares" in outside.stderr
+    assert said.stdout == b"content\nhidden\nvariable\n", said.stderr
+    assert (place / "tree" / "new").read_text() == "new\n"
+    assert (into.returncode, out.returncode) == (0, 0), (into.stderr, out.stderr)
+    assert (place / "back").read_text() == "content\n"
+    assert (signalled.stdout, ended.stdout) == (b"box\n", b"137\n")
+    assert forgotten.returncode == 0, forgotten.stderr
+    assert not Path(own_world.root, "data/machines/default").exists()
