@@ -18,22 +18,23 @@ _OLD = 4 * 3600
 
 
 @functools.cache
-def guest_image() -> str:
-    """The directory of an image of this tree, for this machine's architecture.
+def guest_image(architecture: str = "") -> str:
+    """The directory of an image of this tree, for this machine's architecture or another.
 
     It is kept for the next run, and made anew when a file of wherry's has changed. Runs
     beside this one may make others, and boot them.
     """
-    if given := os.environ.get("WHERRY_GUEST"):
+    if not architecture and (given := os.environ.get("WHERRY_GUEST")):
         return given
     place = Path(tempfile.gettempdir()) / f"wherry-test-guest-{os.getuid()}"
     place.mkdir(mode=0o700, exist_ok=True)
-    newest = place / _digest()
+    newest = place / f"{_digest()}{architecture}"
     with Lock(str(place / "lock")):
         if not (newest / "manifest.json").exists():
             _forget_old(place)
             draft = place / f"draft-{os.getpid()}"
-            build = [sys.executable, "-m", "wherry_vmimage", "build", str(draft)]
+            words = ["wherry_vmimage", "build", "--arch", architecture, str(draft)]
+            build = [sys.executable, "-m", *words]
             subprocess.run(build, check=True, cwd=_REPOSITORY)
             draft.rename(newest)
     os.utime(newest)
