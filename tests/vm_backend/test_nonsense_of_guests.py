@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from wherry.backend import Command
 from wherry.container.wire import CONTROL, STDOUT, control, frame
 from wherry.errors import MachineError, WherryError
+from wherry_vm.answers import answer
 from wherry_vm.client import Client
 from wherry_vm.events import EventChannel
 from wherry_vm.link import Link
@@ -66,6 +68,29 @@ def test_an_error_of_an_unknown_kind_is_an_error(pair: Pair) -> None:
 
     with pytest.raises(WherryError, match="no"):
         Client(Link(ours), open_console(), ["ps"]).run()
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        {"ask": "credentials", "registry": "ghcr.io"},
+        {"ask": "secret", "name": "other"},
+        {"ask": "secret", "name": ["s"]},
+        {"ask": "file", "path": "/etc/passwd", "content": ""},
+        {"ask": "file", "path": "cid/../other", "content": ""},
+        {"ask": "file", "path": "cid", "content": 7},
+        {"ask": "everything"},
+        {},
+        7,
+    ],
+)
+def test_a_command_answers_what_its_own_words_are_about(question: Any) -> None:
+    command = Command(argv=("ps",), action=lambda _: 0, secrets={"s": b"secret"}, writes=("cid",))
+
+    answered = answer(command, question)
+
+    assert set(answered) == {"error"}
+    assert answer(command, {"ask": "secret", "name": "s"}) == {"content": "c2VjcmV0"}
 
 
 @pytest.mark.parametrize(

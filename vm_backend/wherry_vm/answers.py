@@ -12,6 +12,7 @@ from binascii import a2b_base64, b2a_base64
 from wherry import paths
 from wherry.errors import AccessDenied, WherryError, to_json
 from wherry.files import write_atomic
+from wherry_vm.protocol import NONSENSE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,6 +23,15 @@ if TYPE_CHECKING:
 
 # Of config.json, what the guest is told: neither credentials nor programs of the host.
 _KEPT = ("auths", "credsStore", "credHelpers", "plugins", "cliPluginsExtraDirs")
+
+# What the commands begin with that may speak to a registry, under names that the host does
+# not know: a Dockerfile's, a mirror's.
+_OF_REGISTRIES = frozenset(
+    (
+        "build", "builder", "buildx", "container", "create", "image", "login", "manifest", "pull",
+        "push", "run", "search",
+    )
+)  # fmt: skip
 
 
 def answer(command: Command, question: Mapping[str, Any]) -> dict[str, Any]:
@@ -37,7 +47,7 @@ def answer(command: Command, question: Mapping[str, Any]) -> dict[str, Any]:
         raise AccessDenied(f"the host answers no question about {kind!r}")
     except WherryError as error:
         return {"error": to_json(error)}
-    except (KeyError, TypeError, ValueError) as error:
+    except NONSENSE as error:
         return {"error": to_json(AccessDenied(f"the question makes no sense: {error}"))}
 
 
@@ -67,6 +77,8 @@ def _credentials(command: Command, question: Mapping[str, Any]) -> dict[str, Any
     from wherry.config_file import ConfigFile
     from wherry.image.auth import find_credentials
 
+    if command.argv[0] not in _OF_REGISTRIES:
+        raise AccessDenied(f"{command.argv[0]} has nothing to do with registries")
     file = str(question.get("file", ""))
     config = ConfigFile(file if file in command.reads else None)
     found = find_credentials(config, str(question["registry"]), str(question.get("path", "")))
