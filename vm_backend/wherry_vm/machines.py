@@ -93,15 +93,6 @@ class Machine:
         return Lock(self.file(_LOCK), wait=wait)
 
 
-def _claim_places() -> None:
-    """See that nobody else can get at our machines, or be taken for one of them.
-
-    Raises AccessDenied.
-    """
-    claim_directory(paths.data())
-    claim_directory(paths.run())
-
-
 def check_name(name: str) -> str:
     """`name`, where a machine may be called so. Raises UsageError."""
     if not name or name[0] in ".-" or set(name) - _NAME or len(name) > 64:
