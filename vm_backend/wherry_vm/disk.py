@@ -23,7 +23,7 @@ def ensure_disk(machine: Machine) -> None:
     path = machine.file("data.img")
     wanted = machine.settings.disk * _GIB
     try:
-        with open(path, "ab") as file:
+        with open(path, "ab", opener=_open_own) as file:
             there = os.fstat(file.fileno()).st_size
             if not there:
                 # Until the guest has mounted it: it may be killed while it makes the file system.
@@ -39,6 +39,11 @@ def ensure_disk(machine: Machine) -> None:
             file.truncate(wanted)
     except OSError as error:
         raise storage_error(error, f"make {path}") from error
+
+
+def _open_own(path: str, flags: int) -> int:
+    """Open what nobody else may read."""
+    return os.open(path, flags, 0o600)
 
 
 def settle_disk(machine: Machine) -> None:

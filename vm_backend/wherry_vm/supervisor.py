@@ -339,11 +339,12 @@ class Supervisor:
     def _stop(self, *, force: bool) -> None:
         """Have the machine stop, and wait until it has."""
         with self._changed:
-            is_up = self._state == "running"
+            # What has not come up has nothing to lose.
+            at_once = force or self._state == "starting"
             if self._state in ("starting", "running"):
                 self._state = "stopping"
             self._changed.notify_all()
-            if self._boot is not None and (force or not is_up):
+            if self._boot is not None and at_once:
                 self._boot.cancel()
             self._changed.wait_for(lambda: self._state in ("stopped", "failed"))
 
