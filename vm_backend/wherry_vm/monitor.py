@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterator
     from typing import Any
 
-_PATIENCE = 10
-"""Seconds for an answer where the host has other things to do."""
+_PATIENCE, _LOOK = 10, 5
+"""Seconds for an answer where the host has other things to do, and to see whether one comes."""
 
 
 class Monitor:
@@ -38,7 +38,7 @@ class Monitor:
         said: str = self._do(self._client.execute("human-monitor-command", words))
         return said
 
-    def is_mute(self, patience: float = _PATIENCE) -> bool:
+    def is_mute(self, patience: float = _LOOK) -> bool:
         """Whether QEMU does not even tell what it is doing, and so is stuck itself."""
         try:
             self._do(self._client.execute("query-status"), patience)

@@ -54,7 +54,7 @@ LISTENING = b"listening\n"
 _STOP_PATIENCE = 30
 _WATCH = 0.5
 _TELLING = 5
-_BEATS, _SILENCE = 10, 30
+_BEATS, _SILENCE = 10, 20
 """Seconds without a word of the guest's agent, which says something every five: what makes
 one wonder, and what is a state of its own."""
 _DRIFT = 0.5
