@@ -38,6 +38,11 @@ def take(name):
             return os.open(device, os.O_RDWR)
         except OSError:
             time.sleep(0.05)
+
+def say(data):
+    'A port takes so much at a time.'
+    while data:
+        data = data[os.write(port, data):]
 """
 
 EVENTS = (
@@ -45,17 +50,13 @@ EVENTS = (
     + r"""
 port = take('org.wherry.events')
 
-def send(data):
-    while data:
-        data = data[os.write(port, data):]
-
-def say(message):
-    send(json.dumps(message).encode() + b'\n')
+def tell(message):
+    say(json.dumps(message).encode() + b'\n')
 
 def ask(ports):
     global number
     number += 1
-    say({'event': 'ports', 'id': number, 'publish': f'c{number}', 'ports': ports})
+    tell({'event': 'ports', 'id': number, 'publish': f'c{number}', 'ports': ports})
     buffer = b''
     while True:
         *lines, buffer = (buffer + os.read(port, 4096)).split(b'\n')
@@ -64,16 +65,16 @@ def ask(ports):
                 return message['answer']
 
 number = 0
-send(b'x' * (1 << 20) + b'\n')
-send(b'[' * 60000 + b'\n')
-send(b'\xff\x00{"event"\n[]\n7\nnull\n{}\n')
-send(b'{"event": "beat", "time": 1e999, "running": -5, "binds": [[], 7, null, "/../../etc"]}\n')
+say(b'x' * (1 << 20) + b'\n')
+say(b'[' * 60000 + b'\n')
+say(b'\xff\x00{"event"\n[]\n7\nnull\n{}\n')
+say(b'{"event": "beat", "time": 1e999, "running": -5, "binds": [[], 7, null, "/../../etc"]}\n')
 for event in ('ready', 'beat', 'mounted', 'unmounted', 'told', 'ports', 'forward', 'nonsense'):
     for value in (None, [], {}, 'x', -1, 1e99, ['x'], {'x': []}):
-        say({'event': event})
+        tell({'event': event})
         keys = ('id', 'time', 'running', 'binds', 'mounts', 'number', 'target', 'error',
                 'publish', 'withdraw', 'ports', 'data', 'answer')
-        say({'event': event, **dict.fromkeys(keys, value)})
+        tell({'event': event, **dict.fromkeys(keys, value)})
 answers = [
     ask(ports) for ports in (
         [['tcp', '127.0.0.1:7-10.0.2.2:9', 5]],
@@ -106,7 +107,7 @@ def exactly(size):
     return data
 
 def send(kind, body):
-    os.write(port, struct.pack('>IB', 1 + len(body), kind) + body)
+    say(struct.pack('>IB', 1 + len(body), kind) + body)
 
 def text(data):
     return struct.pack('>I', len(data)) + data
@@ -142,7 +143,7 @@ for path in paths:
     codes.append(status(14, text(path + b'/new'), struct.pack('>I', 0)))
 print(codes)
 # A packet that never ends is the end of the share, and of nothing else.
-os.write(port, struct.pack('>IB', 0xFFFFFFFF, 3))
+say(struct.pack('>IB', 0xFFFFFFFF, 3))
 """
 )
 
