@@ -5,6 +5,7 @@ from __future__ import annotations
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from contextlib import AbstractContextManager
     from typing import Any, Protocol
 
     from wherry.container.bundle import HostDevice
@@ -50,11 +51,20 @@ if TYPE_CHECKING:
     class HostNetwork(Protocol):
         """What is asked of the host for networks: dicts are those of wherry.network.endpoints."""
 
+        def used(self) -> AbstractContextManager[object]:
+            """To hold from `ensure` until a container is on the network.
+
+            Without root the bridges are in a namespace that goes when nobody uses it.
+            """
+
+        def left(self) -> None:
+            """A container is on no network any more. Safe to call at any time."""
+
         def subnets(self) -> list[str]:
             """The subnets that the host has a way to."""
 
         def ensure(self, bridge: dict[str, Any]) -> bool:
-            """Have a network's bridge; whether the firewall's rules were gone.
+            """Have a network's bridge; whether all that was made for others is gone.
 
             Raises Unsupported where there can be none.
             """
@@ -64,6 +74,14 @@ if TYPE_CHECKING:
 
         def attach(self, pid: int, endpoints: Sequence[dict[str, Any]]) -> None:
             """Connect the network namespace of process `pid` to bridges that are there."""
+
+        def renew(
+            self,
+            pid: int,
+            endpoints: Sequence[dict[str, Any]],
+            targets: Sequence[dict[str, Any]],
+        ) -> None:
+            """Make anew what a container has that runs, after `ensure` has said that it is gone."""
 
         def route(self, pid: int, endpoints: Sequence[dict[str, Any]]) -> None:
             """Make the way out that of the endpoint that says so."""
@@ -91,12 +109,18 @@ if TYPE_CHECKING:
             """Take back what `publish` did. Safe to call twice."""
 
         def services(
-            self, published: Sequence[dict[str, Any]], endpoints: Sequence[dict[str, Any]]
+            self,
+            published: Sequence[dict[str, Any]],
+            endpoints: Sequence[dict[str, Any]],
+            pid: int,
         ) -> list[dict[str, Any]]:
-            """What the container's monitor has to serve for the ports."""
+            """What the monitor of the container of process `pid` has to serve for the ports."""
 
         def resolver(self, container: Container, pid: int) -> dict[str, Any]:
             """What it has to serve for the names of other containers."""
+
+        def addresses(self, endpoints: Sequence[dict[str, Any]]) -> list[str]:
+            """The host's addresses, as the container reaches it by these endpoints."""
 
     class Runtime(Protocol):
         """A Linux that runs containers."""
@@ -208,16 +232,22 @@ if TYPE_CHECKING:
             """
 
         def network(self) -> HostNetwork:
-            """The host's networking, for root."""
+            """The host's networking: root's bridges, or those of a user's own namespace."""
 
-        def connect_network(self, container: Container, pid: int) -> dict[str, Any]:
-            """Connect process `pid` in user mode, without root; NetworkSettings.Ports."""
+        def connect_network(
+            self, container: Container, pid: int
+        ) -> tuple[list[dict[str, Any]], dict[str, Any], list[dict[str, Any]]]:
+            """Connect process `pid` to the default network in user mode.
+
+            What it publishes ("Helped" where the helper does that), the helper's record, and
+            what the container's monitor has to serve.
+            """
 
         def addresses(self, pid: int) -> Sequence[str]:
             """The addresses of the network namespace of a process, beside those of loopback."""
 
-        def disconnect_network(self, run_directory: str) -> None:
-            """Take back what `connect_network` made, as it is noted in a run directory."""
+        def disconnect_network(self, run_directory: str, helper: dict[str, Any] | None) -> None:
+            """Take back what `connect_network` made for who has the run directory."""
 
         def catches(self, pid: int, number: int) -> bool:
             """Whether a process does something about a signal, and is not just ended by it."""

@@ -285,24 +285,26 @@ class LinuxRuntime:
             self._monitors.remove(monitor)
 
     def network(self) -> LinuxNetwork:
-        from wherry_linux.network.host import LinuxNetwork
+        from wherry_linux.network.host import LinuxNetwork, UserNetwork
 
-        return LinuxNetwork()
+        return UserNetwork() if self.is_rootless() else LinuxNetwork()
 
-    def connect_network(self, container: Container, pid: int) -> dict[str, Any]:
+    def connect_network(
+        self, container: Container, pid: int
+    ) -> tuple[list[dict[str, Any]], dict[str, Any], list[dict[str, Any]]]:
         from wherry_linux.network.usermode import connect
 
-        return dict(connect(container, pid))
+        return connect(container, pid)
 
     def addresses(self, pid: int) -> Sequence[str]:
         from wherry_linux.network.addresses import addresses
 
         return addresses(pid)
 
-    def disconnect_network(self, run_directory: str) -> None:
+    def disconnect_network(self, run_directory: str, helper: dict[str, Any] | None) -> None:
         from wherry_linux.network.usermode import disconnect
 
-        disconnect(run_directory)
+        disconnect(run_directory, helper)
 
     def catches(self, pid: int, number: int) -> bool:
         from wherry_linux.processes import catches

@@ -17,6 +17,6 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def host(wherry: Cli) -> Iterator[PrivateHost]:
-    """A host of the test's own, on which the command runs; for root."""
+    """A host of the test's own, on which the command runs."""
     with private_host(wherry) as host:
         yield host

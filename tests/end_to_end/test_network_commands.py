@@ -7,12 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from support.settings import of_root
-
 if TYPE_CHECKING:
     from support.cli import Cli
-
-pytestmark = of_root
 
 IDLE = ("sleep", "1000000")
 
@@ -51,7 +47,7 @@ def test_inspect_tells_what_was_said_and_who_is_on_it(wherry: Cli, busybox_image
 
 
 def test_network_in_use_stays(wherry: Cli, busybox_image: str) -> None:
-    wherry("network", "create", "net")
+    wherry("network", "create", "--internal", "net")
     wherry("run", "-d", "--name", "box", "--network", "net", busybox_image, *IDLE)
 
     result = wherry("network", "rm", "net", check=False)
@@ -112,7 +108,7 @@ def test_bad_input_is_one_line(
 def test_container_that_cannot_be_connected_leaves_nothing(
     wherry: Cli, busybox_image: str, options: tuple[str, ...], said: str
 ) -> None:
-    wherry("network", "create", "--subnet", "10.78.0.0/24", "net")
+    wherry("network", "create", "--internal", "--subnet", "10.78.0.0/24", "net")
 
     result = wherry("run", "--rm", *options, busybox_image, "true", check=False)
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from support.hosts import OPEN_TUN
 from support.memory import has_settled
 from support.requirements import need_tool
 from support.settings import as_rootless
@@ -24,9 +25,6 @@ if TYPE_CHECKING:
 
 pytestmark = [as_rootless]
 
-# A device that unprivileged users may open, as on most hosts.
-_TUN = "mount -t tmpfs none /dev/net && mknod -m 666 /dev/net/tun c 10 200"
-
 
 @pytest.fixture
 def box(wherry: Cli, busybox_image: str) -> str:
@@ -37,7 +35,7 @@ def box(wherry: Cli, busybox_image: str) -> str:
     pasta = find_program("pasta")
 
     def start() -> str:
-        subprocess.run(["sh", "-ec", _TUN], check=True)
+        subprocess.run(["sh", "-ec", OPEN_TUN], check=True)
         if pasta is not None:
             subprocess.run(["mount", "--bind", "/dev/null", pasta], check=True)
         made = ("--name", "box", "--restart", "always", busybox_image, "sleep", "1000")
@@ -53,14 +51,14 @@ def _monitor(world: World, container_id: str) -> int:
 
 def _helper(world: World, container_id: str) -> int:
     path = Path(world.root, "run/containers", container_id, "network.json")
-    return int(json.loads(path.read_text())["pid"])
+    return int(json.loads(path.read_text())["Helper"]["pid"])
 
 
 def test_network_lasts_as_long_as_the_container(wherry: Cli, world: World, box: str) -> None:
     monitor, helper = _monitor(world, box), _helper(world, box)
     wait_until(lambda: has_settled(monitor), Deadline(60, "the monitor's own interpreter"))
 
-    assert "inet 10.0.2.100" in wherry("exec", "box", "ip", "address", "show", "tap0").stdout
+    assert "inet 10.0.2.100" in wherry("exec", "box", "ip", "address", "show", "eth0").stdout
     assert Path(f"/proc/{helper}/comm").read_text() == "slirp4netns\n"
     os.kill(monitor, 9)
     wait_gone([helper])
@@ -78,5 +76,5 @@ def test_network_of_a_run_ends_with_it(wherry: Cli, world: World, box: str) -> N
 
     wait_gone([first])
     assert _helper(world, box) != first
-    assert "inet 10.0.2.100" in wherry("exec", "box", "ip", "address", "show", "tap0").stdout
+    assert "inet 10.0.2.100" in wherry("exec", "box", "ip", "address", "show", "eth0").stdout
     assert len(os.listdir(f"/proc/{monitor}/fd")) == before

@@ -1,4 +1,4 @@
-"""Networks of root's containers: who reaches whom, and by which names."""
+"""Networks: who reaches whom, and by which names."""
 
 from __future__ import annotations
 
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from support.cli import Cli
     from support.settings import Setting
 
-pytestmark = of_root
-
 
 @pytest.fixture
 def bridges(wherry: Cli, setting: Setting) -> Iterator[None]:
@@ -31,6 +29,7 @@ def bridges(wherry: Cli, setting: Setting) -> Iterator[None]:
         yield
 
 
+@of_root
 def test_container_on_the_default_bridge_reaches_others_by_address(
     wherry: Cli, bridges: None, busybox_image: str
 ) -> None:
@@ -41,6 +40,7 @@ def test_container_on_the_default_bridge_reaches_others_by_address(
     assert page.stdout.endswith("hello\n")
 
 
+@of_root
 def test_names_of_the_host_are_known_to_containers(
     wherry: Cli, bridges: None, busybox_image: str
 ) -> None:
@@ -51,6 +51,7 @@ def test_names_of_the_host_are_known_to_containers(
         assert f"{gateway}\t{name}" in hosts
 
 
+@of_root
 def test_linked_container_is_known_by_its_alias(
     wherry: Cli, bridges: None, busybox_image: str
 ) -> None:

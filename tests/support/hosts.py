@@ -1,14 +1,20 @@
 """A host of the test's own: a network namespace with a neighbour, apart from this machine's.
 
 neighbour 10.200.0.2 ─── 10.200.0.1 host: wherry's bridges, rules and ports
+
+Everybody may open /dev/net/tun there, as on most hosts.
 """
 
 from __future__ import annotations
 
+import os
+import stat
 import subprocess
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
+
+import pytest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,13 +23,18 @@ if TYPE_CHECKING:
 
 HOST = "10.200.0.1"
 NEIGHBOUR = "10.200.0.2"
+_STAY = "echo ready; exec sleep infinity"
+# In a mount namespace of one's own.
+OPEN_TUN = "mount -t tmpfs none /dev/net && mknod -m 666 /dev/net/tun c 10 200"
 
 
 class PrivateHost:
     """Two network namespaces that are connected; they go when it is closed."""
 
     def __init__(self) -> None:
-        self._host, self._neighbour = _namespace(), _namespace()
+        if os.geteuid() != 0:
+            pytest.skip("needs root to make a host of its own")
+        self._host, self._neighbour = (_namespace("--net", "--mount") for _ in range(2))
         pair = ["ip", "link", "add", "outside", "type", "veth", "peer", "name", "inside"]
         self.run(*pair, "netns", str(self._neighbour.pid))
         for name in ("lo", "outside"):
@@ -46,8 +57,7 @@ class PrivateHost:
 
     def adopt(self, wherry: Cli) -> None:
         """Have the command run on this host."""
-        command = (*self.enter, *wherry.account.command)
-        wherry.account = replace(wherry.account, command=command)
+        adopt(wherry, self._host.pid, "--net", "--mount")
 
     def run(self, *argv: str, check: bool = True) -> str:
         """What a program on the host prints."""
@@ -69,6 +79,19 @@ class PrivateHost:
         return {line.split()[0].partition("@")[0] for line in lines}
 
 
+def adopt(wherry: Cli, pid: int, *namespaces: str) -> None:
+    """Have the command run in namespaces of process `pid`."""
+    account = wherry.account
+    command = ["nsenter", "--target", str(pid), *namespaces, f"--wdns={wherry.directory}", "--"]
+    if not account.is_root:
+        # Only root enters them.
+        command += ["setpriv", f"--reuid={account.uid}", f"--regid={account.gid}"]
+        command += ["--clear-groups", "--"]
+    wherry.account = replace(
+        account, uid=os.geteuid(), gid=os.getegid(), command=(*command, *account.command)
+    )
+
+
 @contextmanager
 def private_host(wherry: Cli) -> Iterator[PrivateHost]:
     """Have the command run on a host of its own meanwhile; nothing may be left there."""
@@ -85,9 +108,27 @@ def private_host(wherry: Cli) -> Iterator[PrivateHost]:
     assert not left
 
 
-def _namespace() -> subprocess.Popen[bytes]:
+@contextmanager
+def open_tun(wherry: Cli) -> Iterator[None]:
+    """Let the command's user open /dev/net/tun, as on most hosts; this one is left alone."""
+    if wherry.account.is_root or os.stat("/dev/net/tun").st_mode & stat.S_IWOTH:
+        yield
+        return
+    if os.geteuid() != 0:
+        pytest.skip("this host lets only root open /dev/net/tun")
+    account = wherry.account
+    process = _namespace("--mount")
+    adopt(wherry, process.pid, "--mount")
+    yield
+    wherry.account = account
+    process.kill()
+    process.wait()
+
+
+def _namespace(*kinds: str) -> subprocess.Popen[bytes]:
     process = subprocess.Popen(
-        ["unshare", "--net", "sh", "-c", "echo ready; exec sleep infinity"], stdout=subprocess.PIPE
+        ["unshare", *kinds, "sh", "-ec", f"{OPEN_TUN}; {_STAY}"],
+        stdout=subprocess.PIPE,
     )
     assert process.stdout is not None
     process.stdout.readline()
@@ -96,7 +137,7 @@ def _namespace() -> subprocess.Popen[bytes]:
 
 
 def _enter(pid: int) -> list[str]:
-    return ["nsenter", "--target", str(pid), "--net", "--"]
+    return ["nsenter", "--target", str(pid), "--net", "--mount", "--"]
 
 
 def _start(argv: list[str]) -> subprocess.Popen[bytes]:

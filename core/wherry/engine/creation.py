@@ -101,10 +101,12 @@ def _warn_of_names(container: Container, engine: Engine) -> None:
     """Say which names the container will not know: nothing answers to them on its network."""
     host = container.body["HostConfig"]
     network = mode(container.body, "network") or "default"
+    asked = list(networks_of(container))
+    is_alone = network == "none" or (engine.runtime.is_rootless() and asked in ([], ["bridge"]))
     lost = []
-    if engine.runtime.is_rootless() or network == "none":
+    if is_alone:
         lost += [f"--link {text}" for text in host.get("Links") or ()]
-    if network == "none" or (engine.runtime.is_rootless() and network != "host"):
+    if is_alone and network != "host":
         extra = host.get("ExtraHosts") or ()
         lost += [f"--add-host {text}" for text in extra if text.endswith("host-gateway")]
     for option in lost:

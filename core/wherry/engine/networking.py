@@ -22,7 +22,7 @@ from wherry.network.store import NetworkStore
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
     from typing import Any
 
     from wherry.container.store import Container
@@ -30,48 +30,69 @@ if TYPE_CHECKING:
     from wherry.runtime import HostNetwork, Runtime
 
     Endpoint = dict[str, Any]
+    Made = dict[str, Any]
     Settings = Mapping[str, Any]
     Service = dict[str, Any]
 
 _RECORD = "network.json"
+# What a container has: its endpoints, the ports it publishes, where the firewall sends what
+# comes for those, and the helper of the default network in user mode.
+_NOTHING: Made = {"Endpoints": [], "Published": [], "Targets": [], "Helper": None}
 RESOLVER = "127.0.0.11"
 
 
 def connect(container: Container, pid: int, runtime: Runtime) -> list[Service]:
     """Give a created container its networks; what its monitor has to serve from now on."""
     asked = networks_of(container)
-    if runtime.is_rootless():
-        check_rootless(asked)
-        return _connect_in_user_mode(container, pid, runtime)
     host = runtime.network()
+    if runtime.is_rootless() and list(asked) == ["bridge"]:
+        return _connect_in_user_mode(container, pid, runtime)
     store = NetworkStore(host.subnets)
     networks = [(store.find(name), settings) for name, settings in asked.items()]
-    try:
-        for record, settings in networks:
-            check_settings(record, settings)
-            if host.ensure(endpoints.bridge_of(record)):
-                _restore(store, host)
-    except Unsupported:
-        if list(asked) != ["bridge"]:
-            raise
-        # A kernel without bridges, or somebody else's.
-        return _connect_in_user_mode(container, pid, runtime)
-    return _connect(container, pid, runtime, networks)
+    if runtime.is_rootless():
+        _write_record(container, _NOTHING)  # or nobody would look after what is made from here
+    with host.used():
+        try:
+            for record, settings in networks:
+                check_settings(record, settings)
+                ensure(record, store, runtime)
+        except Unsupported:
+            if list(asked) != ["bridge"]:
+                raise
+            # A kernel without bridges, or somebody else's.
+            return _connect_in_user_mode(container, pid, runtime)
+        return _connect(container, pid, runtime, networks)
 
 
-def _restore(store: NetworkStore, host: HostNetwork) -> None:
-    """Have the firewall know again what runs: somebody has flushed all rules of this host."""
+def ensure(record: Record, store: NetworkStore, runtime: Runtime) -> None:
+    """Have a network's bridge, and what others had who run, if all of it is gone."""
+    host = runtime.network()
+    if host.ensure(endpoints.bridge_of(record)):
+        _restore(store, host, runtime)
+
+
+def _restore(store: NetworkStore, host: HostNetwork, runtime: Runtime) -> None:
+    """Have what runs connected again.
+
+    Somebody has flushed all rules of this host, or ended the process that keeps the
+    networks of an unprivileged user.
+    """
+    from wherry.container.store import ContainerStore
+
     for record in store.recorded():
+        settle_network(record["Id"], runtime)
         on_it = leases.endpoints(record["Id"])
         if on_it:
             host.ensure(endpoints.bridge_of(record))
         for container_id in on_it:
-            path = os.path.join(paths.run_container(container_id), _RECORD)
             try:
-                made = read_json(path)
-                host.publish(made["Targets"], made["Endpoints"])
-            except (FileNotFoundError, CorruptState):
+                made = read_json(os.path.join(paths.run_container(container_id), _RECORD))
+                pid = ContainerStore().load(container_id).state["Pid"]
+            except (FileNotFoundError, CorruptState, NotFound):
                 continue
+            if pid:
+                own = [each for each in made["Endpoints"] if each["NetworkID"] == record["Id"]]
+                host.renew(pid, own, made["Targets"])
 
 
 def check_networks(body: Mapping[str, Any], runtime: Runtime) -> None:
@@ -85,26 +106,19 @@ def check_networks(body: Mapping[str, Any], runtime: Runtime) -> None:
     store = NetworkStore(runtime.network().subnets)
     for name, settings in asked.items():
         check_settings(store.find(name), settings)
-    if runtime.is_rootless():
-        check_rootless(asked)
-
-
-def check_rootless(asked: Iterable[str]) -> None:
-    """Raise Unsupported for networks that only root can make."""
-    for name in asked:
-        if name != "bridge":
-            raise Unsupported(
-                f"cannot connect the container to network {name}: only root can make networks",
-                hint="others have the default network, --network host and --network none",
-            )
 
 
 def _connect_in_user_mode(container: Container, pid: int, runtime: Runtime) -> list[Service]:
-    ports = runtime.connect_network(container, pid)
-    machine.publish(container.id, ports)
-    write_files(container, Attachment(addresses=runtime.addresses(pid)))
-    container.write_state(Network={"Ports": ports})
-    return []
+    published, helper, services = runtime.connect_network(container, pid)
+    made = {**_NOTHING, "Published": published, "Helper": helper}
+    try:
+        _write_record(container, made)
+        machine.publish(container.id, shown_ports(published))
+    except BaseException:
+        runtime.network().let_go(published)
+        raise
+    _tell(container, made, pid, runtime)
+    return services
 
 
 def _connect(
@@ -119,17 +133,18 @@ def _connect(
         ]
         endpoints.choose_default_route(joined)
         targets = host.targets(published, joined)
-        _write_record(container, joined, published, targets)
+        made = {"Endpoints": joined, "Published": published, "Targets": targets, "Helper": None}
+        _write_record(container, made)
         machine.publish(container.id, shown_ports(published))
         host.attach(pid, joined)
         host.publish(targets, joined)
-        services = host.services(published, joined)
+        services = host.services(published, joined, pid)
         if any(each["DNSNames"] for each in joined):
             services.append(host.resolver(container, pid))
     except BaseException:
         host.let_go(published)
         raise
-    _tell(container, joined, published)
+    _tell(container, made, pid, runtime)
     for each in joined:
         _event("connect", each, container.id)
     return services
@@ -163,35 +178,30 @@ def _event(action: str, endpoint: Endpoint, container_id: str) -> None:
     events.record("network", action, endpoint["NetworkID"], attributes)
 
 
-def _write_record(
-    container: Container, joined: list[Endpoint], published: list[Any], targets: list[Any]
-) -> None:
+def _write_record(container: Container, made: Made) -> None:
     """What to take back, whoever does it."""
-    write_json(
-        os.path.join(container.run_directory, _RECORD),
-        {"Endpoints": joined, "Published": published, "Targets": targets},
-    )
+    write_json(os.path.join(container.run_directory, _RECORD), made)
 
 
-def _tell(container: Container, joined: list[Endpoint], published: list[Any]) -> None:
+def _tell(container: Container, made: Made, pid: int, runtime: Runtime) -> None:
     """Write the container's files, and its state."""
+    joined = made["Endpoints"]
     keys = ("IPAddress", "GlobalIPv6Address")
     addresses = [each[key] for each in joined for key in keys if each[key]]
-    out = [each for each in joined if each["Wherry"]["DefaultRoute"]]
-    gateways = [each[key] for each in out for key in ("Gateway", "IPv6Gateway") if each[key]]
     has_names = any(each["DNSNames"] for each in joined)
     write_files(
         container,
         Attachment(
-            addresses=addresses,
-            gateways=gateways,
+            addresses=addresses or runtime.addresses(pid),
+            gateways=runtime.network().addresses(joined),
             nameservers=(RESOLVER,) if has_names else (),
-            has_ipv6=any(each["GlobalIPv6Address"] for each in joined),
+            has_ipv6=bool(made["Helper"]) or any(each["GlobalIPv6Address"] for each in joined),
             links=_links(container, joined),
         ),
     )
     shown = {each["Network"]: endpoints.shown(each) for each in joined}
-    container.write_state(Network={"Ports": shown_ports(published), "Networks": shown})
+    network: dict[str, Any] = {"Ports": shown_ports(made["Published"])}
+    container.write_state(Network={**network, "Networks": shown} if shown else network)
 
 
 def _links(container: Container, joined: list[Endpoint]) -> list[tuple[str, str]]:
@@ -238,116 +248,152 @@ def change(
     try:
         made = read_json(os.path.join(container.run_directory, _RECORD))
     except FileNotFoundError:
-        made = {"Endpoints": [], "Published": [], "Targets": []}
-    if "Endpoints" not in made:
-        raise Unsupported(
-            f"cannot change the network of container {container.name}: it is one in user mode",
-            hint="only root's containers are on networks that change while they run",
-        )
-    host = runtime.network()
+        made = dict(_NOTHING)
+    running = _Running(container, pid, runtime, made)
     if message["do"] == "connect":
-        return _join(container, pid, runtime, made, message), []
+        with runtime.network().used():
+            return running.join(message["name"], message["settings"]), []
     if message["do"] == "disconnect":
-        return [], _leave(container, pid, host, made, message["name"])
+        return running.leave(message["name"])
     if message["do"] == "rename":
-        _rename(container, made, message["old"])
+        running.rename(message["old"])
         return [], []
     if message["do"] == "publish":
-        return _publish(container, host, made, message["bindings"]), []
-    return [], _unpublish(container, host, made, message["bindings"])
+        return running.publish(message["bindings"]), []
+    return [], running.unpublish(message["bindings"])
 
 
-def _join(
-    container: Container, pid: int, runtime: Runtime, made: Any, message: Mapping[str, Any]
-) -> list[Service]:
-    host = runtime.network()
-    record = NetworkStore(host.subnets).find(message["name"])
-    host.ensure(endpoints.bridge_of(record))
-    before = list(made["Endpoints"])
-    taken = {each["Wherry"]["Interface"] for each in before}
-    interface = next(name for name in map("eth{}".format, range(1000)) if name not in taken)
-    endpoint = _lease(container, record, message["settings"], interface, runtime)
-    has_route = any(each["Wherry"]["DefaultRoute"] for each in before)
-    endpoint["Wherry"]["DefaultRoute"] = not has_route and bool(endpoint["Gateway"])
-    joined = [*before, endpoint]
-    _write_record(container, joined, made["Published"], made["Targets"])
-    try:
-        host.attach(pid, [endpoint])
-        had_names = any(each["DNSNames"] for each in before)
-        services = [host.resolver(container, pid)] if endpoint["DNSNames"] and not had_names else []
-    except BaseException:
-        host.detach(endpoint)
-        leases.release(record["Id"], container.id)
-        _write_record(container, before, made["Published"], made["Targets"])
-        raise
-    _tell(container, joined, made["Published"])
-    _event("connect", endpoint, container.id)
-    return services
+class _Running:
+    """A container that runs, and what it has."""
 
+    def __init__(self, container: Container, pid: int, runtime: Runtime, made: Made) -> None:
+        self._container = container
+        self._pid = pid
+        self._runtime = runtime
+        self._host = runtime.network()
+        self._made = made
 
-def _leave(container: Container, pid: int, host: HostNetwork, made: Any, name: str) -> list[str]:
-    gone = [each for each in made["Endpoints"] if each["Network"] == name]
-    kept = [each for each in made["Endpoints"] if each["Network"] != name]
-    for endpoint in gone:
-        host.detach(endpoint)
-        leases.release(endpoint["NetworkID"], container.id)
-    if any(each["Wherry"]["DefaultRoute"] for each in gone):
-        endpoints.choose_default_route(kept)
-        host.route(pid, kept)
-    host.withdraw(made["Targets"])
-    targets = host.targets(made["Published"], kept)
-    _write_record(container, kept, made["Published"], targets)
-    host.publish(targets, kept)
-    _tell(container, kept, made["Published"])
-    for endpoint in gone:
-        _event("disconnect", endpoint, container.id)
-    had_names = any(each["DNSNames"] for each in gone)
-    return ["names"] if had_names and not any(each["DNSNames"] for each in kept) else []
+    def _write(self) -> None:
+        _write_record(self._container, self._made)
 
+    def _tell(self) -> None:
+        _tell(self._container, self._made, self._pid, self._runtime)
 
-def _rename(container: Container, made: Any, old: str) -> None:
-    container.reload_record()
-    for each in made["Endpoints"]:
-        each["Container"] = container.name
-        if each["DNSNames"]:
-            called = [container.name if name == old else name for name in each["DNSNames"]]
-            each["DNSNames"] = list(dict.fromkeys(called))
-        leases.rewrite(container.id, each)
-    _write_record(container, made["Endpoints"], made["Published"], made["Targets"])
-    _tell(container, made["Endpoints"], made["Published"])
+    def join(self, name: str, settings: Settings) -> list[Service]:
+        store = NetworkStore(self._host.subnets)
+        record = store.find(name)
+        self._write()
+        ensure(record, store, self._runtime)
+        made = self._made
+        before = list(made["Endpoints"])
+        taken = {each["Wherry"]["Interface"] for each in before}
+        if made["Helper"]:
+            taken.add("eth0")
+        interface = next(name for name in map("eth{}".format, range(1000)) if name not in taken)
+        endpoint = _lease(self._container, record, settings, interface, self._runtime)
+        has_route = made["Helper"] or any(each["Wherry"]["DefaultRoute"] for each in before)
+        endpoint["Wherry"]["DefaultRoute"] = not has_route and bool(endpoint["Gateway"])
+        made["Endpoints"] = [*before, endpoint]
+        self._write()
+        try:
+            self._host.attach(self._pid, [endpoint])
+            had_names = any(each["DNSNames"] for each in before)
+            services = self._host.services(made["Published"], made["Endpoints"], self._pid)
+            if endpoint["DNSNames"] and not had_names:
+                services.append(self._host.resolver(self._container, self._pid))
+        except BaseException:
+            self._host.detach(endpoint)
+            leases.release(record["Id"], self._container.id)
+            made["Endpoints"] = before
+            self._write()
+            raise
+        self._tell()
+        _event("connect", endpoint, self._container.id)
+        return services
 
+    def leave(self, name: str) -> tuple[list[Service], list[str]]:
+        """What is published comes by another network from here on."""
+        made, host = self._made, self._host
+        gone = [each for each in made["Endpoints"] if each["Network"] == name]
+        kept = [each for each in made["Endpoints"] if each["Network"] != name]
+        helped = made["Helper"] is not None and name == "bridge" and not gone
+        for endpoint in gone:
+            host.detach(endpoint)
+            leases.release(endpoint["NetworkID"], self._container.id)
+        if helped:
+            self._give_up_helper()
+        if helped or any(each["Wherry"]["DefaultRoute"] for each in gone):
+            endpoints.choose_default_route(kept)
+            host.route(self._pid, kept)
+        host.withdraw(made["Targets"])
+        made.update(Endpoints=kept, Targets=host.targets(made["Published"], kept))
+        self._write()
+        host.publish(made["Targets"], kept)
+        self._tell()
+        for endpoint in gone:
+            _event("disconnect", endpoint, self._container.id)
+        host.left()
+        services = host.services(made["Published"], kept, self._pid)
+        had_names = any(each["DNSNames"] for each in gone)
+        has_names = any(each["DNSNames"] for each in kept)
+        return services, ["names"] if had_names and not has_names else []
 
-def _publish(
-    container: Container, host: HostNetwork, made: Any, bindings: dict[str, Any]
-) -> list[Service]:
-    published = host.hold(bindings)
-    try:
-        targets = host.targets(published, made["Endpoints"])
-        every, all_targets = [*made["Published"], *published], [*made["Targets"], *targets]
-        _write_record(container, made["Endpoints"], every, all_targets)
-        machine.publish(container.id, shown_ports(every))
-        host.publish(targets, made["Endpoints"])
-    except BaseException:
-        host.let_go(published)
-        raise
-    _tell(container, made["Endpoints"], every)
-    return host.services(published, made["Endpoints"])
+    def _give_up_helper(self) -> None:
+        """Leave the default network; the ports that its helper published are ours now."""
+        made = self._made
+        self._runtime.disconnect_network(self._container.run_directory, made["Helper"])
+        helped = shown_ports(each for each in made["Published"] if each.get("Helped"))
+        kept = [each for each in made["Published"] if not each.get("Helped")]
+        made.update(Helper=None, Published=[*kept, *self._host.hold(helped)])
 
+    def rename(self, old: str) -> None:
+        container = self._container
+        container.reload_record()
+        for each in self._made["Endpoints"]:
+            each["Container"] = container.name
+            if each["DNSNames"]:
+                called = [container.name if name == old else name for name in each["DNSNames"]]
+                each["DNSNames"] = list(dict.fromkeys(called))
+            leases.rewrite(container.id, each)
+        self._write()
+        self._tell()
 
-def _unpublish(
-    container: Container, host: HostNetwork, made: Any, bindings: dict[str, Any]
-) -> list[str]:
-    gone = [each for each in made["Published"] if _is_named(each, bindings)]
-    if not gone:
-        raise NotFound(f"container {container.name} publishes no such port")
-    kept = [each for each in made["Published"] if each not in gone]
-    keys = [service["Key"] for service in host.services(gone, made["Endpoints"])]
-    host.withdraw(host.targets(gone, made["Endpoints"]))
-    _write_record(container, made["Endpoints"], kept, host.targets(kept, made["Endpoints"]))
-    machine.withdraw(container.id)
-    machine.publish(container.id, shown_ports(kept))
-    _tell(container, made["Endpoints"], kept)
-    return keys
+    def publish(self, bindings: dict[str, Any]) -> list[Service]:
+        made, host = self._made, self._host
+        published = host.hold(bindings)
+        try:
+            targets = host.targets(published, made["Endpoints"])
+            made["Published"] = [*made["Published"], *published]
+            made["Targets"] = [*made["Targets"], *targets]
+            self._write()
+            machine.publish(self._container.id, shown_ports(made["Published"]))
+            host.publish(targets, made["Endpoints"])
+        except BaseException:
+            host.let_go(published)
+            raise
+        self._tell()
+        return host.services(published, made["Endpoints"], self._pid)
+
+    def unpublish(self, bindings: dict[str, Any]) -> list[str]:
+        made, host, container = self._made, self._host, self._container
+        gone = [each for each in made["Published"] if _is_named(each, bindings)]
+        if not gone:
+            raise NotFound(f"container {container.name} publishes no such port")
+        kept = [each for each in made["Published"] if each not in gone]
+        if any(each.get("Helped") for each in gone):
+            raise Unsupported(
+                f"cannot take back a port that container {container.name} was started with:"
+                " pasta has it",
+                hint="on a network of `wherry network create`, all ports can be taken back",
+            )
+        keys = [each["Key"] for each in host.services(gone, made["Endpoints"], self._pid)]
+        host.withdraw(host.targets(gone, made["Endpoints"]))
+        made.update(Published=kept, Targets=host.targets(kept, made["Endpoints"]))
+        self._write()
+        machine.withdraw(container.id)
+        machine.publish(container.id, shown_ports(kept))
+        self._tell()
+        return keys
 
 
 def _is_named(published: Mapping[str, str], bindings: Mapping[str, Any]) -> bool:
@@ -372,14 +418,14 @@ def disconnect(run_directory: str, container_id: str, runtime: Runtime) -> None:
     """Take back what `connect` gave, as it is noted in a run directory."""
     path = os.path.join(run_directory, _RECORD)
     try:
-        record = read_json(path)
+        made = read_json(path)
     except (FileNotFoundError, CorruptState):
         return
-    if "Endpoints" not in record:
-        runtime.disconnect_network(run_directory)
-        return
-    runtime.network().withdraw(record["Targets"])
-    for each in record["Endpoints"]:
+    host = runtime.network()
+    runtime.disconnect_network(run_directory, made["Helper"])
+    host.withdraw(made["Targets"])
+    for each in made["Endpoints"]:
         leases.release(each["NetworkID"], container_id)
         _event("disconnect", each, container_id)
     os.unlink(path)
+    host.left()

@@ -7,7 +7,7 @@ from wherry.container.namespaces import mode
 from wherry.container.networks import networks_of
 from wherry.engine import networking
 from wherry.engine.documents import RUNNING
-from wherry.errors import AccessDenied, Conflict, CorruptState, NotFound, Unsupported, UsageError
+from wherry.errors import AccessDenied, Conflict, CorruptState, NotFound, UsageError
 from wherry.filters import (
     matches,
     matches_exactly,
@@ -64,11 +64,6 @@ class Networks:
                 f"could not find plugin {driver} in v1 plugin registry: plugin not found",
                 hint="the one network driver is bridge",
             )
-        if self._runtime.is_rootless():
-            raise Unsupported(
-                "only root can make networks",
-                hint="others have the default network, --network host and --network none",
-            )
         record = self.store.create(
             name,
             subnets=subnets,
@@ -79,7 +74,8 @@ class Networks:
             labels=dict(labels or {}),
         )
         try:
-            self._runtime.network().ensure(bridge_of(record))
+            if not self._runtime.is_rootless():
+                self._runtime.network().ensure(bridge_of(record))
         except BaseException:
             self.store.remove(record)
             raise
@@ -172,8 +168,6 @@ class Networks:
 
     def remove_all(self) -> None:
         """Remove every network, the default one as well; there are no containers any more."""
-        if self._runtime.is_rootless():
-            return
         for record in self.store.recorded():
             self._runtime.network().remove(bridge_of(record))
             self.store.remove(record)
@@ -192,8 +186,6 @@ class Networks:
                 f"endpoint with name {container.name} already exists in network {record['Name']}"
             )
         networking.check_settings(record, settings)
-        if self._runtime.is_rootless():
-            networking.check_rootless([record["Name"]])
         if container.state["Status"] in RUNNING:
             self._engine.containers.ask(
                 container,

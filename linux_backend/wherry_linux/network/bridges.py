@@ -1,8 +1,8 @@
-"""Bridges, and containers on them, as root makes them.
+"""Bridges, and containers on them: root's on the host, others' in a namespace of their own.
 
-A network is a bridge of the host; an endpoint is a veth pair, one end of it a port of the
-bridge, the other `eth0` and so on in the container's network namespace. The pair goes with
-that namespace, so that nothing of it is left when a container ends, however it ends.
+A network is a bridge; an endpoint is a veth pair, one end of it a port of the bridge, the
+other `eth0` and so on in the container's network namespace. The pair goes with that
+namespace, so that nothing of it is left when a container ends, however it ends.
 """
 
 from __future__ import annotations
@@ -14,20 +14,18 @@ import os
 from wherry.errors import Unsupported, WherryError
 from wherry.lean import sockets
 from wherry.network.ip import show_address
-from wherry_linux import constants as c
 from wherry_linux.namespaces import open_namespace
 from wherry_linux.network import firewall, links
+from wherry_linux.network.entering import within
 from wherry_linux.network.netlink import Connection, kernel_error
-from wherry_linux.syscalls import setns
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from typing import Any, TypeVar
+    from collections.abc import Sequence
+    from typing import Any
 
     from wherry_linux.network.netlink import Request
 
-    T = TypeVar("T")
     Endpoint = dict[str, Any]
 
 # What the kernel answers where it has no bridges or no part of a rule, or gives us no power.
@@ -118,14 +116,16 @@ def remove_link(name: str) -> None:
             raise kernel_error(f"remove {name}", error) from error
 
 
-def attach(pid: int, endpoints: Sequence[Endpoint]) -> None:
-    """Make a container's interfaces, with their addresses and the way out."""
+def attach(bridges: Connection, pid: int, endpoints: Sequence[Endpoint]) -> None:
+    """Make a container's interfaces, with their addresses and the way out.
+
+    `bridges` is a connection to where those are.
+    """
     namespace = open_namespace(f"/proc/{pid}/ns/net")
     try:
-        with Connection() as route:
-            for each in endpoints:
-                _join(route, namespace, each)
-        within(namespace, lambda: _configure(endpoints))
+        for each in endpoints:
+            _join(bridges, namespace, each)
+        within(pid, lambda: _configure(endpoints))
     except OSError as error:
         raise WherryError(
             f"cannot connect the container to network {endpoints[0]['Network']}: {error.strerror}"
@@ -138,7 +138,7 @@ def _join(route: Connection, namespace: int, endpoint: Endpoint) -> None:
     settings = endpoint["Wherry"]
     pair = links.veth(
         settings["Link"],
-        _index(settings["Bridge"]),
+        links.find(route, settings["Bridge"]),
         settings["Interface"],
         endpoint["MacAddress"],
         namespace,
@@ -192,26 +192,10 @@ def route(pid: int, endpoints: Sequence[Endpoint]) -> None:
         with Connection() as inside:
             inside.send([request for each in endpoints for request in _ways_out(each)])
 
-    namespace = open_namespace(f"/proc/{pid}/ns/net")
     try:
-        within(namespace, add)
+        within(pid, add)
     except OSError as error:
         raise kernel_error("set the default route", error) from error
-    finally:
-        os.close(namespace)
-
-
-def within(namespace: int, function: Callable[[], T]) -> T:
-    """`function()` in another network namespace; sockets that it makes stay there."""
-    own = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        setns(namespace, c.CLONE_NEWNET)
-        try:
-            return function()
-        finally:
-            setns(own, c.CLONE_NEWNET)
-    finally:
-        os.close(own)
 
 
 def host_subnets() -> list[str]:

@@ -5,14 +5,12 @@ from __future__ import annotations
 import os
 import struct
 
-from wherry.errors import Conflict, KernelError
+from wherry.errors import Conflict
 from wherry.lean import sockets
-from wherry_linux import constants as c
-from wherry_linux.channel import Channel
 from wherry_linux.namespaces import open_namespace
 from wherry_linux.network import links, netlink
-from wherry_linux.network.netlink import Connection, attribute, kernel_error, open_socket
-from wherry_linux.syscalls import setns
+from wherry_linux.network.entering import connection_within
+from wherry_linux.network.netlink import Connection, attribute, kernel_error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -43,7 +41,7 @@ def move_devices(devices: Mapping[str, LinuxNetDevice], pid: int) -> None:
     """
     namespace = open_namespace(f"/proc/{pid}/ns/net")
     host = Connection()
-    inside = Connection(_socket_in(namespace))
+    inside = connection_within(pid)
     try:
         for name, device in devices.items():
             _move(host, inside, namespace, name, device.get("name") or name)
@@ -113,26 +111,3 @@ def _with_index(address: bytes, index: int) -> bytes:
     return (
         address[: links.ADDRESS.size - 4] + struct.pack("=I", index) + address[links.ADDRESS.size :]
     )
-
-
-def _socket_in(namespace: int) -> object:
-    """A netlink socket of another network namespace, made by a child that enters it."""
-    ours, theirs = Channel.pair()
-    child = os.fork()
-    if child == 0:
-        try:
-            setns(namespace, c.CLONE_NEWNET)
-            made = open_socket()
-            theirs.send({"socket": True}, made.fileno())
-        except BaseException as error:
-            theirs.send_error(error)
-        os._exit(0)
-    theirs.close()
-    try:
-        _, descriptor = ours.expect("socket")
-        return sockets.socket(fileno=descriptor)
-    except KernelError as error:
-        raise KernelError(f"cannot enter the network namespace: {error}", error.errno) from error
-    finally:
-        ours.close()
-        os.waitpid(child, 0)

@@ -11,6 +11,7 @@ import struct
 from wherry.lean import sockets
 from wherry.network.ip import packed
 from wherry_linux.network.netlink import (
+    NLM_F_ACK,
     NLM_F_CREATE,
     NLM_F_EXCL,
     attribute,
@@ -20,7 +21,7 @@ from wherry_linux.network.netlink import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from wherry_linux.network.netlink import Request
+    from wherry_linux.network.netlink import Connection, Request
 
 # linux/rtnetlink.h
 RTM_NEWLINK = 16
@@ -66,6 +67,13 @@ ROUTE = struct.Struct("=BBBBBBBBI")  # struct rtmsg
 IFF_UP = 1
 
 _NEW = NLM_F_CREATE | NLM_F_EXCL
+
+
+def find(route: Connection, name: str) -> int:
+    """The number of an interface. Raises OSError."""
+    wanted = LINK.pack(0, 0, 0, 0, 0) + text(IFLA_IFNAME, name)
+    [found] = route.ask(RTM_GETLINK, NLM_F_ACK, wanted, LINK.size)
+    return int(LINK.unpack(found.fixed)[2])
 
 
 def bridge(name: str, mac: str, mtu: int = 0) -> Request:

@@ -112,7 +112,7 @@ class Connection:
             return
         first = self._sequence + 1
         packets = [self._packet(kind, NLM_F_ACK | flags, data) for kind, flags, data in requests]
-        self._socket.send(b"".join(packets))
+        self._send(b"".join(packets))
         self._acknowledged(first)
 
     def transact(self, begin: Request, requests: Sequence[Request], end: Request) -> None:
@@ -122,7 +122,7 @@ class Connection:
         packets = [self._packet(kind, NLM_F_ACK | flags, data) for kind, flags, data in requests]
         last = self._sequence
         closing = self._packet(end[0], end[1], end[2])
-        self._socket.send(b"".join([opening, *packets, closing]))
+        self._send(b"".join([opening, *packets, closing]))
         self._sequence, final = last, self._sequence
         try:
             self._acknowledged(first)
@@ -143,8 +143,13 @@ class Connection:
 
     def ask(self, kind: int, flags: int, payload: bytes, fixed: int) -> list[Message]:
         """The answers to a question. Raises OSError."""
-        self._socket.send(self._packet(kind, flags, payload))
+        self._send(self._packet(kind, flags, payload))
         return [Message(answer, fixed) for answer in self._answers()]
+
+    def _send(self, packets: bytes) -> None:
+        # To an address that is given: then the kernel asks for the power of who sends, and
+        # not of who made the socket, which may have come from another user namespace.
+        self._socket.sendto(packets, (0, 0))
 
     def _packet(self, kind: int, flags: int, payload: bytes) -> bytes:
         self._sequence += 1

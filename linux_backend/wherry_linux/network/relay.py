@@ -1,9 +1,9 @@
 """Carrying what comes to a published port into a container, where the kernel does not.
 
-The firewall sends packets for a published port to the container before any socket sees
-them. Not those from ::1, which cannot leave the host, nor those over IPv6 for a container
-that has none, and nothing where somebody has flushed the rules: they come to the socket
-that holds the port, and go on from here. The container takes the host for their sender.
+The firewall sends packets for a published port of root's to the container before any
+socket sees them. Not those from ::1, which cannot leave the host, nor those over IPv6 for
+a container that has none, and nothing where somebody has flushed the rules: they come to
+the socket that holds the port, and go on from here, as all does for an unprivileged user.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import os
 import select
 
 from wherry.lean import sockets
+from wherry_linux.network.way import Way
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,14 +31,20 @@ class TcpRelay:
 
     def __init__(self, monitor: Monitor, service: dict[str, Any]) -> None:
         self._monitor = monitor
-        self._target = (service["Address"], service["Port"])
+        self._way = Way(service)
         self._listener: Any = sockets.socket(fileno=service["Descriptor"])
         self._pairs: set[_Pair] = set()
         monitor.watch(self._listener.fileno(), select.EPOLLIN, self._accept)
 
+    def lead(self, service: dict[str, Any]) -> None:
+        """Connections go to another address from here on."""
+        self._way.close()
+        self._way = Way(service)
+
     def close(self) -> None:
         self._monitor.unwatch(self._listener.fileno())
         self._listener.close()
+        self._way.close()
         for pair in list(self._pairs):
             pair.close()
 
@@ -51,7 +58,7 @@ class TcpRelay:
             return
         client = sockets.socket(fileno=descriptor)
         client.setblocking(False)
-        server = _connect(self._target, sockets.SOCK_STREAM)
+        server = self._way.open(sockets.SOCK_STREAM)
         if server is None:
             client.close()
             return
@@ -128,16 +135,24 @@ class UdpRelay:
 
     def __init__(self, monitor: Monitor, service: dict[str, Any]) -> None:
         self._monitor = monitor
-        self._target = (service["Address"], service["Port"])
+        self._way = Way(service)
         self._socket = sockets.socket(fileno=service["Descriptor"])
         self._senders: dict[Any, Any] = {}
         self._heard: set[Any] = set()
         monitor.watch(self._socket.fileno(), select.EPOLLIN, self._receive)
 
+    def lead(self, service: dict[str, Any]) -> None:
+        """Datagrams go to another address from here on."""
+        self._way.close()
+        self._way = Way(service)
+        for sender in list(self._senders):
+            self._drop(sender)
+
     def close(self) -> None:
         self._monitor.unwatch(self._socket.fileno())
         self._monitor.cancel(self._forget)
         self._socket.close()
+        self._way.close()
         for sender in list(self._senders):
             self._drop(sender)
 
@@ -157,7 +172,7 @@ class UdpRelay:
     def _open(self, sender: Any) -> Any:
         if len(self._senders) >= _MOST_SENDERS:
             return None
-        server = _connect(self._target, sockets.SOCK_DGRAM)
+        server = self._way.open(sockets.SOCK_DGRAM)
         if server is None:
             return None
         if not self._senders:
@@ -183,21 +198,6 @@ class UdpRelay:
         server = self._senders.pop(sender)
         self._monitor.unwatch(server.fileno())
         server.close()
-
-
-def _connect(target: tuple[str, int], kind: int) -> Any:
-    """A socket on its way to the container; None if there is no way."""
-    family = sockets.AF_INET6 if ":" in target[0] else sockets.AF_INET
-    socket = sockets.socket(family, kind | sockets.SOCK_CLOEXEC)
-    socket.setblocking(False)
-    try:
-        socket.connect(target)
-    except BlockingIOError:
-        pass
-    except OSError:
-        socket.close()
-        return None
-    return socket
 
 
 def start_relay(monitor: Monitor, service: dict[str, Any]) -> TcpRelay | UdpRelay | None:

@@ -22,7 +22,6 @@ from wherry.lean import sockets
 from wherry.network import leases
 from wherry.network.files import host_nameservers
 from wherry.network.ip import packed
-from wherry_linux.namespaces import open_namespace
 from wherry_linux.network import dns
 
 TYPE_CHECKING = False
@@ -46,7 +45,7 @@ _CLOCK_STEP = 50_000_000
 
 def open_resolver(container_id: str, pid: int) -> dict[str, Any]:
     """The resolver's sockets, in the network namespace of `pid`, as a service."""
-    from wherry_linux.network.bridges import within
+    from wherry_linux.network.entering import sockets_within
     from wherry_linux.network.firewall import redirect_names
     from wherry_linux.network.netlink import kernel_error
 
@@ -57,15 +56,12 @@ def open_resolver(container_id: str, pid: int) -> dict[str, Any]:
         redirect_names(ADDRESS, datagrams.getsockname()[1], stream.getsockname()[1])
         return datagrams, stream
 
-    namespace = open_namespace(f"/proc/{pid}/ns/net")
     try:
-        datagrams, stream = within(namespace, make)
+        datagrams, stream = sockets_within(pid, make)
     except OSError as error:
         raise kernel_error("make the container's resolver", error) from error
-    finally:
-        os.close(namespace)
     service = {"Kind": "names", "Id": container_id, "Key": "names"}
-    return {**service, "Datagrams": datagrams.detach(), "Stream": stream.detach()}
+    return {**service, "Datagrams": datagrams, "Stream": stream}
 
 
 def _bound(kind: int) -> Any:

@@ -2,7 +2,9 @@
 
 A service is a dict, so that it goes over to another interpreter as it is:
 
-    {"Kind": "port", "Descriptor", "Protocol", "Address", "Port", "Key"}
+    {"Kind": "port", "Descriptor", "Protocol", "Address", "Port", "Key"}, and "Within" where
+    the container can be reached from another network namespace alone: the process that it
+    is of, or 0 for that of an unprivileged user's networks
     {"Kind": "names", "Datagrams", "Stream", "Id"}
 """
 
@@ -28,8 +30,19 @@ class Services:
         self._running: list[tuple[Service, Any]] = []
 
     def start(self, services: Iterable[Service]) -> None:
+        """Serve what is not served yet; what is goes on to where it is to go now."""
         for service in services:
-            self._running.append((service, self._open(service)))
+            if not self._lead(service):
+                self._running.append((service, self._open(service)))
+
+    def _lead(self, service: Service) -> bool:
+        for at, (known, server) in enumerate(self._running):
+            if known["Key"] == service["Key"]:
+                self._running[at] = (service, server)
+                if server is not None and service["Kind"] == "port":
+                    server.lead(service)
+                return True
+        return False
 
     def _open(self, service: Service) -> Any:
         if service["Kind"] == "port":
