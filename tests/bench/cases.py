@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bench import engines
+from bench import engines, rootless_networks
 from bench.measure import CannotMeasure, Comparison, compare, must, timed
 from support.memory import keepers, pss
 
@@ -40,6 +40,9 @@ GOALS = (
     Goal(case="run, network bridge", peer="podman", limit=0.4),
     Goal(case="20 runs, four at a time", peer="podman", limit=0.5),
     Goal(case="run, rootless", peer="podman", limit=0.45),
+    Goal(case="run, rootless, default network", peer="podman", limit=0.8),
+    Goal(case="published port, rootless, in", peer="podman", limit=1.0),
+    Goal(case="published port, rootless, out", peer="podman", limit=1.0),
     Goal(case="exec", peer="podman", limit=0.4),
     Goal(case="create, start, stop, rm", peer="podman", limit=0.4),
     Goal(case="ps, 50 running", peer="podman", limit=0.8),
@@ -109,6 +112,11 @@ def _with_bridge(stage: Stage) -> list[engines.Engine]:
 def run_rootless(stage: Stage) -> Comparison:
     contestants = {engine.name: _run(engine, "--network=none") for engine in stage.rootless}
     return compare("run, rootless", contestants, stage.rounds)
+
+
+def _published(stage: Stage, *, inwards: bool) -> Comparison:
+    rounds = max(3, stage.rounds // 3)
+    return rootless_networks.published(stage.rootless, rounds, inwards=inwards)
 
 
 def exec_true(stage: Stage) -> Comparison:
@@ -188,6 +196,10 @@ CASES: dict[str, Callable[[Stage], Comparison]] = {
     "run-bridge": run_bridge,
     "run-many": run_many,
     "rootless": run_rootless,
+    "rootless-default": lambda stage: rootless_networks.run_default(stage.rootless, stage.rounds),
+    "rootless-network": lambda stage: rootless_networks.run_network(stage.rootless, stage.rounds),
+    "rootless-published-in": lambda stage: _published(stage, inwards=True),
+    "rootless-published-out": lambda stage: _published(stage, inwards=False),
     "exec": exec_true,
     "life": lifecycle,
     "ps": ps,

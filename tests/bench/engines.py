@@ -35,6 +35,8 @@ class Engine:
     def __init__(self, directory: str, account: Account, view: cgroups.View) -> None:
         os.makedirs(directory)
         self.view = view
+        # What a command line starts with where root is to run it.
+        self.prefix: list[str] = []
         self.directory = directory
         self.account = account
         self.environment = {
@@ -55,11 +57,11 @@ class Engine:
 
     def __call__(self, *argv: str) -> None:
         """Run a command; raises CannotMeasure where it fails."""
-        other = self.account.uid != os.geteuid()
+        other = self.account.uid != os.geteuid() and not self.prefix
         self.view.enter()
         must(
             subprocess.run(
-                [*self.command(), *argv],
+                [*self.prefix, *self.command(), *argv],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,

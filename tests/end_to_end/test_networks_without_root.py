@@ -93,7 +93,7 @@ def test_udp_port_is_published(wherry: Cli, host: PrivateHost, busybox_image: st
     python = "import socket\ns = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\n"
     answering = (
         f"{python}s.bind(('', 53)); print('up', flush=True)\n"
-        "while True: data, peer = s.recvfrom(99); s.sendto(data + b'pong', peer)"
+        "while True: data, peer = s.recvfrom(99); s.sendto(data + peer[0].encode(), peer)"
     )
     server = subprocess.Popen(
         ["nsenter", "--target", pid, "--net", "python3", "-c", answering], stdout=subprocess.PIPE
@@ -106,7 +106,25 @@ def test_udp_port_is_published(wherry: Cli, host: PrivateHost, busybox_image: st
 
     server.kill()
     server.communicate()
-    assert answer == "b'ping pong'\n"
+    assert answer == f"b'ping {NEIGHBOUR}'\n"
+
+
+def test_published_port_keeps_the_clients_address(
+    wherry: Cli, host: PrivateHost, busybox_image: str
+) -> None:
+    serve_on_net(wherry, "-p", "8080:80")
+    connect = f"import socket; s = socket.create_connection(('{HOST}', 8080), 5)"
+    client = host.start_outside("python3", "-c", f"{connect}; print('up', flush=True); s.recv(1)")
+    assert client.stdout is not None
+    client.stdout.readline()
+
+    def seen() -> bool:
+        sockets = wherry("exec", "web", "cat", "/proc/net/tcp", "/proc/net/tcp6").stdout
+        return "".join(f"{int(part):02X}" for part in reversed(NEIGHBOUR.split("."))) in sockets
+
+    wait_until(seen, Deadline(60, "the client's address"))
+    client.kill()
+    client.communicate()
 
 
 def test_ports_change_while_it_runs(wherry: Cli, host: PrivateHost, busybox_image: str) -> None:

@@ -19,6 +19,7 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from support.accounts import Account
     from support.cli import Cli
 
 HOST = "10.200.0.1"
@@ -82,14 +83,19 @@ class PrivateHost:
 def adopt(wherry: Cli, pid: int, *namespaces: str) -> None:
     """Have the command run in namespaces of process `pid`."""
     account = wherry.account
-    command = ["nsenter", "--target", str(pid), *namespaces, f"--wdns={wherry.directory}", "--"]
-    if not account.is_root:
-        # Only root enters them.
-        command += ["setpriv", f"--reuid={account.uid}", f"--regid={account.gid}"]
-        command += ["--clear-groups", "--"]
+    prefix = _prefix(account, pid, *namespaces, f"--wdns={wherry.directory}")
     wherry.account = replace(
-        account, uid=os.geteuid(), gid=os.getegid(), command=(*command, *account.command)
+        account, uid=os.geteuid(), gid=os.getegid(), command=(*prefix, *account.command)
     )
+
+
+def _prefix(account: Account, pid: int, *options: str) -> list[str]:
+    """What root starts a command line with that is an account's, in namespaces of `pid`."""
+    prefix = ["nsenter", "--target", str(pid), *options, "--"]
+    if account.is_root:
+        return prefix
+    prefix += ["setpriv", f"--reuid={account.uid}", f"--regid={account.gid}"]
+    return [*prefix, "--clear-groups", "--"]
 
 
 @contextmanager
@@ -117,12 +123,22 @@ def open_tun(wherry: Cli) -> Iterator[None]:
     if os.geteuid() != 0:
         pytest.skip("this host lets only root open /dev/net/tun")
     account = wherry.account
+    with user_who_opens_tun(account, wherry.directory) as prefix:
+        command = (*prefix, *account.command)
+        wherry.account = replace(account, uid=os.geteuid(), gid=os.getegid(), command=command)
+        yield
+        wherry.account = account
+
+
+@contextmanager
+def user_who_opens_tun(account: Account, directory: str) -> Iterator[list[str]]:
+    """What root starts command lines of an account with that may open /dev/net/tun."""
     process = _namespace("--mount")
-    adopt(wherry, process.pid, "--mount")
-    yield
-    wherry.account = account
-    process.kill()
-    process.wait()
+    try:
+        yield _prefix(account, process.pid, "--mount", f"--wdns={directory}")
+    finally:
+        process.kill()
+        process.wait()
 
 
 def _namespace(*kinds: str) -> subprocess.Popen[bytes]:

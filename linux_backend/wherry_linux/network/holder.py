@@ -21,7 +21,7 @@ from wherry.lean import signals, sockets
 from wherry_linux import constants as c
 from wherry_linux import trampoline
 from wherry_linux.idmap import write_maps
-from wherry_linux.network import helpers, links
+from wherry_linux.network import helpers, links, senders
 from wherry_linux.network.netlink import Connection
 from wherry_linux.processes import boot_id, is_alive, signal, start_time, wait_gone
 from wherry_linux.syscalls import close_range, unshare
@@ -46,6 +46,11 @@ def used() -> Lock:
 def find() -> int:
     """The process that keeps the namespace; 0 where there is none."""
     return int(_read().get("pid", 0))
+
+
+def keeps_senders() -> bool:
+    """Whether who is relayed into the namespace keeps his address there."""
+    return bool(_read().get("keepsSenders"))
 
 
 def ensure(*, outside: bool) -> tuple[int, bool]:
@@ -142,7 +147,9 @@ def _make() -> Record:
         }
         _write(record)
         ours.send(b"1")
+        record["keepsSenders"] = _hear(ours) == "all"
         _hear(ours, to_the_end=True)
+        _write(record)
     finally:
         ours.close()
     return record
@@ -161,8 +168,8 @@ def _hear(socket: Any, *, to_the_end: bool = False) -> str:
     text: str = socket.recv(4096).decode()
     if not text and not to_the_end:
         raise WherryError("a helper process ended without an answer")
-    if text.startswith("!"):
-        number, _, message = text[1:].partition(" ")
+    if "!" in text:
+        number, _, message = text.partition("!")[2].partition(" ")
         raise KernelError(
             f"cannot make a network namespace: {message}",
             int(number),
@@ -179,6 +186,7 @@ def _hold(socket: Any) -> NoReturn:
         if socket.recv(1):
             with Connection() as route:
                 route.send([links.raise_link(1)])
+            socket.send(b"all" if senders.prepare() else b"part")
             os.chdir("/")
             program = trampoline.memory_program(_PROGRAMS)
             _be_deaf()

@@ -150,7 +150,10 @@ class UserNetwork(LinuxNetwork):
         if not endpoints:
             return usermode.services(published, pid)
         held = [each for each in published if not each.get("Helped")]
-        return [{**each, "Within": 0} for each in super().services(held, endpoints, pid)]
+        # Without a way out the container could answer to nobody outside of its network.
+        has_way = any(each["Wherry"]["DefaultRoute"] for each in endpoints)
+        place = {"Within": 0, "Senders": bool(held) and has_way and holder.keeps_senders()}
+        return [{**each, **place} for each in super().services(held, endpoints, pid)]
 
     def addresses(self, endpoints: Sequence[Endpoint]) -> list[str]:
         # What it leads out by is in the way of the host's loopback, not of its addresses.

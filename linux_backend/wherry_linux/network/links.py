@@ -59,7 +59,13 @@ _RTA_GATEWAY = 5
 RTA_TABLE = 15
 _RT_TABLE_MAIN = 254
 _RTPROT_BOOT = 3
+_RT_SCOPE_HOST = 254
 _RTN_UNICAST = 1
+_RTN_LOCAL = 2
+# linux/fib_rules.h
+_RTM_NEWRULE = 32
+_FRA_FWMARK = 10
+_FR_ACT_TO_TBL = 1
 
 LINK = struct.Struct("=BxHiII")  # struct ifinfomsg
 ADDRESS = struct.Struct("=BBBBI")  # struct ifaddrmsg
@@ -172,3 +178,14 @@ def default_route(index: int, gateway: str) -> Request:
     fixed = ROUTE.pack(family, 0, 0, 0, _RT_TABLE_MAIN, _RTPROT_BOOT, 0, _RTN_UNICAST, 0)
     out = attribute(RTA_OIF, struct.pack("=I", index))
     return RTM_NEWROUTE, _NEW, fixed + attribute(_RTA_GATEWAY, raw) + out
+
+
+def local_where_marked(family: int, mark: int) -> list[Request]:
+    """Take every packet with a mark for one to this host, wherever it goes."""
+    rule = ROUTE.pack(family, 0, 0, 0, mark, 0, 0, _FR_ACT_TO_TBL, 0)
+    everything = ROUTE.pack(family, 0, 0, 0, mark, _RTPROT_BOOT, _RT_SCOPE_HOST, _RTN_LOCAL, 0)
+    number, loopback = struct.pack("=I", mark), struct.pack("=I", 1)
+    return [
+        (_RTM_NEWRULE, _NEW, rule + attribute(_FRA_FWMARK, number)),
+        (RTM_NEWROUTE, _NEW, everything + attribute(RTA_OIF, loopback)),
+    ]

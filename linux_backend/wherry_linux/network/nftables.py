@@ -47,7 +47,7 @@ _DATA_VERDICT = 2
 
 # Hooks, and the usual priorities at them.
 PREROUTING, INPUT, FORWARD, OUTPUT, POSTROUTING = range(5)
-RAW, DSTNAT, FILTER, SRCNAT = -300, -100, 0, 100
+RAW, MANGLE, DSTNAT, FILTER, SRCNAT = -300, -150, -100, 0, 100
 
 # The types of a set's fields, and how many bytes they take in registers. The kernel only
 # hands the types on; nft(8) shows elements by them.
@@ -223,12 +223,22 @@ def _expression(name: str, *content: bytes) -> bytes:
     return text(1, name) + nested(2, *content)
 
 
-_META = {"iifname": 6, "oifname": 7, "nfproto": 15, "l4proto": 16}
+_META = {"mark": 3, "iifname": 6, "oifname": 7, "nfproto": 15, "l4proto": 16}
 
 
 def meta(key: str, to: int = 1) -> bytes:
     """Load what is known of a packet beside its content."""
     return _expression("meta", _number(1, to), _number(2, _META[key]))
+
+
+def set_mark(at: int = 1) -> bytes:
+    """Mark a packet with what a register holds; rules of routing go by that."""
+    return _expression("meta", _number(2, _META["mark"]), _number(3, at))
+
+
+def is_of_transparent_socket() -> tuple[bytes, bytes]:
+    """Go on only where a socket of this host has taken the address that a packet goes to."""
+    return _expression("socket", _number(1, 0), _number(2, 1)), equal(b"\1")
 
 
 def _payload(base: int, offset: int, length: int, to: int) -> bytes:

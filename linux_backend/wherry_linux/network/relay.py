@@ -8,6 +8,7 @@ the socket that holds the port, and go on from here, as all does for an unprivil
 
 from __future__ import annotations
 
+import fcntl
 import os
 import select
 
@@ -20,7 +21,11 @@ if TYPE_CHECKING:
 
     from wherry_linux.monitor import Monitor
 
-_CHUNK = 1 << 16
+_CHUNK = 1 << 18
+_DATAGRAM = 1 << 16
+# How often a connection's bytes are moved before it is another's turn.
+_TURNS = 16
+_NOW = os.SPLICE_F_NONBLOCK | os.SPLICE_F_MOVE
 # A sender of datagrams from whom nothing has come for so long is forgotten.
 _IDLE = 60.0
 _MOST_SENDERS = 512
@@ -53,12 +58,12 @@ class TcpRelay:
 
     def _accept(self, _mask: int) -> None:
         try:
-            descriptor, _ = self._listener._accept()
+            descriptor, sender = self._listener._accept()
         except OSError:
             return
         client = sockets.socket(fileno=descriptor)
         client.setblocking(False)
-        server = self._way.open(sockets.SOCK_STREAM)
+        server = self._way.open(sockets.SOCK_STREAM, sender)
         if server is None:
             client.close()
             return
@@ -72,10 +77,9 @@ class _Pair:
         self._monitor = monitor
         self._pairs = pairs
         self._sides = (client, server)
-        self._waiting = (bytearray(), bytearray())  # to be written to that side
-        self._ended = [False, False]  # nothing more comes from that side
-        self._shut = [False, False]  # nothing more goes to that side
-        self._handlers = (lambda mask: self._ready(0, mask), lambda mask: self._ready(1, mask))
+        self._flows = (_Flow(client, server), _Flow(server, client))
+        for side in self._sides:
+            self._monitor.watch(side.fileno(), 0, self._ready)
         self._watch()
 
     def close(self) -> None:
@@ -84,50 +88,86 @@ class _Pair:
             if side.fileno() >= 0:
                 self._monitor.unwatch(side.fileno())
                 side.close()
+        for flow in self._flows:
+            flow.close()
 
     def _watch(self) -> None:
         for at, side in enumerate(self._sides):
             mask = 0
-            if not self._ended[at] and len(self._waiting[1 - at]) < _CHUNK:
+            if self._flows[at].has_room():
                 mask |= select.EPOLLIN
-            if self._waiting[at]:
+            if self._flows[1 - at].waiting:
                 mask |= select.EPOLLOUT
-            self._monitor.watch(side.fileno(), mask, self._handlers[at])
+            self._monitor.watch(side.fileno(), mask, self._ready)
 
-    def _ready(self, at: int, mask: int) -> None:
+    def _ready(self, mask: int) -> None:
         try:
-            if mask & select.EPOLLOUT:
-                self._flush(at)
-            if mask & (select.EPOLLIN | select.EPOLLHUP | select.EPOLLERR):
-                self._read(at)
-        except (BlockingIOError, InterruptedError):
-            pass
+            for flow in self._flows:
+                flow.move()
         except OSError:
             self.close()
             return
-        if all(self._shut):
+        if all(flow.is_shut for flow in self._flows) or mask & select.EPOLLERR:
             self.close()
-            return
-        self._watch()
+        else:
+            self._watch()
 
-    def _read(self, at: int) -> None:
-        data = self._sides[at].recv(_CHUNK)
-        other = 1 - at
-        if not data:
-            self._ended[at] = True
-        self._waiting[other].extend(data)
-        self._flush(other)
 
-    def _flush(self, at: int) -> None:
-        waiting = self._waiting[at]
+class _Flow:
+    """What goes from one socket to another, by a pipe: no byte of it is ours to copy."""
+
+    def __init__(self, source: Any, target: Any) -> None:
+        self._source, self._target = source, target
+        self._read, self._write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self._capacity = _enlarge(self._write)
+        self.waiting = 0
+        self.is_shut = False
+        self._has_ended = False
+
+    def close(self) -> None:
+        os.close(self._read)
+        os.close(self._write)
+
+    def has_room(self) -> bool:
+        """Whether it is worth to look at the source."""
+        return not self._has_ended and not self.waiting
+
+    def move(self) -> None:
+        """Move what can be moved now. Raises OSError where a side is gone."""
+        for _ in range(_TURNS):
+            filled = self.has_room() and self._fill()
+            if not (filled or self.waiting) or not self._drain():
+                break
+        if self._has_ended and not self.waiting and not self.is_shut:
+            self.is_shut = True
+            self._target.shutdown(sockets.SHUT_WR)
+
+    def _fill(self) -> bool:
+        source = self._source.fileno()
         try:
-            while waiting:
-                del waiting[: self._sides[at].send(waiting)]
+            size = os.splice(source, self._write, self._capacity, flags=_NOW)
         except (BlockingIOError, InterruptedError):
-            return
-        if self._ended[1 - at] and not self._shut[at]:
-            self._shut[at] = True
-            self._sides[at].shutdown(sockets.SHUT_WR)
+            return False
+        self._has_ended = not size
+        self.waiting += size
+        return size > 0
+
+    def _drain(self) -> bool:
+        try:
+            while self.waiting:
+                target = self._target.fileno()
+                self.waiting -= os.splice(self._read, target, self.waiting, flags=_NOW)
+        except (BlockingIOError, InterruptedError):
+            return False
+        return True
+
+
+def _enlarge(pipe: int) -> int:
+    """Let a pipe hold more, where its user may have that; how much it holds."""
+    try:
+        return fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _CHUNK)
+    except OSError:
+        return fcntl.fcntl(pipe, fcntl.F_GETPIPE_SZ)
 
 
 class UdpRelay:
@@ -161,7 +201,7 @@ class UdpRelay:
 
     def _receive(self, _mask: int) -> None:
         try:
-            data, sender = self._socket.recvfrom(_CHUNK)
+            data, sender = self._socket.recvfrom(_DATAGRAM)
             server = self._senders.get(sender) or self._open(sender)
             if server is not None:
                 self._heard.add(sender)
@@ -172,7 +212,7 @@ class UdpRelay:
     def _open(self, sender: Any) -> Any:
         if len(self._senders) >= _MOST_SENDERS:
             return None
-        server = self._way.open(sockets.SOCK_DGRAM)
+        server = self._way.open(sockets.SOCK_DGRAM, sender)
         if server is None:
             return None
         if not self._senders:
@@ -183,7 +223,7 @@ class UdpRelay:
 
     def _answer(self, sender: Any) -> None:
         try:
-            self._socket.sendto(self._senders[sender].recv(_CHUNK), sender)
+            self._socket.sendto(self._senders[sender].recv(_DATAGRAM), sender)
         except OSError:
             pass
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from wherry.errors import WherryError
 from wherry.lean import sockets
+from wherry_linux.network import senders
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,23 +26,34 @@ class Way:
         self._target = (service["Address"], service["Port"])
         self._family = sockets.AF_INET6 if ":" in service["Address"] else sockets.AF_INET
         self._within: int | None = service.get("Within")
+        self._keeps_senders = bool(service.get("Senders"))
         self._supply: list[Any] = []
 
-    def open(self, kind: int) -> Any:
-        """A socket on its way to the container; None if there is no way."""
+    def open(self, kind: int, sender: tuple[Any, ...]) -> Any:
+        """A socket on its way to the container, for who came from `sender`; None if there is none.
+
+        A second try is for a supply from a namespace that is no more.
+        """
+        socket = self._try(kind, sender)
+        if socket is None and self._supply:
+            self.close()
+            socket = self._try(kind, sender)
+        return socket
+
+    def _try(self, kind: int, sender: tuple[Any, ...]) -> Any:
         try:
             socket = self._make(kind)
         except (OSError, WherryError):
             return None  # the container is about to end
         socket.setblocking(False)
+        if self._keeps_senders:
+            senders.take(socket, sender)
         try:
             socket.connect(self._target)
         except BlockingIOError:
             pass
         except OSError:
             socket.close()
-            # They may be of a namespace that is no more.
-            self.close()
             return None
         return socket
 
@@ -55,10 +67,16 @@ class Way:
         if not self._supply:
             from wherry_linux.network.entering import sockets_within
 
-            pid = self._within or _keeper()
-            made = sockets_within(pid, lambda: [_new(self._family, kind) for _ in range(_SUPPLY)])
+            made = sockets_within(self._within or _keeper(), lambda: self._make_supply(kind))
             self._supply = [sockets.socket(fileno=each) for each in made]
         return self._supply.pop()
+
+    def _make_supply(self, kind: int) -> list[Any]:
+        supply = [_new(self._family, kind) for _ in range(_SUPPLY)]
+        if self._keeps_senders:
+            for socket in supply:
+                senders.let_take(socket)
+        return supply
 
 
 def _new(family: int, kind: int) -> Any:
