@@ -48,13 +48,12 @@ def test_what_can_be_made_again_is(own_world: World) -> None:
     start(own_world.wherry)
     own_world.wherry("machine", "stop")
 
-    for damage in DAMAGES:
-        for name in MADE_AGAIN:
+    for first in range(2):
+        for number, name in enumerate(MADE_AGAIN, first):
             if (path := files(own_world) / name).exists():
-                damage(path)
-        assert own_world.wherry("machine", "ssh", "default", "echo", "up", timeout=BOOT).lines == [
-            "up"
-        ], damage
+                DAMAGES[number % len(DAMAGES)](path)
+        result = own_world.wherry("machine", "ssh", "default", "echo", "up", timeout=BOOT)
+        assert result.lines == ["up"]
         own_world.wherry("machine", "stop")
 
 
@@ -136,11 +135,11 @@ def test_a_full_disk_is_an_error_and_nothing_is_left_of_the_start(
     wherry = own_world.wherry
     without_room = wherry("ps", check=False, timeout=BOOT)
     images = list((small_disk / "data/machines/.images").iterdir())
-    (small_disk / "filler").write_bytes(b"")
-    with (small_disk / "filler").open("wb") as file, pytest.raises(OSError, match="No space"):
+    filler = os.open(small_disk / "filler", os.O_WRONLY | os.O_CREAT)
+    with pytest.raises(OSError, match="No space"):
         while True:
-            file.write(b"x" * 4096)
-            file.flush()
+            os.write(filler, b"x" * 4096)
+    os.close(filler)
     full = wherry("machine", "init", "two", check=False)
 
     assert without_room.returncode == 1
