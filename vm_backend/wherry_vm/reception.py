@@ -45,6 +45,9 @@ class Reception:
     def close(self, patience: float) -> None:
         """Listen no more; who is served may take so long to hear the last of it."""
         self._is_closed = True
+        with contextlib.suppress(OSError):
+            # Who waits in accept() would keep it open.
+            self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         for thread in threading.enumerate():
             if thread.name == "client":
