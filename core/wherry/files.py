@@ -338,7 +338,16 @@ if sys.platform == "win32":
     def _lock(descriptor: int, shared: bool, wait: bool) -> None:  # noqa: ARG001
         import msvcrt
 
-        msvcrt.locking(descriptor, msvcrt.LK_LOCK if wait else msvcrt.LK_NBLCK, 1)
+        while True:
+            try:
+                msvcrt.locking(descriptor, msvcrt.LK_LOCK if wait else msvcrt.LK_NBLCK, 1)
+                return
+            except PermissionError:
+                raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN)) from None
+            except OSError as error:
+                # It waits for ten seconds of its own accord.
+                if error.errno != errno.EDEADLK:
+                    raise
 
 else:
 
