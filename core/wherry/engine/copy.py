@@ -23,7 +23,6 @@ from wherry.errors import (
     CorruptState,
     KernelError,
     NotFound,
-    Unsupported,
     UsageError,
     WherryError,
     as_ours,
@@ -361,19 +360,10 @@ def copy_out(files: Files, path: str, target: str, *, keep_ids: bool, follow: bo
         raise NotFound(f'invalid output path: directory "{directory}" does not exist')
 
     def receive(reader: int) -> int:
-        top = os.open(directory, _DIRECTORY)
-        try:
-            with open(reader, "rb", closefd=False) as stream:
-                counted = _Counted(stream)
-                unpack(
-                    counted,  # type: ignore[arg-type]
-                    lambda below: open_below(top, below),
-                    keep_ids=keep_ids,
-                    keep_rights=keep_ids,
-                )
-            return counted.size
-        finally:
-            os.close(top)
+        with open(reader, "rb", closefd=False) as stream:
+            counted = _Counted(stream)
+            _unpack_here(counted, directory, keep_ids)  # type: ignore[arg-type]
+        return counted.size
 
     return _piped(lambda writer: files.read(source, called, writer), receive)
 
@@ -385,21 +375,51 @@ def copy_in(files: Files, source_path: str, target: str, *, keep_ids: bool, foll
     directory, called = place(source, destination)
 
     def send(writer: int) -> None:
-        top = os.open(source.parent, _DIRECTORY)
         try:
             with open(writer, "wb", closefd=False) as out:
-                pack(top, source.name, out, called)
+                _pack_here(source, out, called)
         except OSError as error:
             raise WherryError(f"cannot read {source_path}: {error.strerror}") from error
-        finally:
-            os.close(top)
 
     def receive(reader: int) -> int:
         files.write(directory, reader, keep_ids=keep_ids)
         return 0
 
-    _piped(send, receive)
+    _piped(send, receive, local_first=True)
     return _tree_bytes(source)
+
+
+def _pack_here(source: Source, out: BinaryIO, called: str) -> None:
+    """Write files of this system as a tar stream."""
+    if sys.platform == "win32":
+        from wherry.container import archive_by_path
+
+        archive_by_path.pack(source.parent, source.name, out, called)
+        return
+    top = os.open(source.parent, _DIRECTORY)
+    try:
+        pack(top, source.name, out, called)
+    finally:
+        os.close(top)
+
+
+def _unpack_here(stream: BinaryIO, directory: str, keep_ids: bool) -> None:
+    """Make files of this system from a tar stream."""
+    if sys.platform == "win32":
+        from wherry.container import archive_by_path
+
+        archive_by_path.unpack(stream, directory)
+        return
+    top = os.open(directory, _DIRECTORY)
+    try:
+        unpack(
+            stream,
+            lambda below: open_below(top, below),
+            keep_ids=keep_ids,
+            keep_rights=keep_ids,
+        )
+    finally:
+        os.close(top)
 
 
 def copy_from_stream(files: Files, target: str, reader: int) -> None:
@@ -509,10 +529,16 @@ def _tree_bytes(source: Source) -> int:
 # ---- two processes and a pipe ----
 
 
-def _piped(produce: Callable[[int], None], consume: Callable[[int], T]) -> T:
-    """`consume()` what a forked child `produce()`s; raises what either of them did."""
+def _piped(
+    produce: Callable[[int], None], consume: Callable[[int], T], *, local_first: bool = False
+) -> T:
+    """`consume()` what a forked child `produce()`s; raises what either of them did.
+
+    Where nothing forks it is a thread that deals with the files of this system: those that
+    are produced, with `local_first`.
+    """
     if sys.platform == "win32":
-        raise Unsupported("files are copied where the containers are, on Linux")
+        return _threaded(produce, consume, local_first=local_first)
     reader, writer = os.pipe()
     failure_reader, failure_writer = os.pipe()
     child = os.fork()
@@ -538,6 +564,41 @@ def _piped(produce: Callable[[int], None], consume: Callable[[int], T]) -> T:
     if failed is not None:
         raise failed
     return result
+
+
+def _threaded(
+    produce: Callable[[int], None], consume: Callable[[int], T], *, local_first: bool
+) -> T:
+    """The same in two threads of this process."""
+    import threading
+
+    reader, writer = os.pipe()
+    results: list[T] = []
+    # In the order in which they are told: where one end fails the other does too.
+    failures: dict[str, BaseException] = {}
+
+    def run(end: str) -> None:
+        descriptor = writer if end == "produce" else reader
+        try:
+            if end == "produce":
+                produce(writer)
+            else:
+                results.append(consume(reader))
+        except BaseException as error:
+            failures[end] = error
+        finally:
+            os.close(descriptor)
+
+    thread = threading.Thread(target=run, args=("produce" if local_first else "consume",))
+    thread.start()
+    run("consume" if local_first else "produce")
+    thread.join()
+    consumed, produced = failures.get("consume"), failures.get("produce")
+    if produced is not None and (consumed is None or isinstance(consumed, CorruptState)):
+        raise produced
+    if consumed is not None:
+        raise consumed
+    return results[0]
 
 
 def _produce(produce: Callable[[int], None], writer: int, failure: int) -> None:
