@@ -52,7 +52,7 @@ _PATIENCE = {"tcg": Patience(first=20, next=60, slow=60)}
 _ACCELERATED = Patience(first=4, next=15, slow=0)
 
 
-_LONGEST_CONSOLE = 16 << 20
+_LONGEST_CONSOLE = 1 << 20
 
 
 class Silent(Exception):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -131,7 +132,7 @@ status(LINK, text(outside), text(b'/out'))
 status(LINK, text(b'../..'), text(b'/up'))
 status(LINK, text(b'/proc/self/root'), text(b'/magic'))
 paths = [
-    b'/../secret', b'../secret', b'/./../secret', b'/out/secret', b'/up/secret', b'/out',
+    b'/../secret', b'../secret', b'/./../secret', b'/out/secret', b'/up/secret',
     b'/magic' + outside + b'/secret', outside + b'/secret', b'/\0', b'/' + b'a/' * 40000,
 ]
 codes = []
@@ -214,12 +215,12 @@ def test_a_console_that_never_ends_does_not_fill_the_disk(own_world: World) -> N
     start(wherry)
     console = Path(own_world.root, "data/machines/default/console.log")
 
-    flood = "yes wherry | dd of=/dev/ttyS0 bs=64k count=300 2>/dev/null; echo over >/dev/ttyS0"
+    flood = "yes wherry | dd of=/dev/ttyS0 bs=64k count=24 2>/dev/null; echo over >/dev/ttyS0"
     process = wherry.start("machine", "ssh", "default", "sh", "-c", flood)
     sizes = []
     while process.poll() is None:
         sizes.append(console.stat().st_size)
-        wait_until(lambda: True, Deadline(1, ""))
+        time.sleep(0.05)
 
-    assert max(sizes) < 20 << 20
+    assert 500_000 < max(sizes) < 1_400_000
     assert console.read_text().endswith("over\n")
