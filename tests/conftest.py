@@ -87,7 +87,7 @@ def world(account: Account, setting: Setting, request: pytest.FixtureRequest) ->
     machine: SharedMachine | None = None
     if setting.backend == "vm":
         machine = request.getfixturevalue("shared_machine")
-    world = World(account)
+    world = World(account, in_machine=machine is not None)
     world.wherry.environment["WHERRY_BACKEND"] = setting.backend
     if machine is not None:
         machine.lend(world.wherry)

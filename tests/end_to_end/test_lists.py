@@ -25,6 +25,17 @@ def test_template_that_asks_for_the_size_gets_it(wherry: Cli, busybox_image: str
     assert "5kB (virtual " in wherry("ps", "-a", "--format", "{{.Size}}").stdout
 
 
+def test_top_shows_what_ps_is_asked_for(wherry: Cli, busybox_image: str) -> None:
+    wherry("run", OFFLINE, "-d", "--name", "box", busybox_image, "sleep", "1000")
+
+    few, many = (wherry("top", "box", *words).lines for words in (("-eo", "pid,args"), ("aux",)))
+
+    assert few[0].split() == ["PID", "COMMAND"]
+    assert few[1].endswith("sleep 1000")
+    assert many[0].split()[:4] == ["USER", "PID", "%CPU", "%MEM"]
+    assert many[1].endswith("sleep 1000")
+
+
 def test_ps_that_refuses_its_options_says_so_on_one_line(wherry: Cli, busybox_image: str) -> None:
     wherry("run", OFFLINE, "-d", "--name", "box", busybox_image, "sleep", "1000")
 

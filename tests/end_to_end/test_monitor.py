@@ -205,7 +205,7 @@ def test_container_does_not_wait_for_a_stopped_onlooker(wherry: Cli, busybox_ima
     time.sleep(0.5)
     onlooker.send_signal(signal.SIGSTOP)
     try:
-        wherry("attach", "box", input="go\n", timeout=40)
+        wherry("attach", "box", input="go\n", timeout=120)
 
         assert wherry("logs", "--tail", "1", "box").stdout.endswith("over\n")
     finally:
@@ -375,11 +375,11 @@ def test_paused_container_can_be_stopped_and_killed(wherry: Cli, busybox_image: 
 
 
 def test_stop_signal_and_timeout_are_kept_to(wherry: Cli, busybox_image: str) -> None:
-    script = "trap 'exit 5' USR1; trap : TERM; while :; do sleep 0.1; done"
-    _box(wherry, "--stop-signal", "USR1", "--stop-timeout", "20", script=script)
-    time.sleep(0.3)
+    script = "trap 'exit 5' USR1; trap : TERM; echo up; while :; do sleep 0.1; done"
+    _box(wherry, "--stop-signal", "USR1", "--stop-timeout", "100", script=script)
+    _wait_until("the traps", lambda: wherry("logs", "box").stdout == "up\n")
 
-    wherry("stop", "box", timeout=15)
+    wherry("stop", "box", timeout=60)
 
     assert _state(wherry, "{{.State.ExitCode}} {{.State.OOMKilled}}") == "5 false"
 

@@ -23,6 +23,20 @@ def test_bind_mount_shows_the_hosts_files(wherry: Cli, busybox_image: str, host_
     assert result.stdout == "hello\n"
 
 
+@pytest.mark.parametrize(
+    "option", ["-v=./sub:/host", "--mount=type=bind,source=./sub,target=/host"]
+)
+def test_relative_path_is_below_where_the_command_starts(
+    wherry: Cli, busybox_image: str, host_dir: str, option: str
+) -> None:
+    Path(host_dir, "sub").mkdir(mode=0o755)
+    Path(host_dir, "sub", "greeting").write_text("hello\n")
+
+    result = wherry("run", OFFLINE, "--rm", option, busybox_image, "cat", "/host/greeting")
+
+    assert result.stdout == "hello\n"
+
+
 def test_file_written_by_root_inside_belongs_to_the_caller(
     wherry: Cli, busybox_image: str, host_dir: str
 ) -> None:

@@ -8,28 +8,34 @@ from typing import TYPE_CHECKING
 from support.accounts import current_account
 from support.busybox import busybox_archive
 from support.guest_images import guest_image
+from support.waiting import Deadline, wait_until
 from support.world import World
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from support.cli import Cli, Result
 
 BOOT = 180
 """Seconds that an emulated machine may take where others use the processors too."""
+
+_KINDS = ("containers", "volumes", "networks", "secrets")
 
 # The shell's own words alone: a program costs an emulated machine more than the answer is worth.
 _SHOW = """
 show() { for each in "$@"; do if [ -e "$each" ]; then echo "$each"; fi; done; }
 cd /var/lib/wherry
 show containers/* volumes/* networks/* secrets/*
-while read -r line; do echo "$line"; done <images/index.json
-echo
-show /run/wherry/containers/* /run/wherry/networks/*/* /sys/fs/cgroup/wherry/*/
+line=
+read -r line <images/index.json
+echo "$line"
+if [ -e events.jsonl ]; then : >events.jsonl; fi
 """
 
 
 def open_world() -> World:
     """A world whose machine is not there yet."""
-    world = World(current_account())
+    world = World(current_account(), in_machine=True)
     world.wherry.environment.update(WHERRY_BACKEND="vm", WHERRY_GUEST=guest_image())
     return world
 
@@ -71,8 +77,7 @@ class SharedMachine:
         except BaseException:
             close_world(self.world)
             raise
-        self._images = self._present_images()
-        self._clean = self._shown()
+        self._clean = self._look()
 
     def lend(self, wherry: Cli) -> None:
         """Let the commands of another world be carried out here."""
@@ -80,28 +85,37 @@ class SharedMachine:
             wherry.environment[name] = self.wherry.environment[name]
 
     def clear(self) -> None:
-        """Remove what a test has left in it. Raises if anything is there all the same."""
-        if self._shown() == self._clean:
-            return
-        if ids := self.wherry("ps", "--all", "--quiet").lines:
-            self.wherry("rm", "--force", "--volumes", *ids, timeout=120)
-        self.wherry("volume", "prune", "--all", "--force")
-        self.wherry("network", "prune", "--force")
-        for secret in self.wherry("secret", "ls", "--quiet").lines:
-            self.wherry("secret", "rm", secret)
-        now = self._present_images()
-        if added := now - self._images:
-            self.wherry("rmi", "--force", *added)
-        if self._images - now:
+        """Remove what a test has left in it. Raises if something stays all the same."""
+        if left := self._left():
+            self._remove(left)
+            wait_until(lambda: not self._left(), Deadline(60, f"{left} to be removed"))
+
+    def _left(self) -> dict[str, list[str]]:
+        """The names of what a test has left, by what they are; "images" if they are others."""
+        left: dict[str, list[str]] = {}
+        for line in self._look() - self._clean:
+            kind, _, name = line.partition("/")
+            left.setdefault(kind if name and kind in _KINDS else "images", []).append(name)
+        return left
+
+    def _remove(self, left: Mapping[str, list[str]]) -> None:
+        if containers := left.get("containers"):
+            # One of them may be about to remove itself.
+            self.wherry("rm", "--force", "--volumes", *containers, check=False, timeout=120)
+        if "volumes" in left:
+            self.wherry("volume", "prune", "--all", "--force")
+        if "networks" in left:
+            self.wherry("network", "prune", "--force")
+        if "secrets" in left:
+            self.wherry("secret", "rm", *self.wherry("secret", "ls", "--quiet").lines)
+        if "images" in left:
+            if images := set(self.wherry("images", "--all", "--quiet", "--no-trunc").lines):
+                self.wherry("rmi", "--force", *images)
             self.wherry("load", input=busybox_archive(), timeout=BOOT)
-        self.wherry("tag", next(iter(self._images)), "busybox:latest", check=False)
 
-    def _present_images(self) -> set[str]:
-        return set(self.wherry("images", "--all", "--quiet", "--no-trunc").lines)
-
-    def _shown(self) -> list[str]:
-        """What the store has and what runs, in the words of its files."""
-        return self.wherry("machine", "ssh", "default", "sh", "-c", _SHOW).lines
+    def _look(self) -> set[str]:
+        """What the store has, in the words of its files; what was told of it is forgotten."""
+        return set(self.wherry("machine", "ssh", "default", "sh", "-c", _SHOW).lines)
 
     def close(self) -> None:
         """End it."""

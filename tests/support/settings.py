@@ -42,7 +42,7 @@ _VM = pytest.param(
     marks=[pytest.mark.vm, pytest.mark.network],  # the guest is made of a mirror's packages
 )
 
-_backends = (os.environ.get("WHERRY_TEST_BACKENDS") or "linux").split(",")
+_backends = (os.environ.get("WHERRY_TEST_BACKENDS") or "linux,vm").split(",")
 
 _NATIVE = [_ROOT, _ROOTLESS] if "linux" in _backends else []
 _MACHINE = [_VM] if "vm" in _backends else []

@@ -29,8 +29,10 @@ _PLACE = "/tmp"
 class World:
     """The directories of one test, all below `base`, owned by the account."""
 
-    def __init__(self, account: Account) -> None:
+    def __init__(self, account: Account, *, in_machine: bool = False) -> None:
+        """`in_machine`: its containers are not on this host, and leave nothing in its kernel."""
         self.account = account
+        self._in_machine = in_machine
         self.base = tempfile.mkdtemp(prefix="w", dir=_PLACE)
         self.root = f"{self.base}/r"
         self.home = f"{self.base}/home"
@@ -45,7 +47,7 @@ class World:
             {"WHERRY_ROOT": self.root, "HOME": self.home, "XDG_RUNTIME_DIR": runtime},
             self.directory,
         )
-        self._before = _kernel_objects()
+        self._before = self._kernel_objects()
 
     def close(self) -> None:
         """Remove the containers and the directories. Raises if anything else was left."""
@@ -77,18 +79,22 @@ class World:
         # What tests that run beside this one are about to remove goes by itself.
         with contextlib.suppress(TimeoutError):
             wait_until(
-                lambda: not _kernel_objects() - self._before, Deadline(3, "kernel objects to go")
+                lambda: not self._kernel_objects() - self._before,
+                Deadline(3, "kernel objects to go"),
             )
         return left + sorted(self._lasting_objects())
 
     def _lasting_objects(self) -> set[str]:
         """What is new in the kernel and stays: another test's comes and goes."""
-        left = _kernel_objects() - self._before
+        left = self._kernel_objects() - self._before
         end = time.monotonic() + 3
         while left and time.monotonic() < end:
             time.sleep(0.05)
-            left &= _kernel_objects()
+            left &= self._kernel_objects()
         return left
+
+    def _kernel_objects(self) -> set[str]:
+        return set() if self._in_machine else _kernel_objects()
 
     def processes(self) -> list[int]:
         """The processes that have to do with this world, whatever they did to hide it."""
