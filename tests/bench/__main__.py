@@ -14,7 +14,7 @@ import tempfile
 from typing import TYPE_CHECKING
 
 from bench import cgroups, engines, images
-from bench.cases import CASES, GOALS, MEMORY_GOAL, Stage
+from bench.cases import BOUNDS, CASES, GOALS, Stage
 from bench.measure import CannotMeasure, Comparison
 
 if TYPE_CHECKING:
@@ -156,11 +156,13 @@ def _goals(comparisons: list[Comparison]) -> str:
         ratio = comparison.ratio("wherry", goal.peer)
         verdict = "met" if ratio.value <= goal.limit else "**not met**"
         lines.append(f"| {goal.case} | ≤ {goal.limit} × {goal.peer} | {ratio} | {verdict} |")
-    memory = by_title.get("memory, 20 idle containers")
-    if memory is not None and "wherry" in memory.samples:
-        used = memory.median("wherry")
-        verdict = "met" if used <= MEMORY_GOAL else "**not met**"
-        lines.append(f"| {memory.title} | ≤ {MEMORY_GOAL:.0f} MB | {used:.0f} MB | {verdict} |")
+    for bound in BOUNDS:
+        comparison = by_title.get(bound.case)
+        if comparison is not None and "wherry" in comparison.samples:
+            measured = comparison.median("wherry")
+            verdict = "met" if measured <= bound.limit else "**not met**"
+            limit = f"≤ {bound.limit:g} {bound.what}"
+            lines.append(f"| {bound.case} | {limit} | {measured:.0f} | {verdict} |")
     return "\n".join(lines)
 
 

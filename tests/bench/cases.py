@@ -6,12 +6,11 @@ import contextlib
 import subprocess
 import sys
 import tempfile
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bench import engines, rootless_networks
-from bench.measure import CannotMeasure, Comparison, compare, must, timed
+from bench import engines, networks, rootless_networks
+from bench.measure import CannotMeasure, Comparison, compare, must, timed, timed_commands
 from support.memory import keepers, pss
 
 if TYPE_CHECKING:
@@ -37,8 +36,13 @@ GOALS = (
     Goal(case="run, network none", peer="docker", limit=1.0),
     Goal(case="run, network host", peer="podman", limit=0.45),
     Goal(case="run, network host", peer="docker", limit=1.0),
-    Goal(case="run, network bridge", peer="podman", limit=0.4),
+    *(Goal(case="run, network bridge", peer=peer, limit=0.4) for peer in ("podman", "docker")),
     Goal(case="20 runs, four at a time", peer="podman", limit=0.5),
+    *(
+        Goal(case=f"published port, {way}", peer=peer, limit=1.0)
+        for way in ("in", "out")
+        for peer in ("podman", "docker")
+    ),
     Goal(case="run, rootless", peer="podman", limit=0.45),
     Goal(case="run, rootless, default network", peer="podman", limit=0.8),
     Goal(case="published port, rootless, in", peer="podman", limit=1.0),
@@ -49,8 +53,21 @@ GOALS = (
     Goal(case="pull", peer="podman", limit=0.8),
     Goal(case="load", peer="podman", limit=0.8),
 )
-MEMORY_GOAL = 100.0
-"""MB of PSS for what keeps twenty idle containers."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bound:
+    """wherry in one case must not be above `limit`, whatever others are."""
+
+    case: str
+    limit: float
+    what: str
+
+
+BOUNDS = (
+    Bound(case="name from inside", limit=1000, what="µs for a name"),
+    Bound(case="memory, 20 idle containers", limit=100, what="MB of PSS for what keeps them"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,35 +97,6 @@ def run_network(stage: Stage, network: str) -> Comparison:
     return compare(f"run, network {network}", contestants, stage.rounds)
 
 
-def run_bridge(stage: Stage) -> Comparison:
-    """The same on the default network. docker's daemon has none here (see bench.engines)."""
-    contestants = {engine.name: _run(engine, "--network=bridge") for engine in _with_bridge(stage)}
-    return compare("run, network bridge", contestants, stage.rounds)
-
-
-def run_many(stage: Stage) -> Comparison:
-    """Twenty times `run --rm busybox true` on the default network, by four who do not wait."""
-
-    def many(engine: engines.Engine) -> Sample:
-        one = _run(engine, "--network=bridge")
-
-        def sample() -> float:
-            def all_of_them() -> None:
-                with ThreadPoolExecutor(4) as pool:
-                    list(pool.map(lambda _: one(), range(20)))
-
-            return timed(all_of_them)
-
-        return sample
-
-    contestants = {engine.name: many(engine) for engine in _with_bridge(stage)}
-    return compare("20 runs, four at a time", contestants, max(3, stage.rounds // 3))
-
-
-def _with_bridge(stage: Stage) -> list[engines.Engine]:
-    return [engine for engine in stage.root if not isinstance(engine, engines.Docker)]
-
-
 def run_rootless(stage: Stage) -> Comparison:
     contestants = {engine.name: _run(engine, "--network=none") for engine in stage.rootless}
     return compare("run, rootless", contestants, stage.rounds)
@@ -122,7 +110,7 @@ def _published(stage: Stage, *, inwards: bool) -> Comparison:
 def exec_true(stage: Stage) -> Comparison:
     with _idle(stage, 1):
         contestants = {
-            engine.name: _timed(engine, ("exec", "idle-0", "true")) for engine in stage.root
+            engine.name: timed_commands(engine, ("exec", "idle-0", "true")) for engine in stage.root
         }
         return compare("exec", contestants, stage.rounds)
 
@@ -132,7 +120,7 @@ def lifecycle(stage: Stage) -> Comparison:
 
     def life(engine: engines.Engine) -> Sample:
         create = ("create", "--name=life", "--network=none", "--stop-signal=KILL")
-        return _timed(
+        return timed_commands(
             engine,
             (*create, *engine.options, "busybox", *IDLE),
             ("start", "life"),
@@ -146,7 +134,7 @@ def lifecycle(stage: Stage) -> Comparison:
 
 def ps(stage: Stage) -> Comparison:
     with _idle(stage, 50):
-        contestants = {engine.name: _timed(engine, ("ps",)) for engine in stage.root}
+        contestants = {engine.name: timed_commands(engine, ("ps",)) for engine in stage.root}
         return compare("ps, 50 running", contestants, stage.rounds)
 
 
@@ -193,8 +181,11 @@ def memory(stage: Stage) -> Comparison:
 CASES: dict[str, Callable[[Stage], Comparison]] = {
     "run-none": lambda stage: run_network(stage, "none"),
     "run-host": lambda stage: run_network(stage, "host"),
-    "run-bridge": run_bridge,
-    "run-many": run_many,
+    "run-bridge": networks.run_bridge,
+    "run-many": networks.run_many,
+    "ports-in": lambda stage: networks.ports(stage, "in"),
+    "ports-out": lambda stage: networks.ports(stage, "out"),
+    "names": networks.names,
     "rootless": run_rootless,
     "rootless-default": lambda stage: rootless_networks.run_default(stage.rootless, stage.rounds),
     "rootless-network": lambda stage: rootless_networks.run_network(stage.rootless, stage.rounds),
@@ -210,14 +201,7 @@ CASES: dict[str, Callable[[Stage], Comparison]] = {
 
 
 def _run(engine: engines.Engine, network: str) -> Sample:
-    return _timed(engine, ("run", "--rm", network, *engine.options, "busybox", "true"))
-
-
-def _timed(engine: engines.Engine, *commands: tuple[str, ...]) -> Sample:
-    def sample() -> float:
-        return timed(*(lambda argv=argv: engine(*argv) for argv in commands))
-
-    return sample
+    return timed_commands(engine, ("run", "--rm", network, *engine.options, "busybox", "true"))
 
 
 def _afresh(engine: engines.Engine, image: str, argv: tuple[str, ...]) -> Sample:

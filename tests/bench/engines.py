@@ -19,7 +19,7 @@ from support.memory import keepers, wait_settled
 from support.waiting import Deadline, wait_readable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from support.accounts import Account
 
@@ -57,21 +57,28 @@ class Engine:
 
     def __call__(self, *argv: str) -> None:
         """Run a command; raises CannotMeasure where it fails."""
+        must(self._run(argv, subprocess.DEVNULL))
+
+    def output(self, *argv: str) -> str:
+        """What a command prints."""
+        done = self._run(argv, subprocess.PIPE)
+        must(done)
+        return done.stdout.decode()
+
+    def _run(self, argv: Sequence[str], stdout: int) -> subprocess.CompletedProcess[bytes]:
         other = self.account.uid != os.geteuid() and not self.prefix
         self.view.enter()
-        must(
-            subprocess.run(
-                [*self.prefix, *self.command(), *argv],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.PIPE,
-                env=self.environment,
-                cwd="/",
-                user=self.account.uid if other else None,
-                group=self.account.gid if other else None,
-                extra_groups=[] if other else None,
-                check=False,
-            )
+        return subprocess.run(
+            [*self.prefix, *self.command(), *argv],
+            stdin=subprocess.DEVNULL,
+            stdout=stdout,
+            stderr=subprocess.PIPE,
+            env=self.environment,
+            cwd="/",
+            user=self.account.uid if other else None,
+            group=self.account.gid if other else None,
+            extra_groups=[] if other else None,
+            check=False,
         )
 
     @contextlib.contextmanager
@@ -129,16 +136,18 @@ class RootlessPodman(Podman):
 
 
 class Docker(Engine):
+    """With a daemon of its own, by default without a bridge and without firewall rules."""
+
     name = "docker"
     options = (f"--cgroup-parent=/{cgroups.GROUP}",)
+    network: ClassVar[tuple[str, ...]] = ("--iptables=false", "--ip6tables=false", "--bridge=none")
 
     def command(self) -> list[str]:
         return ["docker", "--host", f"unix://{self.directory}/socket"]
 
     @contextlib.contextmanager
     def running(self) -> Iterator[None]:
-        """A daemon of our own, without a bridge and without firewall rules."""
-        argv = ["dockerd", "--iptables=false", "--ip6tables=false", "--bridge=none"]
+        argv = [*self.prefix, "dockerd", *self.network]
         argv += [f"--host=unix://{self.directory}/socket", f"--pidfile={self.directory}/pid"]
         argv += [f"--data-root={self.directory}/root", f"--exec-root={self.directory}/run"]
         self.view.enter()
@@ -174,6 +183,12 @@ class Docker(Engine):
     def daemons(self) -> list[int]:
         children = Path(f"/proc/{self._daemon}/task/{self._daemon}/children").read_text().split()
         return [self._daemon, *map(int, children)]
+
+
+class BridgedDocker(Docker):
+    """The same as it is by default, for a host of its own."""
+
+    network = ()
 
 
 class _Discard:

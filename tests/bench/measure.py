@@ -86,6 +86,15 @@ def timed(*actions: Callable[[], object]) -> float:
     return (time.perf_counter() - start) * 1000
 
 
+def timed_commands(engine: Callable[..., object], *commands: tuple[str, ...]) -> Sample:
+    """A sample: how long an engine takes for commands, one after the other."""
+
+    def sample() -> float:
+        return timed(*(lambda argv=argv: engine(*argv) for argv in commands))
+
+    return sample
+
+
 def must(process: subprocess.CompletedProcess[bytes]) -> None:
     """Raise CannotMeasure, with what it said of it, where a command failed."""
     if process.returncode:
