@@ -207,7 +207,7 @@ def host_nameservers(container_id: str) -> list[str]:
         given = read_record(container_id)["Body"]["HostConfig"].get("Dns")
     except WherryError:
         given = None
-    return list(given or _values(_read("/etc/resolv.conf"), "nameserver"))
+    return list(given or _values(_read("/etc/resolv.conf"), "nameserver") or _FALLBACK)
 
 
 def resolv_conf(

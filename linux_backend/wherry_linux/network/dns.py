@@ -20,6 +20,10 @@ SERVER_FAILURE = 2
 
 _HEADER = struct.Struct(">HHHHHH")
 _RESPONSE, _RECURSION_DESIRED, _RECURSION_AVAILABLE = 0x8000, 0x0100, 0x0080
+_TRUNCATED = 0x0200
+_OPT = 41
+# The largest datagram for who does not say more (RFC 1035, 4.2.1).
+_SMALL = 512
 _OPCODE = 0x7800
 # The name of the question, for answers to point to.
 _POINTER = b"\xc0\x0c"
@@ -35,13 +39,14 @@ class Question:
     name: str  # in small letters, without the dot at its end
     kind: int
     wire: bytes  # as it was asked
+    room: int  # the largest datagram that who asks takes
 
 
 def read_question(message: bytes) -> Question | None:
     """The question of a query; None for what is no query that we answer."""
     if len(message) < _HEADER.size:
         return None
-    number, flags, questions, *_ = _HEADER.unpack_from(message)
+    number, flags, questions, _, _, additional = _HEADER.unpack_from(message)
     if flags & (_RESPONSE | _OPCODE) or questions != 1:
         return None
     labels, at = [], _HEADER.size
@@ -62,17 +67,39 @@ def read_question(message: bytes) -> Question | None:
     if kind_of_class != _IN:
         return None
     return Question(
-        id=number, flags=flags, name=".".join(labels), kind=kind, wire=message[12 : at + 4]
+        id=number,
+        flags=flags,
+        name=".".join(labels),
+        kind=kind,
+        wire=message[12 : at + 4],
+        room=_room(message[at + 4 :]) if additional else _SMALL,
     )
 
 
-def answer(question: Question, records: Iterable[tuple[int, bytes]], code: int = 0) -> bytes:
-    """A response: `records` are (type, content) of the question's name."""
+def _room(additional: bytes) -> int:
+    """What the record says that comes with a question (RFC 6891: OPT, of the root)."""
+    if len(additional) < 5 or additional[0]:
+        return _SMALL
+    kind, size = struct.unpack_from(">HH", additional, 1)
+    return max(_SMALL, size) if kind == _OPT else _SMALL
+
+
+def answer(
+    question: Question, records: Iterable[tuple[int, bytes]], code: int = 0, *, whole: bool = True
+) -> bytes:
+    """A response: `records` are (type, content) of the question's name.
+
+    Where it need not be `whole` it fits into a datagram, and says so if there is more.
+    """
     listed = [
         _POINTER + struct.pack(">HHIH", kind, _IN, _TTL, len(content)) + content
         for kind, content in records
     ]
     flags = _RESPONSE | _RECURSION_AVAILABLE | question.flags & _RECURSION_DESIRED | code
+    size = _HEADER.size + len(question.wire) + sum(map(len, listed))
+    while not whole and size > question.room:
+        flags |= _TRUNCATED
+        size -= len(listed.pop())
     return _HEADER.pack(question.id, flags, 1, len(listed), 0, 0) + question.wire + b"".join(listed)
 
 

@@ -126,7 +126,7 @@ class Resolver:
         question = dns.read_question(message)
         if question is None:
             return
-        known = self._names.answer(question)
+        known = self._names.answer(question, whole=stream)
         if known is not None:
             answered(known)
             return
@@ -151,7 +151,7 @@ class Names:
         self._is_cut_off = False
         self._turn = 0
 
-    def answer(self, question: Question) -> bytes | None:
+    def answer(self, question: Question, *, whole: bool) -> bytes | None:
         """The answer to a question about a container; None where it is about none."""
         self._refresh()
         if question.kind == dns.PTR:
@@ -166,7 +166,7 @@ class Names:
             for address in _turned(addresses, self._turn)
         ]
         wanted = [each for each in records if question.kind in (each[0], dns.ANY)]
-        return dns.answer(question, wanted)
+        return dns.answer(question, wanted, whole=whole)
 
     def servers(self) -> list[str]:
         """Who is asked about other names; nobody, where no network leads anywhere."""
@@ -265,7 +265,7 @@ class _Inquiry:
         try:
             self._socket = sockets.socket(family, self._kind | sockets.SOCK_CLOEXEC)
             self._socket.setblocking(False)
-            self._socket.connect((server, 53))
+            self._socket.connect(_place(server))
         except BlockingIOError:
             pass
         except OSError:
@@ -315,9 +315,10 @@ class _Connection:
         self._socket = socket
         self._group = group
         self._received = bytearray()
+        self._waiting = bytearray()  # to be written
         socket.setblocking(False)
         self._too_slow = self.close
-        monitor.watch(socket.fileno(), select.EPOLLIN, self._receive)
+        monitor.watch(socket.fileno(), select.EPOLLIN, self._ready)
         monitor.after(10, self._too_slow)
 
     def close(self) -> None:
@@ -327,7 +328,10 @@ class _Connection:
             self._monitor.unwatch(self._socket.fileno())
             self._socket.close()
 
-    def _receive(self, _mask: int) -> None:
+    def _ready(self, mask: int) -> None:
+        if mask & select.EPOLLOUT:
+            self._flush()
+            return
         try:
             data = self._socket.recv(_LARGEST)
         except BlockingIOError:
@@ -343,10 +347,27 @@ class _Connection:
 
     def _answered(self, answer: bytes) -> None:
         if self._socket.fileno() >= 0:
-            try:
-                self._socket.send(struct.pack(">H", len(answer)) + answer)
-            except OSError:
-                self.close()
+            self._waiting += struct.pack(">H", len(answer)) + answer
+            self._flush()
+
+    def _flush(self) -> None:
+        try:
+            while self._waiting:
+                del self._waiting[: self._socket.send(self._waiting)]
+        except BlockingIOError:
+            pass
+        except OSError:
+            self.close()
+            return
+        # Who does not read what was answered is asked nothing more.
+        mask = select.EPOLLOUT if self._waiting else select.EPOLLIN
+        self._monitor.watch(self._socket.fileno(), mask, self._ready)
+
+
+def _place(server: str) -> tuple[Any, ...]:
+    """Where a resolver is: fe80::1%eth0 is one of a link's."""
+    address, percent, link = server.partition("%")
+    return (address, 53, 0, sockets.if_nametoindex(link)) if percent else (address, 53)
 
 
 def _whole_message(received: bytearray) -> bytes | None:

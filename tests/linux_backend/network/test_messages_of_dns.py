@@ -34,6 +34,25 @@ def test_an_answer_repeats_the_question_as_it_was_asked() -> None:
     )
 
 
+@pytest.mark.parametrize(("option", "kept"), [(b"", 30), (b"\0\0\x29\x04\xd0", 40)])
+def test_what_does_not_fit_into_a_datagram_is_cut_off_and_said_to_be(
+    option: bytes, kept: int
+) -> None:
+    asked = query(b"\3web\0") + option
+    question = dns.read_question(asked[:11] + bytes([bool(option)]) + asked[12:])
+    assert question is not None
+    records = [(dns.A, bytes([10, 0, 0, number])) for number in range(40)]
+
+    cut = dns.answer(question, records, whole=False)
+    whole = dns.answer(question, records)
+
+    assert len(cut) <= (1232 if option else 512)
+    assert int.from_bytes(cut[6:8], "big") <= kept
+    assert bool(cut[2] & 0x02) is (not option)
+    assert int.from_bytes(whole[6:8], "big") == 40
+    assert not whole[2] & 0x02
+
+
 @pytest.mark.parametrize(
     "message",
     [
