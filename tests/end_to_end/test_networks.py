@@ -8,6 +8,7 @@ import signal
 import subprocess
 from typing import TYPE_CHECKING
 
+from support import name_server
 from support.hosts import HOST, NEIGHBOUR, PrivateHost
 from support.networks import FETCH, IDLE, address, serve
 from support.settings import as_root
@@ -40,22 +41,10 @@ def test_the_world_sees_the_hosts_address(
 # ---- networks of the user's ----
 
 
-def test_other_names_are_asked_of_the_hosts_resolver(
+def test_names_of_the_world_are_asked_of_whom_dns_names_and_not_from_internal_networks(
     wherry: Cli, host: PrivateHost, busybox_image: str
 ) -> None:
-    answering = (
-        "import socket\n"
-        "s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.bind(('', 53))\n"
-        "print('up', flush=True)\n"
-        "while True:\n"
-        "    q, peer = s.recvfrom(512)\n"
-        "    known = q[2:4] and q[-4:-2] == b'\\0\\1'\n"
-        "    a = b'\\xc0\\x0c\\0\\1\\0\\1\\0\\0\\0\\x3c\\0\\4\\x09\\x08\\x07\\x06'\n"
-        "    a = a if known else b''\n"
-        "    s.sendto(q[:2] + b'\\x81\\x80\\0\\1' + (b'\\0\\1' if known else b'\\0\\0')\n"
-        "             + b'\\0\\0\\0\\0' + q[12:] + a, peer)\n"
-    )
-    server = host.start_outside("python3", "-c", answering)
+    server = host.start_outside("python3", str(name_server.__file__), NEIGHBOUR, "9.8.7.6")
     assert server.stdout is not None
     server.stdout.readline()
     wherry("network", "create", "inner")
@@ -68,7 +57,7 @@ def test_other_names_are_asked_of_the_hosts_resolver(
     )
 
     server.kill()
-    server.wait()
+    server.communicate()
     assert "Address: 9.8.7.6\n" in found.stdout
     assert "9.8.7.6" not in shut.stdout
 
