@@ -205,6 +205,65 @@ def test_busy_port_names_who_has_it(wherry: Cli, host: PrivateHost, busybox_imag
     assert len(wherry("ps", "-aq").lines) == 1
 
 
+def test_port_published_twice_by_one_container_is_told(
+    wherry: Cli, host: PrivateHost, busybox_image: str
+) -> None:
+    twice = ("-p", "8080:80", "-p", "8080:81")
+
+    result = wherry("run", "--rm", *twice, busybox_image, "true", check=False)
+
+    assert result.returncode == 125
+    assert result.stderr == (
+        "wherry: Bind for 0.0.0.0:8080 failed: port is already allocated\n"
+        "this container publishes it twice\n"
+    )
+
+
+def test_sctp_port_has_one_owner_and_is_led_into_the_container(
+    wherry: Cli, host: PrivateHost, busybox_image: str
+) -> None:
+    run = ("run", "-d", "-p", "9000:90/sctp")
+    wherry(*run, "--name", "first", busybox_image, *IDLE)
+
+    second = wherry(*run, "--name", "second", busybox_image, *IDLE, check=False)
+
+    assert wherry("port", "first").lines[0] == "90/sctp -> 0.0.0.0:9000"
+    assert second.returncode == 125
+    assert second.stderr == (
+        "wherry: Bind for 0.0.0.0:9000 failed: port is already allocated\n"
+        "container first publishes it\n"
+    )
+    led = "sctp . 9000 : " + address(wherry, "first") + " . 90"
+    assert led in host.run("nft", "list", "table", "inet", "wherry")
+    # Whoever was killed has it no more.
+    monitor = json.loads(wherry("inspect", "first").stdout)[0]["State"]["Pid"]
+    kill_monitor(monitor)
+    wherry(*run, "--name", "third", busybox_image, *IDLE)
+
+
+def kill_monitor(pid: int) -> None:
+    """Kill the monitor of the container whose first process this is."""
+    with open(f"/proc/{pid}/stat") as file:
+        monitor = int(file.read().rpartition(")")[2].split()[1])
+    os.kill(monitor, signal.SIGKILL)
+    wait_gone([monitor])
+
+
+def test_all_exposed_ports_are_published_at_random(
+    wherry: Cli, host: PrivateHost, busybox_image: str
+) -> None:
+    serve(
+        wherry, "--name", "web", "--expose", "80", "--expose", "53/udp", "-P", image=busybox_image
+    )
+
+    lines = wherry("port", "web").lines
+
+    assert [line.partition(" -> ")[0] for line in lines] == ["53/udp"] * 2 + ["80/tcp"] * 2
+    place = lines[2].rpartition(":")[2]
+    assert lines[3] == f"80/tcp -> [::]:{place}"
+    assert host.run_outside("curl", "-s", "-m", "5", f"http://{HOST}:{place}") == "hello\n"
+
+
 # ---- what is left ----
 
 

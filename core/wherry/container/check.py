@@ -157,6 +157,9 @@ def check_resources(host: HostConfig) -> None:
         raise UsageError(
             "Minimum memory limit can not be less than memory reservation limit, see usage"
         )
+    swappiness = host.get("MemorySwappiness")
+    if swappiness is not None and not -1 <= swappiness <= 100:
+        raise UsageError(f"Invalid value: {swappiness}, valid memory swappiness range is 0-100")
     period, quota = host.get("CpuPeriod") or 0, host.get("CpuQuota") or 0
     if host.get("NanoCpus"):
         for given, what in ((period, "CPU Period"), (quota, "CPU Quota")):

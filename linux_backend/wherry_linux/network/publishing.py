@@ -153,7 +153,7 @@ def _bind_socket(
         if family == sockets.AF_INET6 and optional:
             return None
         if protocol == "sctp":
-            return _without_socket(port)
+            return _without_socket(address, port)
         raise WherryError(f"cannot publish on [{address}]: {error.strerror}") from error
     try:
         if kind == sockets.SOCK_STREAM:
@@ -173,9 +173,12 @@ def _bind_socket(
         socket.close()
 
 
-def _without_socket(port: int) -> tuple[int, int]:
+def _without_socket(address: str, port: int) -> tuple[int, int]:
+    """An SCTP port of a kernel that forwards SCTP and has no sockets for it."""
     if not port:
         raise UsageError("this kernel has no SCTP sockets: name the port of the host to publish")
+    if who := _publisher(port, "sctp"):
+        raise _busy(address, port, who)
     return port, -1
 
 
@@ -190,10 +193,12 @@ def _refused(address: str, port: int, protocol: str, error: OSError) -> WherryEr
         return NotFound(f"cannot publish on {shown}: this machine has no such address")
     if error.errno != errno.EADDRINUSE:
         return WherryError(f"cannot publish on {shown}:{port}: {error.strerror}")
-    return Conflict(
-        f"Bind for {shown}:{port} failed: port is already allocated",
-        hint=_owner(port, protocol),
-    )
+    return _busy(address, port, _owner(port, protocol))
+
+
+def _busy(address: str, port: int, who: str | None) -> Conflict:
+    shown = f"[{address}]" if ":" in address else address
+    return Conflict(f"Bind for {shown}:{port} failed: port is already allocated", hint=who)
 
 
 # ---- who holds a busy port ----
@@ -201,15 +206,11 @@ def _refused(address: str, port: int, protocol: str, error: OSError) -> WherryEr
 
 def _owner(port: int, protocol: str) -> str | None:
     """Who has it: a container of ours, or a process of the host."""
-    for container_id in _names(os.path.join(paths.run(), "containers")):
-        try:
-            record = read_json(os.path.join(paths.run_container(container_id), "network.json"))
-        except (OSError, WherryError):
-            continue
-        for each in record.get("Published") or ():
-            if each["HostPort"] == str(port) and each["Port"].endswith(f"/{protocol}"):
-                return f"container {_name(container_id)} publishes it"
+    if publisher := _publisher(port, protocol):
+        return publisher
     inodes = set(_inodes(port, protocol))
+    if inodes and _has_socket(str(os.getpid()), inodes):
+        return "this container publishes it twice"
     for pid in _names("/proc"):
         if inodes and pid.isdigit() and _has_socket(pid, inodes):
             with open(f"/proc/{pid}/comm") as file:
@@ -217,13 +218,31 @@ def _owner(port: int, protocol: str) -> str | None:
     return None
 
 
-def _name(container_id: str) -> str:
-    from wherry.container.store import read_record
+def _publisher(port: int, protocol: str) -> str | None:
+    """The container of ours that has it; none that was killed, whose record is still there."""
+    for container_id in _names(os.path.join(paths.run(), "containers")):
+        try:
+            record = read_json(os.path.join(paths.run_container(container_id), "network.json"))
+        except (OSError, WherryError):
+            continue
+        for each in record.get("Published") or ():
+            is_it = each["HostPort"] == str(port) and each["Port"].endswith(f"/{protocol}")
+            if is_it and (name := _name_of_running(container_id)):
+                return f"container {name} publishes it"
+    return None
+
+
+def _name_of_running(container_id: str) -> str:
+    from wherry.container.store import ContainerStore
+    from wherry_linux.processes import is_alive
 
     try:
-        return str(read_record(container_id)["Name"])
+        container = ContainerStore().load(container_id)
+        state = container.state
     except WherryError:
-        return container_id[:12]
+        return ""
+    alive = is_alive(state.get("MonitorPid") or 0, state.get("MonitorStart") or 0)
+    return container.name if alive else ""
 
 
 def _inodes(port: int, protocol: str) -> Iterator[str]:
