@@ -35,7 +35,7 @@ class Engine:
     def __init__(self, directory: str, account: Account, view: cgroups.View) -> None:
         os.makedirs(directory)
         self.view = view
-        # What a command line starts with where root is to run it.
+        # What a command line starts with that root runs, elsewhere or as somebody else.
         self.prefix: list[str] = []
         self.directory = directory
         self.account = account
