@@ -44,6 +44,7 @@ def steps(stage: StageBuild) -> Steps:
         yield Needs(index=earlier)
         other = build.stages[earlier]
         stage.layers, stage.document = other.layers, copy.deepcopy(other.document)
+        stage.inherited = other.inherited
         stage.called(f"FROM {name}")
     elif name == SCRATCH:
         platform = _platform(stage)
@@ -58,6 +59,7 @@ def steps(stage: StageBuild) -> Steps:
             key: copy.deepcopy(part) for key, part in image.config.items() if key not in _OLD_NOTES
         }
         stage.document["history"] = history_of(image)
+        stage.inherited = (len(image.diff_ids), len(stage.document["history"]))
         stage.document["config"] = stage.document.get("config") or {}
 
 

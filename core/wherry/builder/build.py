@@ -11,7 +11,7 @@ from wherry.builder.base import SCRATCH, base_name
 from wherry.builder.errors import DockerfileError, excerpt
 from wherry.builder.executor import Executor, StepFailed
 from wherry.builder.instructions import read_dockerfile
-from wherry.builder.outputs import export_image
+from wherry.builder.outputs import export_image, squash
 from wherry.builder.progress import open_progress
 from wherry.builder.stage import StageBuild, Step
 from wherry.builder.words import process_word
@@ -178,6 +178,8 @@ class Build:
     def _export(self, stage: StageBuild, found: list[str]) -> Generator[Step, Any, None]:
         def work() -> dict[str, Any]:
             started = time.monotonic()
+            if self.request.squash:
+                squash(stage)
             image_id, descriptor = export_image(self.engine.image_store, stage, self.request.tags)
             print(f"writing image {image_id} {time.monotonic() - started:.1f}s done")
             for tag in self.request.tags:

@@ -7,7 +7,13 @@ import os
 from wherry.builder.ignore import Ignore, read_ignore
 from wherry.errors import NotFound, UsageError
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 _NAMES = ("Dockerfile", "Containerfile")
+# What compressed streams begin with: gzip, bzip2, xz, zstd.
+_MAGIC = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\x00", b"\x28\xb5\x2f\xfd")
 
 
 class Context:
@@ -24,9 +30,8 @@ def find_dockerfile(directory: str, path: str) -> tuple[str, str]:
     if path:
         return _existing(path), os.path.basename(path)
     for name in _NAMES:
-        found = os.path.join(directory, name)
-        if os.path.exists(found):
-            return found, name
+        if os.path.exists(os.path.join(directory, name)):
+            return inside(directory, name), name
     raise NotFound("failed to read dockerfile: open Dockerfile: no such file or directory")
 
 
@@ -51,9 +56,60 @@ def read_text(path: str) -> str:
 def local_context(directory: str, dockerfile: str) -> Context:
     """The context of a directory, with the ignore file of the Dockerfile or its own."""
     for path in (f"{dockerfile}.dockerignore", os.path.join(directory, ".dockerignore")):
-        if dockerfile and os.path.isfile(path):
+        if dockerfile and os.path.isfile(path) and not os.path.islink(path):
             try:
                 return Context(directory, read_ignore(read_text(path)))
             except ValueError as error:
                 raise UsageError(f"{path}: {error}") from error
     return Context(directory)
+
+
+def decode(content: bytes) -> str:
+    """The text of a Dockerfile, whatever bytes are in it."""
+    return content.decode("utf-8", "surrogateescape")
+
+
+# ---- contexts that come from elsewhere ----
+
+
+class Headed:
+    """A stream of which the first bytes have been read already."""
+
+    def __init__(self, head: bytes, stream: Any) -> None:
+        self._head = head
+        self._stream = stream
+
+    def read(self, size: int = -1) -> bytes:
+        if self._head:
+            end = len(self._head) if size < 0 else size
+            data, self._head = self._head[:end], self._head[end:]
+            return data
+        content: bytes = self._stream.read(size)
+        return content
+
+
+def is_archive(head: bytes) -> bool:
+    """Whether a stream that begins so is a tar archive, compressed or not."""
+    return head.startswith(_MAGIC) or head[257:262] == b"ustar"
+
+
+def unpack_context(stream: Any, directory: str) -> None:
+    """Unpack a tar stream into an empty directory; its files are this user's."""
+    from wherry.container.archive import open_below, unpack
+
+    top = os.open(directory, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0))
+    try:
+        unpack(stream, lambda path: open_below(top, path), keep_ids=False)
+    finally:
+        os.close(top)
+
+
+def inside(directory: str, path: str) -> str:
+    """A Dockerfile's path in a context that somebody else has made. Raises UsageError."""
+    if not path or path == "-":
+        return path
+    found = os.path.join(directory, os.path.normpath(f"/{path}").lstrip("/"))
+    real = os.path.realpath(found)
+    if not real.startswith(f"{os.path.realpath(directory)}{os.sep}"):
+        raise UsageError(f"failed to read dockerfile: {path} leads out of the context")
+    return found

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import os
+
+from wherry.builder.layers import Layers, open_layers, pack
 from wherry.image.assembly import give_name, put_image
+from wherry.image.difference import changes
 from wherry.image.reference import parse_reference
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from typing import Any
 
+    from wherry.builder.copying import Base
+    from wherry.builder.layers import Scratch
     from wherry.builder.stage import StageBuild
+    from wherry.image.difference import Change
     from wherry.image.store import ImageStore
     from wherry.oci.image_spec import Descriptor
 
@@ -44,3 +51,29 @@ def export_image(
     for name in names or [""]:
         give_name(store, name, descriptor)
     return image_id, descriptor
+
+
+def squash(stage: StageBuild) -> None:
+    """Make one layer of all that a stage has put on the image that it began with."""
+    build = stage.build
+    layers, steps = stage.inherited
+    base, every = stage.layers.diff_ids[:layers], stage.layers.diff_ids
+    if len(every) - layers < 2:
+        return
+
+    def all_changes(below: Base, scratch: Scratch) -> Iterator[Change]:
+        root = open_layers(build.engine.runtime, every, scratch.place("whole"))
+        try:
+            yield from changes(root, below.root, is_whole=True)
+        finally:
+            os.close(root)
+
+    packed = pack(build.engine, base, all_changes, latest=build.latest)
+    stage.layers = Layers(
+        diff_ids=(*base, packed["diff_id"]),
+        descriptors=(*stage.layers.descriptors[:layers], packed["descriptor"]),
+    )
+    history = stage.document["history"]
+    merged = {"created": history[-1]["created"], "comment": "all new layers as one"}
+    told = [{**step, "empty_layer": True} for step in history[steps:]]
+    stage.document["history"] = [*history[:steps], *told, merged]

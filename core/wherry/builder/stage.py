@@ -69,6 +69,8 @@ class StageBuild:
         # The config document of the image: architecture, config, history, …
         self.document: dict[str, Any] = {}
         self.args: dict[str, str] = {}
+        # How many layers, and steps of history, are those of the image that it begins with.
+        self.inherited = (0, 0)
         self._number = 0
         self._total = 1 + sum(one.keyword in COUNTED for one in stage.instructions)
         self._cmd_is_own = False

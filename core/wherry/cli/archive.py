@@ -109,7 +109,7 @@ def import_(
     source: str, repository: str, change: tuple[str, ...], message: str, platform: str
 ) -> int:
     """Import the contents from a tarball to create a filesystem image"""
-    stream = _open_source(source)
+    stream = open_source(source)
     message = message or f"Imported from {source}"
 
     def action(engine: Engine) -> int:
@@ -130,7 +130,7 @@ def import_(
     return execute(Command(argv=argv, action=action, stdin=stream))
 
 
-def _open_source(source: str) -> BinaryIO:
+def open_source(source: str) -> BinaryIO:
     """The bytes of a file, of standard input, or of what a web server has."""
     if source == "-":
         return _open_input("")

@@ -15,6 +15,7 @@ from wherry.words import read_bytes
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+    from contextlib import ExitStack
     from typing import Any
 
     from wherry.builder.context import Context
@@ -57,6 +58,7 @@ _PROGRESS = ("auto", "plain", "tty", "quiet")
            help='Secret to expose to the build (format: "id=mysecret[,src=/local/secret]")'),
     option("--shm-size", type=int, convert=read_bytes, metavar="bytes",
            help="Shared memory size for build containers"),
+    option("--squash", type=bool, help="Squash newly built layers into a single new layer"),
     option("--ssh", multiple=True, metavar="stringArray",
            help='SSH agent socket to expose to the build (format: "default|<id>[=<socket>]")'),
     option("-t", "--tag", multiple=True, metavar="stringArray",
@@ -73,8 +75,13 @@ _PROGRESS = ("auto", "plain", "tty", "quiet")
 )  # fmt: skip
 def build(**values: Any) -> int:
     """Build an image from a Dockerfile"""
-    request = _request(values)
+    from contextlib import ExitStack
 
+    with ExitStack() as stack:
+        return _carry_out(values, _request(values, stack))
+
+
+def _carry_out(values: Mapping[str, Any], request: BuildRequest) -> int:
     def action(engine: Engine) -> int:
         from wherry import origin
         from wherry.builder.build import build as carry_out
@@ -95,14 +102,15 @@ def build(**values: Any) -> int:
     )
 
 
-def _request(values: Mapping[str, Any]) -> BuildRequest:
+def _request(values: Mapping[str, Any], stack: ExitStack) -> BuildRequest:
+    """What is asked for; what was fetched for it is there until `stack` ends."""
     from wherry.builder.request import BuildRequest
     from wherry.image.reference import parse_reference
 
     for tag in values["tag"]:
         if parse_reference(tag).digest:
             raise UsageError("refusing to create a tag with a digest reference")
-    text, name, context = _sources(values["path"], values["file"])
+    text, name, context = _sources(values["path"], values["file"], stack)
     args = _pairs(values["build_arg"])
     return BuildRequest(
         dockerfile=text,
@@ -125,6 +133,7 @@ def _request(values: Mapping[str, Any]) -> BuildRequest:
         pull=values["pull"],
         pull_options=PullOptions(),
         tags=values["tag"],
+        squash=values["squash"],
         progress=values["progress"],
         quiet=values["quiet"] or values["progress"] == "quiet",
         iid_file=os.path.abspath(values["iidfile"]) if values["iidfile"] else "",
@@ -132,23 +141,54 @@ def _request(values: Mapping[str, Any]) -> BuildRequest:
     )
 
 
-def _sources(path: str, file: str) -> tuple[str, str, Context]:
+def _sources(path: str, file: str, stack: ExitStack) -> tuple[str, str, Context]:
     """The Dockerfile's text, what it is called, and the context."""
-    from wherry.builder.context import Context, find_dockerfile, local_context, read_text
+    from wherry.builder import context as contexts
+    from wherry.builder.sources import clone, is_repository
 
-    if path == "-":
-        return _read_stdin(), "Dockerfile", Context("")
-    if not os.path.isdir(path):
+    if path == "-" or (path.startswith(("http://", "https://")) and not is_repository(path)):
+        directory, text = _arrived(path, stack)
+        if not directory:
+            return text, "Dockerfile", contexts.Context("")
+        file = contexts.inside(directory, file)
+    elif is_repository(path):
+        directory = clone(path, _temporary(stack))
+        file = contexts.inside(directory, file)
+    elif os.path.isdir(path):
+        directory = os.path.realpath(path)
+    else:
         raise UsageError(f"unable to prepare context: path {path!r} not found")
-    directory = os.path.realpath(path)
     if file == "-":
-        return _read_stdin(), "Dockerfile", local_context(directory, "")
-    found, name = find_dockerfile(directory, file)
-    return read_text(found), name, local_context(directory, found)
+        text = contexts.decode(sys.stdin.buffer.read())
+        return text, "Dockerfile", contexts.local_context(directory, "")
+    found, name = contexts.find_dockerfile(directory, file)
+    return contexts.read_text(found), name, contexts.local_context(directory, found)
 
 
-def _read_stdin() -> str:
-    return sys.stdin.buffer.read().decode("utf-8", "surrogateescape")
+def _arrived(source: str, stack: ExitStack) -> tuple[str, str]:
+    """The directory of an archive on standard input or of a web server, or a Dockerfile's text."""
+    from wherry.builder import context as contexts
+    from wherry.cli.archive import open_source
+
+    stream = stack.enter_context(open_source(source))
+    head = b""
+    while len(head) < 512 and (more := stream.read(512 - len(head))):
+        head += more
+    rest = contexts.Headed(head, stream)
+    if contexts.is_archive(head):
+        directory = _temporary(stack)
+        contexts.unpack_context(rest, directory)
+        return directory, ""
+    content = b"".join(iter(lambda: rest.read(1 << 16), b""))
+    if not content.strip():
+        raise UsageError(f"failed to read dockerfile: there is nothing in {source}")
+    return "", contexts.decode(content)
+
+
+def _temporary(stack: ExitStack) -> str:
+    from tempfile import TemporaryDirectory
+
+    return stack.enter_context(TemporaryDirectory(prefix="wherry-", ignore_cleanup_errors=True))
 
 
 def _pairs(texts: Iterable[str]) -> dict[str, str]:

@@ -59,16 +59,22 @@ class Change:
 
 
 def changes(
-    upper: int, lower: int, *, unwanted: frozenset[str] = frozenset(), as_layer: bool = False
+    upper: int,
+    lower: int,
+    *,
+    unwanted: frozenset[str] = frozenset(),
+    as_layer: bool = False,
+    is_whole: bool = False,
 ) -> Iterator[Change]:
     """The changes between two open directories, a directory before what it holds, by name.
 
     A directory that is as it was comes before the first change within. `unwanted` are
     paths that are left out as long as they are empty: where something was mounted.
     `as_layer` tells of all that an opaque directory holds, as an archive of the layer
-    needs it, instead of comparing it with what it hides.
+    needs it, instead of comparing it with what it hides. `is_whole`: `upper` is no layer,
+    but a tree in which nothing of `lower` is seen but what it has itself.
     """
-    return _Walk(unwanted, as_layer).root(upper, lower)
+    return _Walk(unwanted, as_layer).root(upper, lower, is_whole)
 
 
 class _Walk:
@@ -82,11 +88,11 @@ class _Walk:
         # so far: told of before the next change, which is within them.
         self._pending: list[Change] = []
 
-    def root(self, upper: int, lower: int) -> Iterator[Change]:
+    def root(self, upper: int, lower: int, is_whole: bool) -> Iterator[Change]:
         found, below = os.fstat(upper), os.fstat(lower)
         if self._as_layer and _differ(found, below):
             yield Change(MODIFIED, "", found, upper, ".")
-        yield from self._directory(upper, lower, "", hides=False, depth=0)
+        yield from self._directory(upper, lower, "", hides=is_whole, depth=0)
 
     def _directory(
         self, upper: int, lower: int, path: str, *, hides: bool, depth: int
