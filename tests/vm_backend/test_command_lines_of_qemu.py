@@ -13,7 +13,7 @@ import pytest
 from wherry.values import replace
 from wherry_vm.qemu.binary import Qemu
 from wherry_vm.qemu.command import Guest, Sockets, command_line, cpu_count
-from wherry_vm.qemu.host import Host, _is_virtual
+from wherry_vm.qemu.host import Host, is_virtual
 
 KEPT = Path(__file__).parent / "command_lines"
 
@@ -92,7 +92,7 @@ def test_emulated_machines_have_few_processors() -> None:
 
 
 @pytest.mark.parametrize(
-    ("names", "is_virtual"),
+    ("names", "virtual"),
     [
         (("Microsoft Corporation", "Virtual Machine"), True),
         (("VMware, Inc.", "VMware20,1"), True),
@@ -104,6 +104,6 @@ def test_emulated_machines_have_few_processors() -> None:
     ],
 )
 def test_a_windows_that_is_a_guest_itself_is_known_by_its_firmware(
-    names: tuple[str, ...], is_virtual: bool
+    names: tuple[str, ...], virtual: bool
 ) -> None:
-    assert _is_virtual(*names) is is_virtual
+    assert is_virtual(*names) is virtual

@@ -4,6 +4,7 @@ DATA/machines/NAME/
     machine.json     what `machine init` and `machine set` were told
     key, host_key    ours and the guest's, in OpenSSH's format, 0600
     data.img         images, containers and volumes: a sparse file that is its disk
+    data.new         there until the guest has mounted the disk for the first time
     console.log      what the guest's kernel said since it was last started
     supervisor.log   what went wrong
     accelerator.json which one the guest has run under

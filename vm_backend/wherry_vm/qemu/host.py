@@ -86,7 +86,7 @@ def _build() -> int:
 def _cpu_flags() -> frozenset[str]:
     """The processor's features, as Linux names them."""
     if sys.platform == "win32":
-        return frozenset({"hypervisor"} if _is_virtual(*_firmware()) else ())
+        return frozenset({"hypervisor"} if is_virtual(*_firmware()) else ())
     try:
         with open("/proc/cpuinfo", encoding="ascii", errors="replace") as lines:
             for line in lines:
@@ -101,7 +101,7 @@ def _cpu_flags() -> frozenset[str]:
 _VIRTUAL = ("virtual", "vmware", "qemu", "kvm", "xen", "amazon ec2", "google compute", "parallels")
 
 
-def _is_virtual(*names: str) -> bool:
+def is_virtual(*names: str) -> bool:
     """Whether a computer whose firmware gives it these names is a virtual machine.
 
     The processor does not tell on Windows: with Hyper-V the system itself is a guest of it.
