@@ -49,12 +49,17 @@ def end_orphan(machine: Machine, patience: float = ORPHAN_PATIENCE) -> None:
 
 def end_supervisor(machine: Machine) -> None:
     """Kill a supervisor that does not answer. Raises MachineError where it cannot be."""
-    try:
-        found = read_json(os.path.join(machine.run_directory, SUPERVISOR_FILE), {"pid!": int})
-    except (FileNotFoundError, CorruptState):
-        return
-    pid = found["pid"]
+    pid = supervisor_of(machine)
     _end("its supervisor", pid, lambda: _is_supervisor(pid, machine), 0)
+
+
+def supervisor_of(machine: Machine) -> int:
+    """The pid of the supervisor that was here last; 0 where there is none."""
+    try:
+        record = read_json(os.path.join(machine.run_directory, SUPERVISOR_FILE), {"pid!": int})
+    except (FileNotFoundError, CorruptState):
+        return 0
+    return int(record["pid"])
 
 
 def _end(what: str, pid: int, is_ours: Callable[[], bool], patience: float) -> None:
@@ -88,7 +93,7 @@ def _is_qemu(pid: int, machine: Machine) -> bool:
 
 
 def _is_supervisor(pid: int, machine: Machine) -> bool:
-    line = _command_line(pid)
+    line = _command_line(pid) if pid else ""
     return "wherry_vm.supervisor" in line and repr(machine.name) in line
 
 

@@ -12,7 +12,7 @@ from wherry_vm.disk import used
 from wherry_vm.image import add_image
 from wherry_vm.link import connect
 from wherry_vm.machines import Machine, Settings, Share
-from wherry_vm.orphan import ORPHAN_PATIENCE, end_orphan, end_supervisor
+from wherry_vm.orphan import ORPHAN_PATIENCE, end_orphan, end_supervisor, supervisor_of
 from wherry_vm.shares.finding import in_force
 from wherry_vm.shares.places import guest_path, is_free
 from wherry_vm.starter import Ended, Mute, ask, join, tell
@@ -67,11 +67,16 @@ def stop(name: str, *, force: bool) -> None:
 
 def _stop(machine: Machine, *, force: bool) -> None:
     deadline = time.monotonic() + _STOPPING
+    asked = 0
     while not _has_ended(machine, force=force):
+        owner = supervisor_of(machine)
+        if asked and owner not in (0, asked) and not force:
+            return  # it has stopped, and somebody has started it again
         link = connect(machine.run_directory)
         if link is None and time.monotonic() > deadline:
             raise _does_not_end(machine)
         if link is not None:
+            asked = owner
             _ask_to_stop(machine, link, force=force)
         time.sleep(_PAUSE)
 

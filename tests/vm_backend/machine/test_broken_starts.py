@@ -8,6 +8,7 @@ import random
 import signal
 import subprocess
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -94,6 +95,20 @@ def test_whatever_is_killed_while_it_starts_the_next_command_puts_it_right(
         process.communicate()
 
     assert wherry("volume", "ls", "--quiet", timeout=BOOT).lines == ["kept"]
+    assert inspect(wherry)["State"] == "running"
+
+
+def test_commands_that_come_while_it_stops_start_it_again(own_world: World) -> None:
+    wherry = own_world.wherry
+    start(wherry)
+    stop = wherry.start("machine", "stop")
+    wait_until(lambda: inspect(wherry)["State"] != "running", Deadline(60, "the machine to stop"))
+    with ThreadPoolExecutor() as pool:
+        results = list(pool.map(lambda _: wherry("ps", "--quiet", timeout=BOOT), range(3)))
+    _, errors = stop.communicate(timeout=60)
+
+    assert [each.lines for each in results] == [[], [], []]
+    assert (stop.returncode, errors) == (0, b"")
     assert inspect(wherry)["State"] == "running"
 
 
