@@ -146,8 +146,11 @@ class Boot:
             raise Cancelled
         code = self.process.poll()
         if code is not None:
-            said = last_line(self.machine.file("qemu.log"))
-            raise MachineError(f"QEMU ended with exit code {code}: {said or 'it said nothing'}")
+            said = last_line(self.machine.file("qemu.log")) or (
+                "it said nothing, and the guest's console last "
+                f"{last_line(self.machine.file('console.log'))!r}"
+            )
+            raise MachineError(f"QEMU ended with exit code {code}: {said}")
 
     def wait_briefly(self) -> None:
         """Give a QEMU that is ending the time to end. Raises MachineError where it does."""

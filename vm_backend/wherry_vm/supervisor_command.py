@@ -1,4 +1,4 @@
-"""How the supervisor is started: another process of this interpreter, of no terminal's."""
+"""How the supervisor, of no terminal, and other commands of this wherry's are started."""
 
 from __future__ import annotations
 
@@ -16,15 +16,20 @@ _NO_WINDOW = 0x08000000
 
 def words(name: str) -> list[str]:
     """The command line: this interpreter, and the wherry that runs now."""
+    return _python(f"from wherry_vm.supervisor import main; sys.exit(main({name!r}))")
+
+
+def wherry(*argv: str) -> list[str]:
+    """The command line of another command of the wherry that runs now."""
+    return [*_python("from wherry.__main__ import main; main()"), *argv]
+
+
+def _python(statements: str) -> list[str]:
     import wherry
     import wherry_vm
 
     places = [os.path.dirname(package.__path__[0]) for package in (wherry, wherry_vm)]
-    program = (
-        f"import sys; sys.path[:0] = {places!r};"
-        f" from wherry_vm.supervisor import main; sys.exit(main({name!r}))"
-    )
-    return [sys.executable, "-I", "-c", program]
+    return [sys.executable, "-I", "-c", f"import sys; sys.path[:0] = {places!r}; {statements}"]
 
 
 def detached() -> dict[str, Any]:

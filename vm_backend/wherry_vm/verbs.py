@@ -19,7 +19,7 @@ from wherry_vm.starter import Ended, Mute, ask, join, tell
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from typing import Any
 
     from wherry_vm.link import Link
@@ -213,6 +213,15 @@ def shell(name: str, words: Sequence[str]) -> int:
         return Client(link, open_console(), program, operation="program", stdin=0).run()
     finally:
         link.close()
+
+
+def bench(name: str) -> Iterator[Mapping[str, Any]]:
+    """Measure a machine, which is started where it does not run. Raises MachineError."""
+    from wherry_vm.bench import Bench
+
+    start(name)
+    machine = machines.load(name)
+    return Bench(machine, int(_describe(machine)["ssh_port"]), tell).rows()
 
 
 def logs(name: str) -> str:

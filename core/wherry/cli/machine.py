@@ -208,3 +208,13 @@ def console(machine: str) -> int:
     """Show what the machine's kernel has said since it started"""
     sys.stdout.write(load_machines().console(machine or _DEFAULT))
     return 0
+
+
+@command(common.FORMAT, _NAME, name="machine bench")
+def bench(machine: str, format: str) -> int:
+    """Measure how fast a machine's files, ports and commands are"""
+    from wherry.cli.tables import Table, print_rows
+
+    columns = ("Measure", "Where", "Value", "Unit")
+    print_rows(load_machines().bench(machine or _DEFAULT), Table(columns=columns), template=format)
+    return 0

@@ -115,6 +115,7 @@ COMMANDS: Table = {
     "login": "registry:login",
     "logout": "registry:logout",
     "machine": {
+        "bench": "machine:bench",
         "console": "machine:console",
         "init": "machine:init",
         "inspect": "machine:inspect",

@@ -51,7 +51,6 @@ def test_answers_to_many_requests_carry_their_numbers(client: Client, root: Path
     assert {number: body[-1] for _, number, body in answers} == sent
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="has a file dropped out of memory")
 def test_what_is_not_in_memory_is_read_as_whole_as_what_is(client: Client, root: Path) -> None:
     if sys.platform != "linux":
         pytest.skip("drops pages from memory")

@@ -93,9 +93,7 @@ class Mounts:
     def connect(self, ssh: Any, say: Callable[[dict[str, Any]], None]) -> None:
         """Serve each share on a channel of the SSH connection, where sshfs is started."""
         for share in self.shares:
-            channel = ssh.open_session(window_size=_WINDOW, max_packet_size=_PACKET)
-            channel.exec_command(command(share))
-            self._serve(share, channel)
+            self._serve(share, open_channel(ssh, share))
         self._news = News(self._trees, say)
 
     def settle(self) -> None:
@@ -150,6 +148,16 @@ class Mounts:
         threading.Thread(
             target=_run, args=(Server(stream, tree), tree), daemon=True, name="share"
         ).start()
+
+
+def open_channel(ssh: Any, share: Share) -> Any:
+    """A channel of an SSH connection, at whose end a share is mounted. Raises MachineError."""
+    from wherry_vm.ssh import ssh_errors
+
+    with ssh_errors(f"mount {share.target} in the machine"):
+        channel = ssh.open_session(window_size=_WINDOW, max_packet_size=_PACKET)
+        channel.exec_command(command(share))
+    return channel
 
 
 def options(share: Share) -> str:
