@@ -13,12 +13,17 @@ import sys
 import tempfile
 from typing import TYPE_CHECKING
 
-from bench import cgroups, engines, images
+from bench import cgroups, engines, images, machine
 from bench.cases import BOUNDS, CASES, GOALS, Stage
 from bench.measure import CannotMeasure, Comparison
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from support.accounts import Account
+
+
+_MACHINE = "machine"
 
 
 def main() -> int:
@@ -32,45 +37,56 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     try:
         with contextlib.ExitStack() as stack:
-            stage = _set_up(stack, directory, options.rounds)
+            others = any(not name.startswith(f"{_MACHINE}-") for name in options.cases)
+            stage = _set_up(stack, directory, options.rounds, others=others)
             print(_machine(stage), flush=True)
             comparisons = []
             for name in options.cases:
                 try:
-                    comparisons.append(CASES[name](stage))
-                except CannotMeasure as error:
+                    for comparison in _measured(name, stage):
+                        comparisons.append(comparison)
+                        print(_table(comparison), flush=True)
+                except (CannotMeasure, TimeoutError) as error:
                     print(f"\n{name}: not measured: {error}", flush=True)
-                else:
-                    print(_table(comparisons[-1]), flush=True)
             print(_goals(comparisons))
     finally:
         engines.clean_up(directory)
     return 0
 
 
+def _measured(name: str, stage: Stage) -> Iterable[Comparison]:
+    found = CASES[name](stage)
+    return [found] if isinstance(found, Comparison) else found
+
+
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="make bench", description="Measure wherry beside its peers, in turns, in one run."
     )
-    parser.add_argument("cases", nargs="*", metavar="CASE", help=f"of {', '.join(CASES)}")
+    groups = {_MACHINE: [name for name in CASES if name.startswith(f"{_MACHINE}-")]}
+    known = f"of {', '.join(CASES)}; {_MACHINE} is all of the machine's"
+    parser.add_argument("cases", nargs="*", metavar="CASE", help=known)
     parser.add_argument("-n", "--rounds", type=int, default=15, help="samples each (%(default)s)")
     options = parser.parse_args()
+    options.cases = [name for given in options.cases for name in groups.get(given, [given])]
     if unknown := set(options.cases) - set(CASES):
         parser.error(f"no such case: {', '.join(sorted(unknown))}")
     options.cases = options.cases or list(CASES)
     return options
 
 
-def _set_up(stack: contextlib.ExitStack, directory: str, rounds: int) -> Stage:
+def _set_up(stack: contextlib.ExitStack, directory: str, rounds: int, *, others: bool) -> Stage:
+    """Who takes part, ready; only wherry without `others`."""
     from support.accounts import current_account, rootless_account
 
     rootfs, busybox, large = (f"{directory}/{name}" for name in ("rootfs", "busybox", "large"))
     images.unpack_busybox(rootfs)
     images.write_busybox(busybox)
-    images.write_large(large)
+    if others:
+        images.write_large(large)
     ours, peers = cgroups.host_view(), cgroups.peers_view()
     registry = None
-    if shutil.which("docker-registry") and shutil.which("skopeo"):
+    if others and shutil.which("docker-registry") and shutil.which("skopeo"):
         registry = stack.enter_context(images.registry(f"{directory}/registry"))
         images.push(large, f"{registry}/large:latest")
 
@@ -78,7 +94,7 @@ def _set_up(stack: contextlib.ExitStack, directory: str, rounds: int) -> Stage:
         kinds: list[type[engines.Engine]], account: Account, kind: str
     ) -> list[engines.Engine]:
         ready = []
-        for engine_class in kinds:
+        for engine_class in kinds if others else kinds[:1]:
             engine = engine_class(
                 f"{directory}/{engine_class.name}-{kind}",
                 account,
@@ -102,6 +118,7 @@ def _set_up(stack: contextlib.ExitStack, directory: str, rounds: int) -> Stage:
         large=large,
         registry=registry,
         peers=peers,
+        ground=machine.Ground(directory, current_account(), busybox, stack),
     )
 
 
@@ -162,7 +179,7 @@ def _goals(comparisons: list[Comparison]) -> str:
             measured = comparison.median("wherry")
             verdict = "met" if measured <= bound.limit else "**not met**"
             limit = f"≤ {bound.limit:g} {bound.what}"
-            lines.append(f"| {bound.case} | {limit} | {measured:.0f} | {verdict} |")
+            lines.append(f"| {bound.case} | {limit} | {measured:.1f} | {verdict} |")
     return "\n".join(lines)
 
 

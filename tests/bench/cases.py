@@ -9,8 +9,9 @@ import tempfile
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bench import engines, networks, rootless_networks
+from bench import engines, machine, networks, rootless_networks
 from bench.measure import CannotMeasure, Comparison, compare, must, timed, timed_commands
+from bench.peer import Peer
 from support.memory import keepers, pss
 
 if TYPE_CHECKING:
@@ -52,6 +53,9 @@ GOALS = (
     Goal(case="ps, 50 running", peer="podman", limit=0.8),
     Goal(case="pull", peer="podman", limit=0.8),
     Goal(case="load", peer="podman", limit=0.8),
+    Goal(case="machine, cold start and run", peer=Peer.name, limit=0.1),
+    Goal(case="machine, run", peer=Peer.name, limit=0.33),
+    Goal(case="machine, ps", peer="wherry, native", limit=1.5),
 )
 
 
@@ -67,6 +71,12 @@ class Bound:
 BOUNDS = (
     Bound(case="name from inside", limit=1000, what="µs for a name"),
     Bound(case="memory, 20 idle containers", limit=100, what="MB of PSS for what keeps them"),
+    Bound(case="machine, cold start and run", limit=4000, what="ms"),
+    Bound(case="machine, run", limit=500, what="ms"),
+    Bound(case="machine, exec", limit=250, what="ms"),
+    Bound(case="machine, QEMU's processor when idle", limit=3, what="%"),
+    Bound(case="machine, memory in use when idle", limit=120, what="MB"),
+    Bound(case="machine, guest image compressed", limit=40, what="MB"),
 )
 
 
@@ -83,6 +93,7 @@ class Stage:
     large: str
     registry: str | None
     peers: cgroups.View
+    ground: machine.Ground
 
 
 def run_network(stage: Stage, network: str) -> Comparison:
@@ -178,7 +189,14 @@ def memory(stage: Stage) -> Comparison:
     return Comparison(title="memory, 20 idle containers", unit="MB", samples=samples, absent=absent)
 
 
-CASES: dict[str, Callable[[Stage], Comparison]] = {
+def machine_commands(stage: Stage) -> Iterator[Comparison]:
+    native = next((each for each in stage.root if isinstance(each, engines.Wherry)), None)
+    if native is None:
+        raise CannotMeasure("there is no native wherry to compare with")
+    return machine.commands(stage.ground, stage.rounds, native)
+
+
+CASES: dict[str, Callable[[Stage], Comparison | Iterator[Comparison]]] = {
     "run-none": lambda stage: run_network(stage, "none"),
     "run-host": lambda stage: run_network(stage, "host"),
     "run-bridge": networks.run_bridge,
@@ -197,6 +215,11 @@ CASES: dict[str, Callable[[Stage], Comparison]] = {
     "pull": pull,
     "load": load,
     "memory": memory,
+    "machine-cold": lambda stage: machine.cold(stage.ground, stage.rounds),
+    "machine-commands": machine_commands,
+    "machine-files": lambda stage: machine.files_and_ports(stage.ground, stage.rounds),
+    "machine-idle": lambda stage: machine.idle(stage.ground),
+    "machine-image": lambda stage: machine.image(stage.ground),
 }
 
 
