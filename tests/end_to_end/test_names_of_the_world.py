@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -25,25 +24,12 @@ pytestmark = as_root
 
 
 @pytest.fixture
-def resolv_conf(wherry: Cli, host: PrivateHost, tmp_path: Path) -> Iterator[Path]:
-    """The host's resolv.conf, which nobody but the command and its monitors sees."""
+def resolv_conf(host: PrivateHost, tmp_path: Path) -> Path:
+    """The host's resolv.conf, which goes with the host."""
     file = tmp_path / "resolv.conf"
     file.write_text(f"nameserver {NEIGHBOUR}\n")
-    binding = f"mount --bind {file} /etc/resolv.conf && echo ready && exec sleep infinity"
-    holder = subprocess.Popen(
-        ["unshare", "--mount", "sh", "-ec", binding], stdout=subprocess.PIPE, text=True
-    )
-    assert holder.stdout is not None
-    assert holder.stdout.readline() == "ready\n"
-    account = wherry.account
-    enter = ("nsenter", f"--mount=/proc/{holder.pid}/ns/mnt", "--")
-    wherry.account = replace(account, command=(*enter, *account.command))
-    yield file
-    for name in wherry("ps", "--all", "--quiet").lines:
-        wherry("rm", "--force", name)
-    wherry.account = account
-    holder.kill()
-    holder.communicate()
+    host.run("mount", "--bind", str(file), "/etc/resolv.conf")
+    return file
 
 
 @pytest.fixture
