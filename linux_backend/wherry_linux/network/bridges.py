@@ -55,11 +55,12 @@ def ensure(bridge: Endpoint) -> bool:
         raise Unsupported("only root can make networks")
     name = bridge["Bridge"]
     try:
-        if not _index(name):
-            with HostLock():
-                if not _index(name):
-                    _make(bridge)
-        return firewall.ensure(name, bridge)
+        if _index(name) and firewall.knows(name):
+            return False
+        with HostLock():
+            if not _index(name):
+                _make(bridge)
+            return firewall.ensure(name, bridge)
     except OSError as error:
         if error.errno in _CANNOT:
             raise Unsupported(f"this kernel has no bridges for us: {error.strerror}") from error

@@ -41,14 +41,20 @@ _SETS = (
 _PROTOCOLS = {"tcp": 6, "udp": 17, "sctp": 132}
 
 
+def knows(bridge: str) -> bool:
+    """Whether the rules are there, and `bridge` in them. Raises OSError."""
+    with nft.open_firewall() as connection:
+        return nft.has_element(connection, TABLE, "bridges", nft.ifname(bridge))
+
+
 def ensure(bridge: str, settings: Any) -> bool:
     """Have the rules, and `bridge` known to them; whether they had to be made.
 
-    Raises OSError where this kernel cannot.
+    Whoever calls keeps others from doing the same. Raises OSError where this kernel cannot.
     """
+    if knows(bridge):
+        return False
     with nft.open_firewall() as connection:
-        if nft.has_element(connection, TABLE, "bridges", nft.ifname(bridge)):
-            return False
         is_new = not nft.has_table(connection, TABLE)
         if is_new:
             nft.commit(connection, _table())
