@@ -86,6 +86,18 @@ def config() -> str:
     return os.environ.get("DOCKER_CONFIG") or os.path.expanduser("~/.docker")
 
 
+def certificate_parents() -> tuple[str, ...]:
+    """The directories that may hold a `certs.d`, docker's and podman's among them."""
+    home = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
+    return (
+        "/etc/docker",
+        "/etc/containers",
+        f"{home}/docker",
+        f"{home}/containers",
+        config(),
+    )
+
+
 def manifest_lists() -> str:
     """The lists of manifests that are put together here."""
     return os.path.join(config(), "manifests")

@@ -31,14 +31,17 @@ class Authority:
         self.certificate = directory / "ca.crt"
         self.certificate.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
 
-    def issue(self, name: str = "server") -> tuple[str, str]:
-        """The paths of a certificate for 127.0.0.1 and of its key."""
+    def issue(self, name: str = "server", *hosts: str) -> tuple[str, str]:
+        """The paths of a certificate for 127.0.0.1 and `hosts`, and of its key."""
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-        address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
+        names = [
+            x509.IPAddress(ipaddress.ip_address("127.0.0.1")),
+            *map(x509.DNSName, hosts),
+        ]
         certificate = (
             self._begin(subject, key)
-            .add_extension(x509.SubjectAlternativeName([address]), critical=False)
+            .add_extension(x509.SubjectAlternativeName(names), critical=False)
             .sign(self._key, hashes.SHA256())
         )
         paths = self._directory / f"{name}.cert", self._directory / f"{name}.key"

@@ -16,7 +16,7 @@ from wherry_vm.protocol import NONSENSE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from typing import Any
 
     from wherry.backend import Command
@@ -60,17 +60,22 @@ def configuration() -> dict[str, str]:
     content = {key: each for key, each in ConfigFile().content.items() if key not in _KEPT}
     if content:
         files["config.json"] = dump_json(content).encode()
-    certificates = os.path.join(paths.config(), "certs.d")
-    for directory, _, names in os.walk(certificates):
-        for name in names:
-            path = os.path.join(directory, name)
-            relative = os.path.relpath(path, paths.config()).replace(os.sep, "/")
-            try:
-                with open(path, "rb") as file:
-                    files[relative] = file.read()
-            except OSError:
-                continue  # what cannot be read here is not there elsewhere
+    for name, path in _certificates():
+        try:
+            with open(path, "rb") as file:
+                files[name] = file.read()
+        except OSError:
+            continue  # what cannot be read here is not there elsewhere
     return {name: b2a_base64(data, newline=False).decode() for name, data in files.items()}
+
+
+def _certificates() -> Iterator[tuple[str, str]]:
+    """Files of the `certs.d` of this host, by their names in the configuration directory."""
+    for parent in paths.certificate_parents():
+        for directory, _, names in os.walk(os.path.join(parent, "certs.d")):
+            for name in names:
+                path = os.path.join(directory, name)
+                yield os.path.relpath(path, parent).replace(os.sep, "/"), path
 
 
 def _credentials(command: Command, question: Mapping[str, Any]) -> dict[str, Any]:

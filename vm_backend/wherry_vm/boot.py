@@ -139,6 +139,11 @@ class Boot:
             stream.settimeout(None)
             return stream
 
+    def listen(self, name: str) -> tuple[socket.socket, str]:
+        """A further socket for QEMU to connect to, and what QEMU calls it."""
+        listener = _listen(self.machine, name)
+        return listener, _address(listener)
+
     def check(self) -> None:
         """Raise MachineError where QEMU has ended, with what it said last; Cancelled where
         it was to."""
@@ -275,9 +280,9 @@ def slow_because(accelerator: str, refusals: list[Refusal]) -> str:
     return describe(refusals) if accelerator == "tcg" else ""
 
 
-def free_port() -> int:
+def free_port(kind: socket.SocketKind = socket.SOCK_STREAM) -> int:
     """A port of 127.0.0.1 that nothing listens on at the moment."""
-    with socket.socket() as probe:
+    with socket.socket(type=kind) as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port

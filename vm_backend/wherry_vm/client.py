@@ -10,6 +10,7 @@ from wherry.engine.session import write_all
 from wherry.errors import MachineError, WherryError, from_json
 from wherry.lean import load_json
 from wherry_vm.protocol import CHUNK, NONSENSE, WINDOW
+from wherry_vm.surroundings import proxies
 from wherry_vm.terminal import terminal_size
 
 TYPE_CHECKING = False
@@ -83,6 +84,7 @@ class Client:
     def _request(self) -> dict[str, Any]:
         environment = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
         environment["TZ"] = time_zone()
+        environment.update(proxies.of_environment())
         return {
             "op": self._operation,
             "argv": list(self._argv),
@@ -171,6 +173,10 @@ class Client:
             return int(message["code"])
         if event == "taken":
             self._window.give(int(message["bytes"]))
+        elif event == "warning":
+            # A terminal that is raw needs to be told of a line's beginning, too.
+            end = "\r\n" if self._terminals[0] else "\n"
+            write_all(2, f"wherry: {message['text']}{end}".encode())
         elif event == "ask" and self._answer is not None:
             answer = self._answer(message["question"])
             self._link.send(control({"op": "answer", "id": message["id"], "answer": answer}))

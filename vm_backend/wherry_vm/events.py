@@ -10,7 +10,11 @@ It is there before the network, and does not depend on SSH. The guest says
     {"event": "mounted", "mounts": […]}          where the host's directories are mounted now
     {"event": "unmounted", "target": …, "error": …}   sshfs has ended there
     {"event": "told", "number": …}               the changes of that message are done again
+    {"event": "adopted", "number": …}            the guest goes by those surroundings
 
+    {"event": "listeners", "listeners": [["tcp", "0.0.0.0", 80], …]}
+                                                 what containers with the guest's own network
+                                                 listen on now, where that has changed
     {"event": "ports", "id": n, …}               a question of wherry.engine.published
 
 and is told
@@ -19,6 +23,8 @@ and is told
     {"op": "mount", "target": …, "port": …, "options": …}   mount a directory of the host
     {"op": "ports", "id": n, "answer": {…}}      what the host answers it
     {"op": "changed", "number": …, "changes": […]}   files of the host, see wherry_vm.shares.news
+    {"op": "surroundings", "number": …, …}       what there is around the host, see
+                                                 wherry_vm.guest.surroundings
     {"op": "poweroff"}                           end the containers, then yourself
 
 An agent that finds the channel closed has lost its supervisor, and powers the guest off.

@@ -32,6 +32,7 @@ DEFAULT = "default"
 _SHAPE = {
     **dict.fromkeys(("cpus", "memory", "disk", "idle"), int),
     "image": str,
+    "authorities": [str],
     "shares": [{"source!": str, "target!": str, "readonly": bool}],
 }
 _LOCK = "lock"
@@ -49,7 +50,10 @@ class Share:
 
 @value
 class Settings:
-    """What a machine is to be: memory in MiB, disk in GiB, idle in seconds (0: never stops)."""
+    """What a machine is to be: memory in MiB, disk in GiB, idle in seconds (0: never stops).
+
+    `authorities` are files of certificates that it trusts beside the host's own.
+    """
 
     cpus: int = 2
     memory: int = 2048
@@ -57,6 +61,7 @@ class Settings:
     idle: int = 600
     image: str = ""
     shares: tuple[Share, ...] | None = None
+    authorities: tuple[str, ...] = ()
 
 
 @value
@@ -171,6 +176,7 @@ def save(machine: Machine) -> None:
             "idle": settings.idle,
             "image": settings.image,
             "shares": shares,
+            "authorities": list(settings.authorities),
         },
     )
 
@@ -214,4 +220,9 @@ def _settings(record: dict[str, Any]) -> Settings:
             )
             for each in shares
         )
-    return replace(known, image=str(record.get("image") or ""), shares=shares)
+    return replace(
+        known,
+        image=str(record.get("image") or ""),
+        shares=shares,
+        authorities=tuple(record.get("authorities") or ()),
+    )

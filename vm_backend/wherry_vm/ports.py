@@ -7,13 +7,15 @@ for an IPv6 address we listen, and relay to a port of 127.0.0.1 that QEMU forwar
 
 from __future__ import annotations
 
+import errno
 import socket
 import threading
 from ipaddress import ip_address
 
-from wherry.errors import Conflict, UsageError, WherryError, to_json
+from wherry.errors import Conflict, NotFound, UsageError, WherryError, to_json
 from wherry_vm.boot import free_port
 from wherry_vm.protocol import NONSENSE
+from wherry_vm.relays import DatagramRelay, StreamRelay
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,7 +24,12 @@ if TYPE_CHECKING:
 
     Publication = tuple[str, str, int]
 
-_CHUNK = 1 << 16
+_KINDS = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM}
+_MOST_FOLLOWED = 256
+_RELAYS: dict[str, type[StreamRelay | DatagramRelay]] = {
+    "tcp": StreamRelay,
+    "udp": DatagramRelay,
+}
 
 
 class Forwards:
@@ -35,7 +42,8 @@ class Forwards:
         self._monitor = monitor
         self._lock = threading.Lock()
         self._rules: dict[str, list[str]] = {}
-        self._relays: dict[str, list[Relay]] = {}
+        self._relays: dict[str, list[StreamRelay | DatagramRelay]] = {}
+        self._followed: set[Publication] = set()
 
     def answer(self, message: Mapping[str, Any]) -> dict[str, Any]:
         """What a question of wherry.engine.published is answered."""
@@ -52,6 +60,26 @@ class Forwards:
             return {"error": to_json(UsageError(f"no ports to publish: {error!r}"))}
         return {}
 
+    def follow(self, listeners: Sequence[Sequence[Any]]) -> list[str]:
+        """Have on this host's loopback what containers with the guest's network listen on.
+
+        They are (protocol, address of the guest, port) as the guest says, which is not trusted
+        with more ports than a host can spare. The result is what could not be had, a line each.
+        """
+        said = [_publication(*each) for each in listeners[:_MOST_FOLLOWED]]
+        wanted = {each for listener in said for each in on_loopback(*listener)}
+        refused = []
+        with self._lock:
+            for kind, host, port in self._followed - wanted:
+                self._withdraw(_owner(kind, host, port))
+            for kind, host, port in sorted(wanted - self._followed):
+                try:
+                    self._publish(_owner(kind, host, port), [(kind, host, port)])
+                except WherryError as error:
+                    refused.append(f"--network host: {error.message}")
+            self._followed = wanted
+        return refused
+
     def close(self) -> None:
         """Listen no more; what QEMU forwards ends with it."""
         with self._lock:
@@ -59,93 +87,87 @@ class Forwards:
                 for relay in relays:
                     relay.close()
 
-    def _publish(self, container: str, ports: Sequence[Publication]) -> None:
-        self._withdraw(container)
+    def _publish(self, owner: str, ports: Sequence[Publication]) -> None:
+        self._withdraw(owner)
         try:
             for kind, host, port in ports:
                 if ":" in host:
-                    self._relay(container, kind, host, port)
+                    self._relay(owner, kind, host, port)
                 else:
-                    self._forward(container, kind, host, port, port)
+                    self._forward(owner, kind, host, port, port)
         except WherryError:
-            self._withdraw(container)
+            self._withdraw(owner)
             raise
 
-    def _forward(self, container: str, kind: str, host: str, port: int, inside: int) -> None:
+    def _forward(self, owner: str, kind: str, host: str, port: int, inside: int) -> None:
         rule = f"{kind}:{host}:{port}"
-        said = self._monitor(f"hostfwd_add net {rule}-:{inside}").strip()
-        if said:
-            raise _taken(host, port)
-        self._rules.setdefault(container, []).append(rule)
+        if self._monitor(f"hostfwd_add net {rule}-:{inside}").strip():
+            raise _refusal(kind, host, port)
+        self._rules.setdefault(owner, []).append(rule)
 
-    def _relay(self, container: str, kind: str, host: str, port: int) -> None:
-        if kind != "tcp":
-            return  # UDP over IPv6 is not relayed; IPv4 has it
-        relay = Relay(host, port, free_port())
-        self._relays.setdefault(container, []).append(relay)
-        self._forward(container, kind, "127.0.0.1", relay.inner, port)
+    def _relay(self, owner: str, kind: str, host: str, port: int) -> None:
+        try:
+            relay = _RELAYS[kind](host, port, free_port(_KINDS[kind]))
+        except OSError as error:
+            raise _refusal(kind, host, port) from error
+        self._relays.setdefault(owner, []).append(relay)
+        self._forward(owner, kind, "127.0.0.1", relay.inner, port)
 
-    def _withdraw(self, container: str) -> None:
-        for rule in self._rules.pop(container, []):
+    def _withdraw(self, owner: str) -> None:
+        for rule in self._rules.pop(owner, []):
             self._monitor(f"hostfwd_remove net {rule}")
-        for relay in self._relays.pop(container, []):
+        for relay in self._relays.pop(owner, []):
             relay.close()
 
 
-class Relay:
-    """A TCP port of an IPv6 address; what comes goes to `inner`, a port of 127.0.0.1."""
-
-    def __init__(self, host: str, port: int, inner: int) -> None:
-        """Raises Conflict where the port is taken."""
-        self.inner = inner
-        try:
-            self._listener = socket.create_server(
-                (host, port), family=socket.AF_INET6, backlog=128, dualstack_ipv6=False
-            )
-        except OSError as error:
-            raise _taken(f"[{host}]", port) from error
-        threading.Thread(target=self._accept, daemon=True, name=f"port {port}").start()
-
-    def close(self) -> None:
-        """Listen no more; connections that are open go on."""
-        self._listener.close()
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                outer, _ = self._listener.accept()
-            except OSError:
-                return
-            try:
-                inner = socket.create_connection(("127.0.0.1", self.inner))
-            except OSError:
-                outer.close()
-                continue
-            for source, target in ((outer, inner), (inner, outer)):
-                threading.Thread(target=_carry, args=(source, target), daemon=True).start()
-
-
-def _carry(source: socket.socket, target: socket.socket) -> None:
-    """Bytes in one direction; its end is passed on."""
-    try:
-        while data := source.recv(_CHUNK):
-            target.sendall(data)
-        target.shutdown(socket.SHUT_WR)
-    except OSError:
-        source.close()
-        target.close()
-
-
 def _publication(kind: Any, host: Any, port: Any) -> Publication:
-    """What is to be published, as the guest says. Raises ValueError: it goes to QEMU's monitor."""
+    """What is to be published, as the guest says: it goes to QEMU's monitor.
+
+    Raises UsageError, and ValueError for what makes no sense.
+    """
     address = ip_address(str(host))
-    if kind not in ("tcp", "udp") or not 0 < int(port) < 1 << 16:
-        raise ValueError(f"{port}/{kind}")
+    if kind not in _KINDS:
+        raise UsageError(f"a machine publishes TCP and UDP, not {str(kind).upper()}")
+    if not 0 < int(port) < 1 << 16:
+        raise ValueError(f"port {port}")
     return kind, str(address), int(port)
 
 
-def _taken(host: str, port: int) -> Conflict:
+def on_loopback(kind: str, address: str, port: int) -> list[Publication]:
+    """Where this host listens for what listens at an address of the guest's."""
+    if address == "::":
+        return [(kind, "127.0.0.1", port), (kind, "::1", port)]
+    # What is on ::1 alone the guest does not let in; a host's IPv4 is all that QEMU carries.
+    return [] if ":" in address else [(kind, "127.0.0.1", port)]
+
+
+def _owner(kind: str, host: str, port: int) -> str:
+    """What stands for the container of a port that is followed."""
+    return f"{kind}:{host}:{port}"
+
+
+def _refusal(kind: str, host: str, port: int) -> WherryError:
+    """Why a port cannot be listened on, which QEMU does not tell: it is tried again."""
+    shown = f"[{host}]" if ":" in host else host
+    try:
+        _try(kind, host, port)
+    except PermissionError:
+        return WherryError(
+            f"cannot publish port {port}: only root may bind it",
+            hint="publish a port from 1024 on",
+        )
+    except OSError as error:
+        if error.errno == errno.EADDRNOTAVAIL:
+            return NotFound(f"cannot publish on {shown}: this host has no such address")
     return Conflict(
-        f"Bind for {host}:{port} failed: port is already allocated",
+        f"Bind for {shown}:{port} failed: port is already allocated",
         hint="another program of this host listens there, or a container of another machine",
     )
+
+
+def _try(kind: str, host: str, port: int) -> None:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, _KINDS[kind]) as probe:
+        if family == socket.AF_INET6:
+            probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        probe.bind((host, port))

@@ -47,7 +47,8 @@ def join(machine: Machine, operation: str, report: Callable[[str], None]) -> Lin
             link = connect(machine.run_directory)
         if link is not None:
             try:
-                if ask(link, {"op": operation}, ("joined", "ending"), report)["event"] == "joined":
+                answer = ask(link, _request(operation), ("joined", "ending"), report)
+                if answer["event"] == "joined":
                     return link
                 link.close()
             except Ended:
@@ -65,6 +66,12 @@ def join(machine: Machine, operation: str, report: Callable[[str], None]) -> Lin
                 hint=f"wherry machine stop --force {machine.name}",
             )
         time.sleep(_PAUSE)
+
+
+def _request(operation: str) -> dict[str, Any]:
+    """The request to join; whom this command trusts, its machine trusts from then on."""
+    path = os.environ.get("SSL_CERT_FILE")
+    return {"op": operation, **({"authorities": os.path.abspath(path)} if path else {})}
 
 
 def ask(

@@ -4,8 +4,9 @@ It is started by the first command that needs the machine, belongs to no termina
 with the machine. Commands connect to its socket, say what they want in one frame and read
 until it is there:
 
-    {"op": "command"}            {"event": "progress", "text": …}…  {"event": "joined"}
-                                 and from there on the connection is the guest runner's
+    {"op": "command", …}         {"event": "progress", "text": …}…  {"event": "joined"}
+                                 and from there on the connection is the guest runner's;
+                                 "authorities" in the request is what SSL_CERT_FILE says
     {"op": "wait"}               the same, without the rest
     {"op": "state"}              {"event": "state", …}
     {"op": "stop", "force": …}   {"event": "stopped"}
@@ -30,6 +31,7 @@ from wherry.container.wire import control
 from wherry.errors import Conflict, MachineError, WherryError, as_ours, to_json
 from wherry.files import make_dir
 from wherry_vm import boot, machines
+from wherry_vm.carrying import Audience
 from wherry_vm.ports import Forwards
 from wherry_vm.protocol import CHUNK, RUNNER_SOCKET
 from wherry_vm.reception import Reception
@@ -47,6 +49,7 @@ if TYPE_CHECKING:
     from wherry_vm.qemu.binary import Qemu
     from wherry_vm.qemu.host import Host
     from wherry_vm.ssh import GuestTransport
+    from wherry_vm.surroundings.telling import Surroundings
 
 LISTENING = b"listening\n"
 """What whoever started the supervisor reads when it can be connected to."""
@@ -97,6 +100,7 @@ class Supervisor:
         self._ssh: GuestTransport | None = None
         self._connecting = threading.Lock()
         self._mounts = Mounts(machine, machine.shares())
+        self._surroundings: Surroundings | None = None
         self._commands = 0
         self._running = 0
         self._last_use = self._last_heard = time.monotonic()
@@ -104,6 +108,7 @@ class Supervisor:
         self._told = threading.Event()
         self._forwards = Forwards(self._monitor)
         self._reception = Reception(machine.run_directory, self._receive)
+        self._audience = Audience()
 
     def run(self) -> int:
         """Boot, serve, and end; 0 where it ended as it was asked to."""
@@ -183,6 +188,7 @@ class Supervisor:
         from wherry_vm import ssh  # noqa: F401
         from wherry_vm.disk import settle_disk
         from wherry_vm.events import EventChannel
+        from wherry_vm.surroundings.telling import Surroundings
 
         self._ready = None
         self._events = EventChannel(attempt.accept(attempt.events_listener, 10), self._hear)
@@ -195,6 +201,8 @@ class Supervisor:
         ports = [attempt.accept(each, 10) for each in attempt.share_listeners]
         if ports:
             self._mounts.attach(ports, self._events.send)
+        self._surroundings = Surroundings(self.machine, self._events.send)
+        self._surroundings.tell()
         self._ssh = self._log_in(attempt)
 
     def _monitor(self, line: str) -> str:
@@ -216,9 +224,15 @@ class Supervisor:
                 self._ready = message
                 self._changed.notify_all()
         self._mounts.hear(message)
+        if self._surroundings is not None:
+            self._surroundings.hear(message)
         if message.get("event") == "ports" and self._events is not None:
             answer = self._forwards.answer(message)
             self._events.send({"op": "ports", "id": message["id"], "answer": answer})
+        if message.get("event") == "listeners":
+            for text in self._forwards.follow(message["listeners"]):
+                print(text, file=sys.stderr, flush=True)
+                self._audience.warn(text)
         if isinstance(message.get("running"), int):
             self._running = message["running"]
         if isinstance(message.get("time"), int | float) and self._events is not None:
@@ -282,6 +296,8 @@ class Supervisor:
     def _end(self) -> None:
         self._mounts.close()
         self._forwards.close()
+        if self._surroundings is not None:
+            self._surroundings.close()
         if self._boot is not None:
             self._boot.end()
         with self._changed:
@@ -321,7 +337,7 @@ class Supervisor:
             elif operation == "wait":
                 stream.sendall(control({"event": "joined"}))
             else:
-                self._carry(stream)
+                self._carry(stream, str(request.get("authorities") or ""))
         else:
             raise MachineError(f"the supervisor knows no {operation!r}")
 
@@ -385,20 +401,19 @@ class Supervisor:
     def _is_alive(self) -> bool:
         return self._boot is not None and self._boot.process.poll() is None
 
-    def _carry(self, stream: socket.socket) -> None:
+    def _carry(self, stream: socket.socket, authorities: str) -> None:
         """Join a command to the guest's runner until either has ended."""
         with self._changed:
             self._commands += 1
         try:
-            self._mounts.catch_up()
-            channel = self._open_channel()
+            channel = self._open_channel(authorities)
             stream.sendall(control({"event": "joined"}))
             threading.Thread(
                 target=_pump, args=(stream, channel), daemon=True, name="to guest"
             ).start()
-            with contextlib.suppress(OSError):
+            with self._audience.joined(stream) as carried, contextlib.suppress(OSError):
                 while data := channel.recv(CHUNK):
-                    stream.sendall(data)
+                    carried.pass_on(data)
             with contextlib.suppress(OSError):
                 stream.shutdown(socket.SHUT_RDWR)
             channel.close()
@@ -407,10 +422,14 @@ class Supervisor:
                 self._commands -= 1
                 self._last_use = time.monotonic()
 
-    def _open_channel(self) -> Any:
-        """A channel to the guest's runner. Raises MachineError."""
+    def _open_channel(self, authorities: str) -> Any:
+        """A channel to the guest's runner, which sees the host as it is. Raises MachineError."""
+        assert self._surroundings is not None
         try:
-            return self._session().open_socket(RUNNER_SOCKET)
+            session = self._session()
+            self._mounts.catch_up()
+            self._surroundings.catch_up(authorities)
+            return session.open_socket(RUNNER_SOCKET)
         except MachineError:
             silent = time.monotonic() - self._last_heard
             if silent < _BEATS or self._boot is None:
@@ -424,8 +443,43 @@ class Supervisor:
         with self._connecting:
             if not self._ssh.is_active():
                 self._ssh.close()
-                self._ssh = self._log_in(self._boot)
+                self._ssh = self._reconnect(self._boot)
+            if self._mounts.missing():
+                self._mount_again(self._boot)
             return self._ssh
+
+    def _reconnect(self, attempt: Boot) -> GuestTransport:
+        if attempt.share_listeners:
+            return self._log_in(attempt)
+        self._mounts.lose()
+        session = self._log_in(attempt)
+        self._mounts.settle()
+        return session
+
+    def _mount_again(self, attempt: Boot) -> None:
+        """Have all shares mounted. Raises MachineError: what is not there must not look empty."""
+        assert self._events is not None
+        if attempt.share_listeners:
+            self._mounts.plug_in(self._plug_in, self._events.send)
+        elif self._ssh is not None:
+            self._mounts.connect(self._ssh, self._events.send)
+        self._mounts.settle()
+
+    def _plug_in(self, number: int, name: str) -> socket.socket:
+        """Our end of a port called `name`, in the place of a share's own. Raises MachineError."""
+        attempt = self._boot
+        assert attempt is not None
+        assert attempt.monitor is not None
+        listener, address = attempt.listen(f"share{number}.sock")
+        try:
+            attempt.monitor.replace_port(f"share{number}", address, name)
+        except MachineError as error:
+            listener.close()
+            raise MachineError(
+                f"cannot share directories with the machine again: {error.message}",
+                hint=f"wherry machine restart {self.machine.name}",
+            ) from error
+        return attempt.accept(listener, 10)
 
     def _log_in(self, attempt: Boot) -> GuestTransport:
         """A connection to the guest, with the shares on it that have no ports of their own."""

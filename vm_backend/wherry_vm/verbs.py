@@ -47,7 +47,9 @@ def change(name: str, values: Mapping[str, Any]) -> None:
             f"the disk of machine {name} has {machine.settings.disk} GiB: it can grow, not shrink"
         )
     machines.save(replace(machine, settings=settings))
-    if state(machine) != "stopped":
+    # Authorities are the next command's, already.
+    later = replace(settings, authorities=machine.settings.authorities)
+    if later != machine.settings and state(machine) != "stopped":
         tell(f"machine {name} runs; the change takes effect when it is restarted")
 
 
@@ -186,6 +188,7 @@ def inspect(name: str) -> dict[str, Any]:
         "Disk": {"Size": settings.disk * _GIB, "Used": used(machine)},
         "IdleTimeout": settings.idle,
         "Image": settings.image,
+        "Authorities": list(settings.authorities),
         "Shares": [
             {"Source": each.source, "Target": each.target, "ReadOnly": each.readonly}
             for each in in_force(machine)
@@ -224,6 +227,30 @@ def bench(name: str) -> Iterator[Mapping[str, Any]]:
     return Bench(machine, int(_describe(machine)["ssh_port"]), tell).rows()
 
 
+def ask_if_running(argv: tuple[str, ...]) -> list[str]:
+    """The lines that `wherry *argv` prints where commands are carried out.
+
+    None where no machine runs: it is not started for that. Raises WherryError.
+    """
+    import tempfile
+
+    from wherry_vm.client import Client
+    from wherry_vm.terminal import open_console
+
+    machine = machines.load(os.environ.get("WHERRY_MACHINE") or machines.DEFAULT)
+    if state(machine) != "running":
+        return []
+    link = join(machine, "command", lambda _: None)
+    try:
+        with tempfile.TemporaryFile() as output, open(os.devnull, "wb") as nowhere:
+            outputs = (output.fileno(), nowhere.fileno())
+            Client(link, open_console(), argv, outputs=outputs).run()
+            output.seek(0)
+            return output.read().decode(errors="replace").splitlines()
+    finally:
+        link.close()
+
+
 def logs(name: str) -> str:
     """What the supervisor and QEMU have written. Raises NotFound."""
     machine = machines.load(name)
@@ -256,6 +283,12 @@ def _changed(settings: Settings, values: Mapping[str, Any]) -> Settings:
         settings = replace(settings, shares=tuple(map(_share, values["share"])))
     if values.get("image"):
         settings = replace(settings, image=add_image(values["image"]))
+    if values.get("ca"):
+        from wherry_vm.surroundings.authorities import check
+
+        # `--ca ""` names none.
+        files = tuple(check(path) for path in values["ca"] if path)
+        settings = replace(settings, authorities=files)
     return settings
 
 

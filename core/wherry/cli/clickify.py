@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import click.shell_completion
 
-from wherry.backend import Command, default_backend, execute
+from wherry.backend import Command, execute, load_machines
 from wherry.cli import main as cli
 from wherry.errors import WherryError
 
@@ -238,9 +238,10 @@ def _complete_name(
     incomplete: str,
 ) -> list[str]:
     """The containers, images or volumes whose names begin with what is typed."""
-    find = _NAMES.get(str(parameter.name))
-    if find is None or default_backend() != "linux":
+    kind = _NAMES.get(str(parameter.name))
+    if kind is None:
         return []
+    find, words = kind
     given = context.params.get(str(parameter.name)) or ()
     names: list[str] = []
 
@@ -248,9 +249,13 @@ def _complete_name(
         names.extend(find(engine))
         return 0
 
-    try:
+    def elsewhere(_: Callable[..., int]) -> int:
         # A key that is pressed starts no machine.
-        execute(Command(argv=(), action=action, elsewhere=lambda _: 0))
+        names.extend(load_machines().ask_if_running(words))
+        return 0
+
+    try:
+        execute(Command(argv=words, action=action, elsewhere=elsewhere))
     except (WherryError, OSError):
         return []  # a completion has nobody to complain to
     return [name for name in names if name.startswith(incomplete) and name not in given]
@@ -268,13 +273,15 @@ def _volume_names(engine: Engine) -> list[str]:
     return [volume["Name"] for volume in engine.volumes.list()]
 
 
-_NAMES: dict[str, Callable[[Engine], list[str]]] = {
-    "container": _container_names,
-    "image": _image_names,
-    "source": _image_names,
-    "volume": _volume_names,
+_IMAGES = (_image_names, ("images", "--format", "{{.Repository}}:{{.Tag}}"))
+_NAMES: dict[str, tuple[Callable[[Engine], list[str]], tuple[str, ...]]] = {
+    "container": (_container_names, ("ps", "--all", "--format", "{{.Names}}")),
+    "image": _IMAGES,
+    "source": _IMAGES,
+    "volume": (_volume_names, ("volume", "ls", "--quiet")),
 }
-"""What the words of an argument name, by the argument's own name."""
+"""What the words of an argument name, by the argument's own name: found here, or in a machine
+by the lines that a command prints there."""
 
 
 def _write_options(

@@ -65,6 +65,8 @@ _SETTINGS = (
            help="Directory that the machine sees, DIR or DIR:ro (default: your home)"),
     option("--image", metavar="file",
            help="A guest image: a wheel or a directory (default: what is installed)"),
+    option("--ca", multiple=True, metavar="file",
+           help="Certificates in PEM that the machine trusts beside those that this host does"),
 )
 # fmt: on
 

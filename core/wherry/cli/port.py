@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import sys
+
 from wherry.backend import Command, execute
+from wherry.cli.each import complain
 from wherry.cli.grammar import argument, command
 from wherry.container.ports import parse_publish, port_key
 from wherry.errors import UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from typing import Any
 
+    from wherry.container.spec import PortBinding
     from wherry.engine import Engine
+
+_EVERYWHERE = ("", "0.0.0.0", "::")
 
 
 @command(
@@ -37,10 +44,12 @@ def port(container: str, private_port: str) -> int:
             if not ports.get(wanted):
                 raise UsageError(f"No public port '{private_port}' published for {container}")
             print("\n".join(_addresses(ports[wanted])))
+            _explain(ports[wanted])
             return 0
         for key in sorted(ports, key=port_key):
             for address in _addresses(ports[key] or ()):
                 print(f"{key} -> {address}")
+        _explain(each for bindings in ports.values() for each in bindings or ())
         return 0
 
     return execute(Command(argv=port.argv(container=container, private_port=wanted), action=action))
@@ -68,6 +77,16 @@ def rm(container: str, publish: str) -> int:
         return 0
 
     return execute(Command(argv=rm.argv(container=container, publish=publish), action=action))
+
+
+def _explain(bindings: Iterable[PortBinding]) -> None:
+    """Tell a person, and no program, who reaches what is published everywhere."""
+    if sys.stdout.isatty() and any(each["HostIp"] in _EVERYWHERE for each in bindings):
+        complain(
+            "0.0.0.0 and [::] are every address of this host: others in its networks reach "
+            "these ports",
+            "`-p 127.0.0.1:…` publishes for this host alone",
+        )
 
 
 def _addresses(bindings: Any) -> list[str]:

@@ -8,10 +8,11 @@ from wherry.backend import Command, execute
 from wherry.cli import common
 from wherry.cli.grammar import command, option
 from wherry.errors import WherryError
+from wherry.lean import dump_json, load_json
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from typing import Any
 
     from wherry.engine import Engine
@@ -25,30 +26,38 @@ _EVENT_FILTERS = (
 # ---- version ----
 
 
-@command(common.DOCUMENT_FORMAT)
-def version(format: str) -> int:  # noqa: A002
+_CLIENT = option("--client", hidden=True)
+"""In a machine: the Client block of its host, in JSON."""
+
+
+@command(common.DOCUMENT_FORMAT, _CLIENT)
+def version(format: str, client: str) -> int:  # noqa: A002
     """Show the wherry version information"""
 
     def action(engine: Engine) -> int:
         has_answered.append(True)
-        _print_version(engine.system.version(), format)
+        _print_version(engine.system.version(), format, client)
         return 0
 
+    def elsewhere(forward: Callable[..., int]) -> int:
+        return forward(version.argv(format=format, client=dump_json(client_version())))
+
     has_answered: list[bool] = []
+    argv = version.argv(format=format, client=client)
     try:
-        return execute(Command(argv=version.argv(format=format), action=action))
+        return execute(Command(argv=argv, action=action, elsewhere=elsewhere))
     except (OSError, WherryError):
         # As with docker, whose daemon is not there: what the command is can be told all the same.
         if not has_answered:
             try:
-                _print_version(None, format)
+                _print_version(None, format, client)
             except WherryError:
                 pass  # it asks for what the server would say
         raise
 
 
-def _print_version(server: Mapping[str, Any] | None, template: str) -> None:
-    client = client_version()
+def _print_version(server: Mapping[str, Any] | None, template: str, given: str) -> None:
+    client = load_json(given) if given else client_version()
     if template:
         from wherry.cli.inspection import format_document
 
@@ -121,13 +130,14 @@ def _print_fields(fields: Sequence[tuple[str, str]], *, indent: int, width: int)
 # ---- info ----
 
 
-@command(common.DOCUMENT_FORMAT, name="info")
-def info(format: str) -> int:  # noqa: A002
+@command(common.DOCUMENT_FORMAT, _CLIENT, name="info")
+def info(format: str, client: str) -> int:  # noqa: A002
     """Display system-wide information"""
 
     def action(engine: Engine) -> int:
         document = engine.system.info()
-        document["ClientInfo"] = {**client_version(), "Debug": False, "Plugins": [], "Warnings": []}
+        client_block = load_json(client) if client else client_version()
+        document["ClientInfo"] = {**client_block, "Debug": False, "Plugins": [], "Warnings": []}
         if format:
             from wherry.cli.inspection import format_document
 
@@ -136,7 +146,11 @@ def info(format: str) -> int:  # noqa: A002
             _print_info(document)
         return 0
 
-    return execute(Command(argv=info.argv(format=format), action=action))
+    def elsewhere(forward: Callable[..., int]) -> int:
+        return forward(info.argv(format=format, client=dump_json(client_version())))
+
+    argv = info.argv(format=format, client=client)
+    return execute(Command(argv=argv, action=action, elsewhere=elsewhere))
 
 
 def _print_info(document: Mapping[str, Any]) -> None:

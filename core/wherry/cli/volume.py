@@ -15,7 +15,7 @@ from wherry.filters import parse_filters
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from wherry.engine import Engine
 
@@ -45,6 +45,8 @@ def create(
     volume: str, driver: str, label: tuple[str, ...], name: str, opt: tuple[str, ...]
 ) -> int:
     """Create a volume"""
+    from wherry.volume.store import is_bind
+
     if volume and name:
         raise UsageError("conflicting options: either specify --name or provide positional arg, "
                          "not both")  # fmt: skip
@@ -57,8 +59,21 @@ def create(
         print(made["Name"])
         return 0
 
-    argv = create.argv(volume=volume, driver=driver, label=label, opt=opt)
-    return execute(Command(argv=argv, action=action))
+    def argv(opt: tuple[str, ...]) -> tuple[str, ...]:
+        return create.argv(volume=volume, driver=driver, label=label, opt=opt)
+
+    def placed(place: Callable[[str], str]) -> tuple[str, ...]:
+        return argv(tuple(_placed(text, place) for text in opt))
+
+    return execute(
+        Command(argv=argv(opt), action=action, placed=placed if is_bind(_pairs(opt)) else None)
+    )
+
+
+def _placed(option: str, place: Callable[[str], str]) -> str:
+    """An option of a bind's; its device is a directory of this host."""
+    name, _, path = option.partition("=")
+    return f"device={place(path)}" if name == "device" and os.path.isabs(path) else option
 
 
 @command(

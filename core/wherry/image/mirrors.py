@@ -19,6 +19,7 @@ import os
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlencode, urlsplit  # noqa: TID253
 
+from wherry import paths
 from wherry.errors import CorruptState, WherryError
 from wherry.image.auth import find_credentials
 from wherry.image.registry import Registry
@@ -26,7 +27,6 @@ from wherry.image.transport import (
     Patience,
     Transport,
     Unreachable,
-    certificate_parents,
     host_directory,
 )
 from wherry.values import value
@@ -65,7 +65,7 @@ class MirrorHost:
 def find_mirrors(domain: str) -> list[MirrorHost]:
     """The mirrors of a registry, in their order. Raises CorruptState for a file that is wrong."""
     # The user's own file counts before the system's.
-    for parent in reversed((*certificate_parents(), "/etc/containerd")):
+    for parent in reversed((*paths.certificate_parents(), "/etc/containerd")):
         for name in (domain, "_default"):
             path = os.path.join(host_directory(parent, name), "hosts.toml")
             if os.path.isfile(path):

@@ -307,18 +307,6 @@ def bypasses_proxy(host: str, no_proxy: str) -> bool:
     return False
 
 
-def certificate_parents() -> tuple[str, ...]:
-    """Where there may be a `certs.d`, docker's and podman's among them."""
-    home = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
-    return (
-        "/etc/docker",
-        "/etc/containers",
-        f"{home}/docker",
-        f"{home}/containers",
-        paths.config(),
-    )
-
-
 def host_directory(parent: str, host: str) -> str:
     """The directory of `host[:port]` in the `certs.d` of `parent`."""
     # A colon cannot be in a file name on Windows; docker leaves it out there.
@@ -327,7 +315,7 @@ def host_directory(parent: str, host: str) -> str:
 
 def certificate_directories(host: str) -> Iterator[str]:
     """Where docker and podman keep the certificates of `host[:port]`, those that exist."""
-    for parent in certificate_parents():
+    for parent in paths.certificate_parents():
         directory = host_directory(parent, host)
         if os.path.isdir(directory):
             yield directory

@@ -75,7 +75,7 @@ class Volume:
         options = self.options or {}
         if not options:
             return self.mountpoint
-        return options["device"] if _is_bind(options) else None
+        return options["device"] if is_bind(options) else None
 
     def to_oci(self, destination: str) -> Mount:
         """The mount of it in a container."""
@@ -110,9 +110,9 @@ class Volume:
         }
 
 
-def _is_bind(options: Mapping[str, str]) -> bool:
+def is_bind(options: Mapping[str, str]) -> bool:
     words = options.get("o", "").split(",")
-    return options["type"] in ("none", "bind") and ("bind" in words or "rbind" in words)
+    return options.get("type") in ("none", "bind") and ("bind" in words or "rbind" in words)
 
 
 def _resolve_address(word: str) -> str:
@@ -311,7 +311,7 @@ def _check_options(options: Mapping[str, str]) -> None:
     for key in ("device", "type"):
         if not options.get(key):
             raise UsageError(f'missing required option: "{key}"')
-    if _is_bind(options):
+    if is_bind(options):
         if not os.path.isabs(options["device"]):
             raise UsageError(f"the device of a bind is an absolute path: {options['device']}")
     elif options["type"] not in _UNPRIVILEGED and not paths.is_root():

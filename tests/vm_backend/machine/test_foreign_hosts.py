@@ -99,3 +99,18 @@ def test_what_commands_name_of_the_host_is_the_hosts(there: Foreign, own_world: 
     assert (signalled.stdout, ended.stdout) == (b"box\n", b"137\n")
     assert forgotten.returncode == 0, forgotten.stderr
     assert not Path(own_world.root, "data/machines/default").exists()
+
+
+@pytest.mark.parametrize("there", ["win32"], indirect=True)
+def test_shares_are_mounted_anew_with_a_new_connection(there: Foreign, own_world: World) -> None:
+    """Where QEMU has no UNIX sockets they are channels of the SSH connection."""
+    Path(own_world.home, "file").write_bytes(b"content\n")
+    there("load", input=busybox_archive())
+    read = ("run", "--rm", OFFLINE, "-v", f"{own_world.home}:/w", "busybox", "cat", "/w/file")
+    before = there(*read)
+    there("machine", "ssh", "default", "sh", "-c", "kill -9 $(pidof sshd-session)")
+    after = there(*read)
+    there("machine", "stop")
+
+    assert (before.stdout, before.stderr) == (b"content\n", b"")
+    assert (after.stdout, after.stderr) == (b"content\n", b"")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import signal
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -151,3 +152,28 @@ def test_the_time_zone_is_the_hosts(machine: Cli) -> None:
     assert document["Created"].startswith("2024-01-01")
     assert east.startswith("2024-01-01 05:00:00 +0500")
     assert west.startswith("2023-12-31 19:00:00 -0500")
+
+
+def test_the_client_is_the_hosts_and_the_server_the_guests(machine: Cli) -> None:
+    found = json.loads(machine("version", "--format", "json").stdout)
+    info = json.loads(machine("info", "--format", "json").stdout)
+    guests = machine("machine", "ssh", "default", "uname", "-r").stdout.strip()
+
+    assert found["Client"]["PythonVersion"] == platform.python_version()
+    assert found["Server"]["KernelVersion"] == guests != platform.release()
+    assert info["ClientInfo"]["PythonVersion"] == platform.python_version()
+    assert info["KernelVersion"] == guests
+
+
+def test_a_shell_completes_what_is_in_the_machine(machine: Cli) -> None:
+    machine("create", "--name", "typed-in-part", OFFLINE, "busybox", "true")
+    asked = {"_WHERRY_COMPLETE": "bash_complete", "COMP_WORDS": "wherry rm typ", "COMP_CWORD": "2"}
+
+    assert machine(env=asked).lines == ["plain,typed-in-part"]
+
+
+def test_a_key_that_is_pressed_starts_no_machine(own_machine: Cli) -> None:
+    asked = {"_WHERRY_COMPLETE": "bash_complete", "COMP_WORDS": "wherry rm ", "COMP_CWORD": "2"}
+
+    assert own_machine(env=asked).lines == []
+    assert own_machine("machine", "ls", "--format", "{{.State}}").lines in ([], ["stopped"])

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import socket
 import urllib.request
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
 
+from support.terminal import Terminal
 from support.waiting import Deadline, wait_until
 
 if TYPE_CHECKING:
@@ -79,3 +81,53 @@ def test_a_port_comes_back_when_the_container_is_started_again(machine: Cli) -> 
     wait_until(
         lambda: fetched(f"http://127.0.0.1:{port}/") == "hello\n", Deadline(30, "the server")
     )
+
+
+def test_a_range_and_addresses_of_ipv6_are_published(machine: Cli) -> None:
+    first = next(port for port in range(23000, 32000, 3) if all(map(is_free, (port, port + 1))))
+    other = free_port(socket.AF_INET6)
+    serve(machine, "-p", f"127.0.0.1:{first}-{first + 1}:80-81", "-p", f"[::1]:{other}:80")
+
+    for url in (f"http://127.0.0.1:{first}/", f"http://[::1]:{other}/"):
+        wait_until(partial(is_hello, url), Deadline(30, url))
+    assert machine("port", "web", "80").lines == [f"127.0.0.1:{first}", f"[::1]:{other}"]
+
+
+def is_hello(url: str) -> bool:
+    return fetched(url) == "hello\n"
+
+
+def is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) != 0
+
+
+@pytest.mark.parametrize(
+    ("publish", "told"),
+    [
+        ("192.0.2.7:8080:80", "cannot publish on 192.0.2.7: this host has no such address"),
+        ("[2001:db8::7]:8080:80", "cannot publish on [2001:db8::7]: this host has no such address"),
+        ("8080:80/sctp", "a machine publishes TCP and UDP, not SCTP"),
+    ],
+)
+def test_what_cannot_be_published_is_told_with_its_reason(
+    machine: Cli, publish: str, told: str
+) -> None:
+    result = machine("run", "-p", publish, "busybox", "echo", "ran", check=False, timeout=120)
+
+    assert (result.returncode, result.stdout) == (125, "")
+    assert told in result.stderr
+
+
+def test_a_person_is_told_who_reaches_a_port_and_a_program_is_not(machine: Cli) -> None:
+    port = free_port()
+    serve(machine, "-p", f"{port}:80")
+    terminal = Terminal(machine, "port", "web")
+    try:
+        terminal.expect(f"80/tcp -> 0.0.0.0:{port}")
+        terminal.expect("others in its networks reach these ports")
+        terminal.wait()
+    finally:
+        terminal.close()
+
+    assert machine("port", "web").stderr == ""

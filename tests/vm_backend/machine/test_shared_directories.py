@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from support.waiting import Deadline, wait_until
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -75,3 +77,29 @@ def test_a_path_in_no_share_is_an_error_that_says_what_to_do(
     assert f"{source} is in no directory that machine default shares" in result.stderr
     assert "wherry machine set" in result.stderr
     assert machine("ps", "--all", "--quiet").lines == []
+
+
+def test_a_share_whose_sshfs_was_killed_is_there_for_the_next_command(
+    machine: Cli, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("content\n")
+    read = ("run", "--rm", "-v", f"{tmp_path}:/w", "busybox", "cat", "/w/file")
+    for _ in range(2):
+        machine("machine", "ssh", "default", "killall", "-9", "sshfs")
+        # One that is quicker than the news of it has an error, and never nothing.
+        wait_until(lambda: machine(*read, check=False, timeout=120).stdout == "content\n",
+                   Deadline(60, "the share"))  # fmt: skip
+
+
+def test_a_volume_may_be_a_directory_of_the_host(machine: Cli, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("content\n")
+    options = ("-o", "type=none", "-o", "o=bind", "-o", f"device={tmp_path}")
+    machine("volume", "create", *options, "here")
+    elsewhere = ("-o", "type=none", "-o", "o=bind", "-o", "device=/usr/share")
+    refused = machine("volume", "create", *elsewhere, "there", check=False)
+
+    result = machine("run", "--rm", "-v", "here:/w", "busybox", "cat", "/w/file")
+
+    assert result.stdout == "content\n"
+    assert refused.returncode == 1
+    assert "/usr/share is in no directory that machine default shares" in refused.stderr

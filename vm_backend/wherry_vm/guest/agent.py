@@ -16,9 +16,11 @@ from wherry.engine.published import SOCKET
 from wherry.errors import WherryError
 from wherry.files import make_dir, remove_file
 from wherry_linux.inotify import Watch
+from wherry_vm.guest.listeners import Listeners
 from wherry_vm.guest.mounts import Mounts, port_device
 from wherry_vm.guest.news import News
 from wherry_vm.guest.questions import Questions
+from wherry_vm.guest.surroundings import adopt
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,6 +30,9 @@ _NAME = "org.wherry.events"
 
 _BEAT = 5.0
 """Seconds between two beats: how long the clock may be wrong after the host has slept."""
+
+_LOOK = 1.0
+"""Seconds between two looks at what listens, while somebody may."""
 
 _SSH_PORT = 22
 _DATA = "/run/wherry-guest/data"
@@ -55,16 +60,20 @@ def serve_events(path: str) -> None:
     ports = open_ports()
     poll.register(ports, select.POLLIN)
     # From here on whoever asks is heard.
-    _say(port, {"event": "ready", **_beat(), **wait_until_ready()})
+    _say(port, {"event": "ready", **_beat(_running()), **wait_until_ready()})
+    listeners = Listeners()
+    due = time.monotonic() + _BEAT
     while True:
-        for descriptor, mask in poll.poll(_BEAT * 1000):
+        seconds = min(due - time.monotonic(), _LOOK if listeners.is_wanted else _BEAT)
+        for descriptor, mask in poll.poll(max(seconds, 0) * 1000):
             if descriptor == mounts.table:
                 _say(port, {"event": "mounted", "mounts": mounts.targets()})
             elif descriptor == ports.fileno():
                 if asked := ports.hear():
                     _say(port, {"event": "ports", "id": asked[0], **asked[1]})
             elif descriptor == containers.fileno():
-                containers(0)  # the beat below tells what runs
+                containers(0)
+                due = 0  # the beat below tells what runs
             elif descriptor != port:
                 poll.unregister(descriptor)
                 _say(port, mounts.ended(descriptor))
@@ -73,11 +82,17 @@ def serve_events(path: str) -> None:
                 power_off()
                 return
             else:
-                *lines, buffer = (buffer + os.read(port, 4096)).split(b"\n")
+                *lines, buffer = (buffer + os.read(port, 1 << 16)).split(b"\n")
                 for line in lines:
-                    for each in _obey(line, mounts, ports, news):
+                    for each in _obey(port, line, mounts, ports, news):
                         poll.register(each, select.POLLIN)
-        _say(port, {"event": "beat", **_beat()})
+        if time.monotonic() >= due:
+            running = _running()
+            _say(port, {"event": "beat", **_beat(running)})
+            listeners.follow(running)
+            due = time.monotonic() + _BEAT
+        if listeners.is_wanted and (found := listeners.look()) is not None:
+            _say(port, {"event": "listeners", "listeners": found})
 
 
 def wait_until_ready() -> dict[str, Any]:
@@ -111,8 +126,7 @@ def watch_containers() -> Watch:
     return Watch([os.path.join(directory, "any")])
 
 
-def _beat() -> dict[str, Any]:
-    running = _running()
+def _beat(running: list[str]) -> dict[str, Any]:
     return {"time": time.time(), "running": len(running), "binds": binds(running)}
 
 
@@ -141,7 +155,7 @@ def _say(port: int, message: dict[str, Any]) -> None:
             data = data[os.write(port, data) :]
 
 
-def _obey(line: bytes, mounts: Mounts, ports: Questions, news: News) -> list[int]:
+def _obey(port: int, line: bytes, mounts: Mounts, ports: Questions, news: News) -> list[int]:
     """Do what the host says; descriptors that tell when something new has ended."""
     try:
         message = json.loads(line)
@@ -158,6 +172,9 @@ def _obey(line: bytes, mounts: Mounts, ports: Questions, news: News) -> list[int
         ports.answer(message)
     elif operation == "changed":
         news.hear(message)
+    elif operation == "surroundings":
+        adopt(message)
+        _say(port, {"event": "adopted", "number": message["number"]})
     return []
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 _PORTS = "/sys/class/virtio-ports"
 _TABLE = "/proc/self/mounts"
 _KIND = "fuse.sshfs"
+_PATIENCE = 5
 
 
 def port_device(name: str) -> str | None:
@@ -34,8 +36,11 @@ class Mounts:
     def mount(self, message: Mapping[str, Any]) -> int:
         """Start sshfs as the host asks; a descriptor that is readable when it has ended."""
         target = str(message["target"])
+        if target in self.targets():
+            # The one of an sshfs that has ended.
+            subprocess.run(["umount", "-l", target], check=False)
         os.makedirs(target, exist_ok=True)
-        device = port_device(str(message["port"]))
+        device = _wait_for_port(str(message["port"]))
         stream = os.open(device or os.devnull, os.O_RDWR | os.O_CLOEXEC)
         process = subprocess.Popen(
             ["sshfs", ":/", target, "-f", "-o", str(message["options"])],
@@ -69,6 +74,14 @@ class Mounts:
             table += data
         rows = [line.split(" ") for line in table.decode(errors="surrogateescape").splitlines()]
         return [_unescaped(row[1]) for row in rows if len(row) > 2 and row[2] == _KIND]
+
+
+def _wait_for_port(name: str) -> str | None:
+    """Its device; one that QEMU has just plugged in takes a moment to be seen."""
+    deadline = time.monotonic() + _PATIENCE
+    while (device := port_device(name)) is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return device
 
 
 def _unescaped(text: str) -> str:

@@ -15,6 +15,7 @@ from wherry.errors import MachineError, to_json
 from wherry.lean import load_json
 from wherry_linux import console
 from wherry_vm.guest.origin import Origin
+from wherry_vm.guest.surroundings import with_proxies
 from wherry_vm.protocol import CHUNK, ORIGINS, first_frames
 
 TYPE_CHECKING = False
@@ -104,7 +105,8 @@ class Streams:
 def start(request: dict[str, Any], streams: Streams, origin: Origin) -> int:
     """Fork the command; its pid. It leads a session, on its terminal if it has one."""
     argv = [str(word) for word in request["argv"]]
-    environment = {str(key): str(text) for key, text in request.get("environment", {}).items()}
+    given = {str(key): str(text) for key, text in request.get("environment", {}).items()}
+    environment = with_proxies(given)
     if request["op"] == "run":
         environment.update(origin.environment(request.get("configuration", {})))
     pid = os.fork()

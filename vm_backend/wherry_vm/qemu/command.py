@@ -254,7 +254,9 @@ def _shares(sockets: Sockets) -> list[str]:
     words = []
     for number, where in enumerate(sockets.shares):
         words += ["-chardev", _chardev(f"share{number}", where, sockets.unix)]
-        words += ["-device", f"virtserialport,chardev=share{number},name=org.wherry.share.{number}"]
+        # It has a name of its own to be plugged out by, when its sshfs has ended.
+        port = f"id=share{number},chardev=share{number},name=org.wherry.share.{number}"
+        words += ["-device", f"virtserialport,{port}"]
     return words
 
 

@@ -8,6 +8,7 @@ a port of 127.0.0.1 would be anybody's on this host.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 import threading
@@ -15,11 +16,12 @@ import time
 
 from wherry.errors import MachineError
 from wherry.files import remove_file, write_json
+from wherry.values import replace
 from wherry_vm.shares.announcing import AnnouncingTree
 from wherry_vm.shares.finding import record
 from wherry_vm.shares.news import News
 from wherry_vm.shares.owners import Owners
-from wherry_vm.shares.places import in_order
+from wherry_vm.shares.places import in_order, place
 from wherry_vm.shares.server import Server
 from wherry_vm.shares.tree import open_tree
 
@@ -64,7 +66,9 @@ class Mounts:
         self._mounted: frozenset[str] = frozenset()
         self._errors: dict[str, str] = {}
         self._trees: list[tuple[Share, AnnouncingTree]] = []
+        self._streams: dict[str, Channel] = {}
         self._news: News | None = None
+        self._ports = 0
 
     def check(self) -> None:
         """Raises MachineError for a share that is no directory."""
@@ -79,35 +83,60 @@ class Mounts:
         """Serve each share on its port, and have the guest's agent mount it."""
         for number, (share, stream) in enumerate(zip(self.shares, streams, strict=True)):
             self._serve(share, stream)
-            say(
-                {
-                    "op": "mount",
-                    "target": share.target,
-                    "port": f"{PORT}{number}",
-                    "options": options(share),
-                }
-            )
-
+            say(_mount(share, f"{PORT}{number}"))
         self._news = News(self._trees, say)
+
+    def plug_in(
+        self, open_port: Callable[[int, str], Channel], say: Callable[[dict[str, Any]], None]
+    ) -> None:
+        """Serve what is not mounted any more on new ports.
+
+        `open_port` puts one, called as it is told, in the place of the share with that number.
+        """
+        for share in self.missing():
+            self._ports += 1
+            name = f"{PORT}again.{self._ports}"
+            self._serve(share, open_port(self.shares.index(share), name))
+            say(_mount(share, name))
 
     def connect(self, ssh: Any, say: Callable[[dict[str, Any]], None]) -> None:
-        """Serve each share on a channel of the SSH connection, where sshfs is started."""
-        for share in self.shares:
+        """Serve what is not mounted on channels of the SSH connection, where sshfs is started."""
+        for share in self.missing():
             self._serve(share, open_channel(ssh, share))
-        self._news = News(self._trees, say)
+        if self._news is None:
+            self._news = News(self._trees, say)
+
+    def lose(self) -> None:
+        """What was mounted through an SSH connection is not any more: that has ended."""
+        with self._changed:
+            self._mounted = frozenset()
+
+    def missing(self) -> list[Share]:
+        """The shares that are not mounted, in order; what is below one has gone with it."""
+        with self._changed:
+            alive = self._alive()
+        gone = [share for share in self.shares if share.target not in alive]
+        return [each for each in self.shares if place(each.target, map(_itself, gone)) is not None]
+
+    def _alive(self) -> frozenset[str]:
+        """Where something is mounted whose sshfs has not ended."""
+        return self._mounted - self._errors.keys()
 
     def settle(self) -> None:
         """Wait until the guest has mounted all of them, and tell commands."""
         deadline = time.monotonic() + _PATIENCE
         wanted = {share.target: share.source for share in self.shares}
         with self._changed:
-            while missing := wanted.keys() - self._mounted:
+            while missing := wanted.keys() - self._alive():
                 left = deadline - time.monotonic()
                 failed = missing & self._errors.keys()
                 if failed or left <= 0:
                     target = min(failed or missing)
                     why = self._errors.get(target) or f"not mounted within {_PATIENCE} s"
-                    raise MachineError(f"cannot share {wanted[target]} with the machine: {why}")
+                    raise MachineError(
+                        f"cannot share {wanted[target]} with the machine: {why}",
+                        hint=f"wherry machine restart {self._machine.name}",
+                    )
                 self._changed.wait(left)
         write_json(
             record(self._machine),
@@ -138,13 +167,29 @@ class Mounts:
             self._news.close()
         remove_file(record(self._machine))
 
+    def _replace(self, share: Share, tree: AnnouncingTree, stream: Channel) -> None:
+        """Let this be the server of a share, and end the one that it had."""
+        for number, (other, _) in enumerate(self._trees):
+            if other == share:
+                self._trees[number] = (share, tree)
+                break
+        else:
+            self._trees.append((share, tree))
+        if (old := self._streams.get(share.target)) is not None:
+            with contextlib.suppress(OSError, EOFError):
+                old.close()
+        self._streams[share.target] = stream
+
     def _serve(self, share: Share, stream: Channel) -> None:
         owners = Owners(self._machine.file("owners.db"), share.source)
         try:
             tree = AnnouncingTree(open_tree(share.source, owners, readonly=share.readonly))
         except OSError as error:
             raise MachineError(f"cannot share {share.source}: {error.strerror}") from error
-        self._trees.append((share, tree))
+        with self._changed:
+            self._errors.pop(share.target, None)
+            self._mounted -= {share.target}
+        self._replace(share, tree, stream)
         threading.Thread(
             target=_run, args=(Server(stream, tree), tree), daemon=True, name="share"
         ).start()
@@ -158,6 +203,16 @@ def open_channel(ssh: Any, share: Share) -> Any:
         channel = ssh.open_session(window_size=_WINDOW, max_packet_size=_PACKET)
         channel.exec_command(command(share))
     return channel
+
+
+def _mount(share: Share, port: str) -> dict[str, Any]:
+    """What has the agent mount a share whose server is at a port."""
+    return {"op": "mount", "target": share.target, "port": port, "options": options(share)}
+
+
+def _itself(share: Share) -> Share:
+    """The guest's own view of a share, for `place`."""
+    return replace(share, source=share.target)
 
 
 def options(share: Share) -> str:

@@ -101,12 +101,16 @@ def _link_busybox(tree: Tree) -> None:
 
 
 def _write_certificates(tree: Tree) -> None:
-    """All authorities in one file, as update-ca-certificates(8) makes it."""
+    """All authorities in one file, as update-ca-certificates(8) makes it.
+
+    The agent puts another with the host's own in the place of the link.
+    """
     directory = "usr/share/ca-certificates/"
     paths = [path for path in tree.paths() if path.startswith(directory) and path.endswith(".crt")]
     bundle = b"".join(tree.read(path).strip() + b"\n" for path in paths)
-    tree.file("etc/ssl/certs/ca-certificates.crt", bundle)
     tree.remove(lambda path: path.startswith(directory))
+    tree.file("usr/share/ca-certificates.crt", bundle)
+    tree.symlink("etc/ssl/certs/ca-certificates.crt", "../../../usr/share/ca-certificates.crt")
 
 
 def _write_own_files(tree: Tree, per_source_penalties: bool) -> None:

@@ -1,0 +1,91 @@
+"""Ports of IPv6 addresses, which the supervisor relays to QEMU's."""
+
+from __future__ import annotations
+
+import socket
+from contextlib import closing
+from functools import partial
+
+from support.waiting import Deadline, wait_until
+from wherry_vm.ports import Forwards, on_loopback
+from wherry_vm.relays import DatagramRelay, StreamRelay
+
+SECONDS = 30
+
+
+def free_port(kind: socket.SocketKind) -> int:
+    with socket.socket(socket.AF_INET6, kind) as probe:
+        probe.bind(("::1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def test_each_sender_of_datagrams_is_answered_for_itself() -> None:
+    port = free_port(socket.SOCK_DGRAM)
+    with socket.socket(type=socket.SOCK_DGRAM) as server:
+        server.bind(("127.0.0.1", 0))
+        server.settimeout(SECONDS)
+        with closing(DatagramRelay("::1", port, server.getsockname()[1])):
+            clients = [socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) for _ in range(3)]
+            for number, client in enumerate(clients):
+                client.settimeout(SECONDS)
+                client.sendto(bytes((number,)), ("::1", port))
+            for _ in clients:
+                data, sender = server.recvfrom(16)
+                server.sendto(data * 2, sender)
+            said = [client.recv(16) for client in clients]
+            for client in clients:
+                client.close()
+
+    assert said == [b"\0\0", b"\1\1", b"\2\2"]
+
+
+def test_a_relay_that_is_closed_gives_its_port_back() -> None:
+    datagrams, stream = free_port(socket.SOCK_DGRAM), free_port(socket.SOCK_STREAM)
+    DatagramRelay("::1", datagrams, 9).close()
+    StreamRelay("::1", stream, 9).close()
+
+    for kind, port in ((socket.SOCK_DGRAM, datagrams), (socket.SOCK_STREAM, stream)):
+        wait_until(partial(can_be_bound, kind, port), Deadline(SECONDS, f"port {port}"))
+
+
+def can_be_bound(kind: socket.SocketKind, port: int) -> bool:
+    with socket.socket(socket.AF_INET6, kind) as probe:
+        try:
+            probe.bind(("::1", port))
+        except OSError:
+            return False
+        return True
+
+
+def test_what_listens_in_the_guest_listens_on_loopback_and_no_longer() -> None:
+    said: list[str] = []
+
+    def monitor(line: str) -> str:
+        said.append(line)
+        return ""
+
+    forwards = Forwards(monitor)
+    forwards.follow([("tcp", "0.0.0.0", 80), ("udp", "127.0.0.1", 53), ("tcp", "::1", 90)])
+    forwards.follow([("udp", "127.0.0.1", 53)])
+
+    assert said == [
+        "hostfwd_add net tcp:127.0.0.1:80-:80",
+        "hostfwd_add net udp:127.0.0.1:53-:53",
+        "hostfwd_remove net tcp:127.0.0.1:80",
+    ]
+
+
+def test_a_port_that_is_taken_is_told_of_once() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        forwards = Forwards(lambda _: "Could not set up host forwarding rule")
+        first = forwards.follow([("tcp", "0.0.0.0", port)])
+        again = forwards.follow([("tcp", "0.0.0.0", port)])
+
+    told = f"--network host: Bind for 127.0.0.1:{port} failed: port is already allocated"
+    assert (first, again) == ([told], [])
+
+
+def test_what_listens_everywhere_is_on_both_loopbacks() -> None:
+    assert on_loopback("tcp", "::", 80) == [("tcp", "127.0.0.1", 80), ("tcp", "::1", 80)]

@@ -1,0 +1,99 @@
+"""Commands on their way through the supervisor, which may have something to say to them.
+
+What the guest's runner sends is passed on as it comes. Between two of its frames, and only
+there, a message of ours fits.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+
+from wherry.container.wire import control
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Iterator
+    from typing import Any
+
+_HEADER = 5
+
+
+class Carried:
+    """The command's end of one connection, to which the guest's bytes go."""
+
+    def __init__(self, stream: socket.socket) -> None:
+        self._stream = stream
+        self._lock = threading.Lock()
+        self._head = b""
+        self._left = 0
+        self._waiting = b""
+
+    def pass_on(self, data: bytes) -> None:
+        """Send what the guest has sent."""
+        with self._lock:
+            self._stream.sendall(data)
+            self._follow(data)
+            self._flush()
+
+    def say(self, message: dict[str, Any]) -> None:
+        """Send a message of ours, as soon as it fits."""
+        with self._lock, contextlib.suppress(OSError):
+            self._waiting += control(message)
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._waiting and not self._left and not self._head:
+            self._stream.sendall(self._waiting)
+            self._waiting = b""
+
+    def _follow(self, data: bytes) -> None:
+        """Keep in mind where in a frame the bytes end."""
+        at = 0
+        while at < len(data):
+            if self._left:
+                step = min(self._left, len(data) - at)
+                self._left -= step
+            else:
+                step = min(_HEADER - len(self._head), len(data) - at)
+                self._head += data[at : at + step]
+                if len(self._head) == _HEADER:
+                    self._left = int.from_bytes(self._head[1:], "big")
+                    self._head = b""
+            at += step
+
+
+class Audience:
+    """Everybody who is carried now; who comes next hears what nobody was there for."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._present: set[Carried] = set()
+        self._unsaid: list[str] = []
+
+    def warn(self, text: str) -> None:
+        """Have each say `text` on its standard error."""
+        with self._lock:
+            present = list(self._present)
+            if not present:
+                self._unsaid.append(text)
+        for each in present:
+            # One that does not read at the moment keeps nobody waiting.
+            arguments = ({"event": "warning", "text": text},)
+            threading.Thread(target=each.say, args=arguments, daemon=True).start()
+
+    @contextlib.contextmanager
+    def joined(self, stream: socket.socket) -> Iterator[Carried]:
+        """The end of a command that is carried for so long."""
+        carried = Carried(stream)
+        with self._lock:
+            unsaid, self._unsaid = self._unsaid, []
+            self._present.add(carried)
+        try:
+            for text in unsaid:
+                carried.say({"event": "warning", "text": text})
+            yield carried
+        finally:
+            with self._lock:
+                self._present.discard(carried)

@@ -1,0 +1,1 @@
+"""What of a host's surroundings its machine has: names, proxies, authorities."""
