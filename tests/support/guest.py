@@ -62,7 +62,8 @@ class RunningGuest:
         # Without somebody at the other end of it the guest powers off.
         self._events = self._connect("events")
         with self._events.makefile() as lines:
-            self.ready = json.loads(self._line(lines.readline))
+            while self.ready.get("event") != "ready":
+                self.ready = json.loads(self._line(lines.readline))
         self.seconds = time.monotonic() - started
         return self
 

@@ -2,6 +2,7 @@
 
 It is there before the network, and does not depend on SSH. The guest says
 
+    {"event": "listening"}                       sshd does; nothing else is ready yet
     {"event": "ready", "data", "version",        sshd and the runner listen; `data` is
      "kernel", "uptime"}                         "mounted", or what is wrong with the disk
     {"event": "beat", "time": …, "running": n, "binds": […]}

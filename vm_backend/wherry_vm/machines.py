@@ -14,7 +14,6 @@ RUN/machines/NAME/   the supervisor's sockets, gone with it
 from __future__ import annotations
 
 import os
-import shutil
 
 from wherry import paths
 from wherry.errors import Conflict, CorruptState, NotFound, UsageError
@@ -183,6 +182,8 @@ def save(machine: Machine) -> None:
 
 def remove(machine: Machine) -> None:
     """Remove everything of a machine. Raises Conflict where it runs."""
+    import shutil
+
     with machine.lock(wait=False):
         # What has no record is no machine, even if what follows is not done.
         remove_file(machine.file("machine.json"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import lzma
+import struct
 from typing import TYPE_CHECKING
 
 import pytest
@@ -54,6 +55,21 @@ def test_soft_dependency_is_a_dependency() -> None:
     )
 
     assert names(modules.needed(["erofs"])) == ["crc32c_generic", "libcrc32c", "erofs"]
+
+
+def test_modules_of_a_package_lose_their_signatures() -> None:
+    plain = make_module(("depends=",), ())
+    signature = b"a signature"
+    trailer = struct.pack(">8xI", len(signature)) + b"~Module signature appended~\n"
+    with Tree() as tree:
+        tree.file(f"{ROOT}/kernel/fs/signed.ko.xz", lzma.compress(plain + signature + trailer))
+        tree.file(f"{ROOT}/kernel/fs/plain.ko", plain)
+        tree.file(f"{ROOT}/modules.builtin", "")
+        tree.file(f"{ROOT}/modules.builtin.modinfo", "")
+
+        found = {module.name: module.content for module in ModuleSet.of_package(tree)}
+
+    assert found == {"signed": plain, "plain": plain}
 
 
 def test_what_is_built_in_needs_no_module() -> None:

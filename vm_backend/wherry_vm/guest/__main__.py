@@ -9,25 +9,34 @@ Each connection is served by a fork of its own (`Server`), which forks the comma
 
 from __future__ import annotations
 
-import gc
 import os
-import socket
 import sys
 
+from wherry.lean import signals, sockets
 from wherry_vm.guest.agent import find_port, serve_events
-from wherry_vm.guest.serve import serve
 from wherry_vm.protocol import RUNNER_SOCKET
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 # What most commands load: a fork has them.
 _WARM = (
+    "_blake2",
     "wherry.cli.main", "wherry.cli.run", "wherry.cli.exec", "wherry.cli.ps", "wherry.cli.lifecycle",
     "wherry.cli.container", "wherry.cli.image", "wherry.cli.inspect", "wherry.cli.tables",
     "wherry.engine", "wherry.engine.containers", "wherry.engine.creation", "wherry.engine.launch",
     "wherry.engine.mounts", "wherry.engine.query", "wherry.engine.session", "wherry.engine.settle",
-    "wherry.engine.images", "wherry.container.bundle", "wherry.container.logs",
+    "wherry.engine.streams", "wherry.engine.images", "wherry.container.bundle",
+    "wherry.container.logs", "wherry.container.userns", "wherry.image.config",
+    "wherry.image.digests", "wherry.image.store",
     "wherry_linux.backend", "wherry_linux.runtime", "wherry_linux.init", "wherry_linux.mounts",
     "wherry_linux.rootfs", "wherry_linux.process", "wherry_linux.monitor", "wherry_linux.joining",
-    "wherry_linux.seccomp", "wherry_linux.network.usermode", "wherry_linux.cgroups",
+    "wherry_linux.detached", "wherry_linux.limits", "wherry_linux.cgroups",
+    "wherry_linux.seccomp", "wherry_linux.seccomp.profile", "wherry_linux.seccomp.resolve",
+    "wherry_linux.network.bridges", "wherry_linux.network.firewall", "wherry_linux.network.host",
+    "wherry_linux.network.links", "wherry_linux.network.publishing",
+    "wherry_linux.network.usermode",
 )  # fmt: skip
 
 
@@ -44,10 +53,10 @@ def main(path: str = RUNNER_SOCKET) -> None:
     run(listener)
 
 
-def listen(path: str) -> socket.socket:
+def listen(path: str) -> Any:
     """A listening socket at `path` that nobody but its owner can connect to."""
     os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener = sockets.socket(sockets.AF_UNIX, sockets.SOCK_STREAM)
     if os.path.exists(path):
         os.unlink(path)
     before = os.umask(0o177)
@@ -61,23 +70,25 @@ def listen(path: str) -> socket.socket:
 
 def warm_up() -> None:
     """Import what commands need, and keep the collector from touching its pages in forks."""
+    import gc
+
     for name in _WARM:
         __import__(name)
     gc.collect()
     gc.freeze()
 
 
-def run(listener: socket.socket) -> None:
+def run(listener: Any) -> None:
     """Serve every connection in a fork."""
-    import signal
+    from wherry_vm.guest.serve import serve
 
     # Ended servers are nobody's business; a server undoes this for itself.
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    signals.signal(signals.SIGCHLD, signals.SIG_IGN)
     while True:
-        connection, _ = listener.accept()
+        connection = sockets.socket(fileno=listener._accept()[0])
         if os.fork() == 0:
             listener.close()
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            signals.signal(signals.SIGCHLD, signals.SIG_DFL)
             try:
                 serve(connection)
             finally:

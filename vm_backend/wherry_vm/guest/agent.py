@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
+import _thread
+import errno
 import os
 import select
-import subprocess
-import threading
 import time
 
 from wherry import __version__, paths
-from wherry.container.store import ContainerStore
 from wherry.engine.published import SOCKET
 from wherry.errors import WherryError
 from wherry.files import make_dir, remove_file
-from wherry_linux.inotify import Watch
-from wherry_vm.guest.listeners import Listeners
+from wherry.lean import dump_json, load_json
 from wherry_vm.guest.mounts import Mounts, port_device
-from wherry_vm.guest.news import News
 from wherry_vm.guest.questions import Questions
-from wherry_vm.guest.surroundings import adopt
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
+
+    from wherry_linux.inotify import Watch
+    from wherry_vm.guest.news import News
 
 _NAME = "org.wherry.events"
 
@@ -34,11 +31,13 @@ _BEAT = 5.0
 _LOOK = 1.0
 """Seconds between two looks at what listens, while somebody may."""
 
+_TRIES = 100
+
 _SSH_PORT = 22
 _DATA = "/run/wherry-guest/data"
 _POWEROFF = "/sbin/poweroff"
 
-_saying = threading.Lock()
+_saying = _thread.allocate_lock()
 
 
 def find_port() -> str | None:
@@ -48,8 +47,19 @@ def find_port() -> str | None:
 
 def serve_events(path: str) -> None:
     """Say that the guest is ready, and serve the channel until the end."""
-    port = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    port = _open(path)
+    ports = open_ports()
+    # From here on whoever asks is heard: what is said waits in the port.
+    _say(port, {"event": "ready", **_beat(_running()), **wait_until_ready()})
+
+    # The machine's start does not wait for what this imports.
+    from wherry_vm.guest.listeners import Listeners
+    from wherry_vm.guest.news import News
+
     mounts = Mounts()
+    if targets := mounts.targets():
+        # Who has logged in may have mounted them before anybody looked.
+        _say(port, {"event": "mounted", "mounts": targets})
     news = News(lambda message: _say(port, message))
     containers = watch_containers()
     buffer = b""
@@ -57,10 +67,7 @@ def serve_events(path: str) -> None:
     poll.register(port, select.POLLIN)
     poll.register(containers, select.POLLIN)
     poll.register(mounts.table, select.POLLPRI)
-    ports = open_ports()
     poll.register(ports, select.POLLIN)
-    # From here on whoever asks is heard.
-    _say(port, {"event": "ready", **_beat(_running()), **wait_until_ready()})
     listeners = Listeners()
     due = time.monotonic() + _BEAT
     while True:
@@ -95,6 +102,18 @@ def serve_events(path: str) -> None:
             _say(port, {"event": "listeners", "listeners": found})
 
 
+def _open(path: str) -> int:
+    """The port, which has one user at a time: the script that starts sshd says a word in it."""
+    for _ in range(_TRIES):
+        try:
+            return os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        except OSError as error:
+            if error.errno != errno.EBUSY:
+                raise
+        time.sleep(0.02)
+    return os.open(path, os.O_RDWR | os.O_CLOEXEC)
+
+
 def wait_until_ready() -> dict[str, Any]:
     """What there is, when sshd listens and the data disk has been seen to."""
     while not (os.path.exists(_DATA) and _is_listening()):
@@ -121,6 +140,8 @@ def open_ports() -> Questions:
 
 def watch_containers() -> Watch:
     """What is readable when a container begins or ends to run."""
+    from wherry_linux.inotify import Watch
+
     directory = os.path.join(paths.run(), "containers")
     os.makedirs(directory, mode=0o700, exist_ok=True)
     return Watch([os.path.join(directory, "any")])
@@ -140,16 +161,20 @@ def _running() -> list[str]:
 
 def binds(ids: list[str]) -> list[str]:
     """The directories and files that these containers have mounted."""
+    from wherry.container.store import ContainerStore
+
     found: set[str] = set()
     for each in ids:
-        with contextlib.suppress(WherryError, KeyError):
+        try:
             mounts = ContainerStore().load(each).record["Mounts"]
             found.update(point["Source"] for point in mounts if point["Type"] == "bind")
+        except (WherryError, KeyError):
+            continue
     return sorted(found)
 
 
 def _say(port: int, message: dict[str, Any]) -> None:
-    data = json.dumps(message).encode() + b"\n"
+    data = dump_json(message).encode() + b"\n"
     with _saying:
         while data:
             data = data[os.write(port, data) :]
@@ -158,7 +183,7 @@ def _say(port: int, message: dict[str, Any]) -> None:
 def _obey(port: int, line: bytes, mounts: Mounts, ports: Questions, news: News) -> list[int]:
     """Do what the host says; descriptors that tell when something new has ended."""
     try:
-        message = json.loads(line)
+        message = load_json(line)
     except ValueError:
         return []
     operation = message.get("op")
@@ -173,6 +198,8 @@ def _obey(port: int, line: bytes, mounts: Mounts, ports: Questions, news: News) 
     elif operation == "changed":
         news.hear(message)
     elif operation == "surroundings":
+        from wherry_vm.guest.surroundings import adopt
+
         adopt(message)
         _say(port, {"event": "adopted", "number": message["number"]})
     return []
@@ -180,6 +207,9 @@ def _obey(port: int, line: bytes, mounts: Mounts, ports: Questions, news: News) 
 
 def power_off() -> None:
     """End the containers as `wherry stop` does, then the guest."""
+    import contextlib
+    import subprocess
+
     if running := _running():
         with contextlib.suppress(OSError, subprocess.TimeoutExpired):
             subprocess.run(["wherry", "stop", *running], check=False, timeout=20)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from subprocess import Popen
     from typing import Any
 
 _PORTS = "/sys/class/virtio-ports"
@@ -31,10 +31,12 @@ class Mounts:
 
     def __init__(self) -> None:
         self.table = os.open(_TABLE, os.O_RDONLY | os.O_CLOEXEC)
-        self._running: dict[int, tuple[str, subprocess.Popen[bytes]]] = {}
+        self._running: dict[int, tuple[str, Popen[bytes]]] = {}
 
     def mount(self, message: Mapping[str, Any]) -> int:
         """Start sshfs as the host asks; a descriptor that is readable when it has ended."""
+        import subprocess
+
         target = str(message["target"])
         if target in self.targets():
             # The one of an sshfs that has ended.

@@ -6,9 +6,7 @@ which the answer finds back. `wherry.origin` has the asking side.
 
 from __future__ import annotations
 
-import socket
-
-from wherry.lean import dump_json, load_json
+from wherry.lean import dump_json, load_json, sockets
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,19 +22,20 @@ class Questions:
     """A socket at `path`, and those who wait for an answer."""
 
     def __init__(self, path: str) -> None:
-        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener: Any = sockets.socket(sockets.AF_UNIX, sockets.SOCK_STREAM)
         self._listener.bind(path)
         self._listener.listen()
-        self._waiting: dict[int, socket.socket] = {}
+        self._waiting: dict[int, Any] = {}
         self._last = 0
 
     def fileno(self) -> int:
         """What is readable when somebody asks."""
-        return self._listener.fileno()
+        number: int = self._listener.fileno()
+        return number
 
     def hear(self) -> tuple[int, dict[str, Any]] | None:
         """A question and its number; None where nothing sensible was asked."""
-        stream, _ = self._listener.accept()
+        stream = sockets.socket(fileno=self._listener._accept()[0])
         stream.settimeout(_PATIENCE)
         question = b""
         try:
@@ -57,11 +56,11 @@ class Questions:
         """Give the host's answer, {"id": …, "answer": …}, to whoever asked."""
         stream = self._waiting.pop(int(message["id"]), None)
         if stream is not None:
-            with stream:
-                try:
-                    stream.sendall(dump_json(message["answer"]).encode())
-                except OSError:
-                    pass  # it waits no longer
+            try:
+                stream.sendall(dump_json(message["answer"]).encode())
+            except OSError:
+                pass  # it waits no longer
+            stream.close()
 
     def close(self) -> None:
         """Hear and answer no more."""
