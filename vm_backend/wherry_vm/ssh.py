@@ -29,6 +29,9 @@ _PACKET = 1 << 15
 _PATIENCE = 30
 """Seconds for a handshake with an emulated guest that has other things to do."""
 
+_KEX = "curve25519-sha256@libssh.org"
+"""The exchange of keys that is cheapest where the guest's processor is emulated."""
+
 # What goes wrong is told as an error of ours; paramiko would print it from its thread.
 logging.getLogger("paramiko").addHandler(logging.NullHandler())
 logging.getLogger("paramiko").propagate = False
@@ -75,6 +78,7 @@ def connect(machine: Machine, port: int) -> GuestTransport:
         stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         transport = GuestTransport(stream, default_window_size=_WINDOW)
         transport.banner_timeout = transport.auth_timeout = _PATIENCE
+        transport.get_security_options().kex = (_KEX,)
         try:
             transport.start_client(timeout=_PATIENCE)
             if transport.get_remote_server_key() != host_key:

@@ -22,7 +22,6 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import socket
 import sys
 import threading
 import time
@@ -32,13 +31,16 @@ from wherry.errors import Conflict, MachineError, WherryError, as_ours, to_json
 from wherry.files import make_dir
 from wherry_vm import boot, machines
 from wherry_vm.carrying import Audience
+from wherry_vm.channels import Channels, join
 from wherry_vm.ports import Forwards
-from wherry_vm.protocol import CHUNK, RUNNER_SOCKET
+from wherry_vm.protocol import RUNNER_SOCKET
 from wherry_vm.reception import Reception
 from wherry_vm.shares.mounts import Mounts
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable, Iterator
     from typing import Any
 
     from wherry_vm.boot import Boot
@@ -94,11 +96,13 @@ class Supervisor:
         self._state = "starting"
         self._progress: list[str] = []
         self._error: WherryError | None = None
+        self._is_listening = False
         self._ready: dict[str, Any] | None = None
         self._boot: Boot | None = None
         self._events: EventChannel | None = None
         self._ssh: GuestTransport | None = None
         self._connecting = threading.Lock()
+        self._channels = Channels(self._open_channel)
         self._mounts = Mounts(machine, machine.shares())
         self._surroundings: Surroundings | None = None
         self._commands = 0
@@ -184,26 +188,39 @@ class Supervisor:
 
     def _come_up(self, attempt: Boot) -> None:
         """Wait for the guest, and connect to it."""
+        from concurrent.futures import ThreadPoolExecutor
+
         # Loads while the guest boots.
         from wherry_vm import ssh  # noqa: F401
-        from wherry_vm.disk import settle_disk
         from wherry_vm.events import EventChannel
-        from wherry_vm.surroundings.telling import Surroundings
+        from wherry_vm.surroundings import telling  # noqa: F401
 
+        self._is_listening = False
         self._ready = None
         self._events = EventChannel(attempt.accept(attempt.events_listener, 10), self._hear)
         attempt.connect_monitor()
-        attempt.wait_ready(self._is_ready)
+        attempt.wait_ready(lambda seconds: self._wait(lambda: self._is_listening, seconds))
+        with ThreadPoolExecutor(1) as helper:
+            # The rest comes up while we connect.
+            login = helper.submit(self._log_in, attempt)
+            attempt.wait_ready(lambda seconds: self._wait(lambda: bool(self._ready), seconds))
+            self._attach(attempt)
+            self._ssh = login.result()
+
+    def _attach(self, attempt: Boot) -> None:
+        """Give a guest that is ready what it needs of the host. Raises MachineError."""
+        from wherry_vm.disk import settle_disk
+        from wherry_vm.surroundings.telling import Surroundings
+
+        assert self._events is not None
         if self._ready and self._ready.get("data") != "mounted":
             raise MachineError(f"the machine's disk cannot be used: {self._ready.get('data')}")
         settle_disk(self.machine)
-        # The guest mounts while we connect.
         ports = [attempt.accept(each, 10) for each in attempt.share_listeners]
         if ports:
             self._mounts.attach(ports, self._events.send)
         self._surroundings = Surroundings(self.machine, self._events.send)
         self._surroundings.tell()
-        self._ssh = self._log_in(attempt)
 
     def _monitor(self, line: str) -> str:
         """What QEMU's human monitor says to a line."""
@@ -211,17 +228,18 @@ class Supervisor:
         assert self._boot.monitor is not None
         return self._boot.monitor.command(line)
 
-    def _is_ready(self, seconds: float) -> bool:
+    def _wait(self, is_so: Callable[[], bool], seconds: float) -> bool:
         with self._changed:
-            self._changed.wait_for(lambda: self._ready is not None, seconds)
-            return self._ready is not None
+            return self._changed.wait_for(is_so, seconds)
 
     def _hear(self, message: dict[str, Any]) -> None:
         """What the guest's agent says. Raises what is in wherry_vm.protocol.NONSENSE."""
         self._last_heard = time.monotonic()
-        if message.get("event") == "ready":
+        if message.get("event") in ("listening", "ready"):
             with self._changed:
-                self._ready = message
+                self._is_listening = True
+                if message["event"] == "ready":
+                    self._ready = message
                 self._changed.notify_all()
         self._mounts.hear(message)
         if self._surroundings is not None:
@@ -261,7 +279,7 @@ class Supervisor:
 
     def _look_after(self, attempt: Boot) -> None:
         """Find out what is the matter with a guest that says nothing any more."""
-        silent = time.monotonic() - self._last_heard
+        silent = self._silence()
         if silent < _SILENCE:
             self._trouble = ""
         elif not self._trouble:
@@ -406,35 +424,43 @@ class Supervisor:
         with self._changed:
             self._commands += 1
         try:
-            channel = self._open_channel(authorities)
-            stream.sendall(control({"event": "joined"}))
-            threading.Thread(
-                target=_pump, args=(stream, channel), daemon=True, name="to guest"
-            ).start()
-            with self._audience.joined(stream) as carried, contextlib.suppress(OSError):
-                while data := channel.recv(CHUNK):
-                    carried.pass_on(data)
-            with contextlib.suppress(OSError):
-                stream.shutdown(socket.SHUT_RDWR)
-            channel.close()
+            self._catch_up(authorities)
+            with self._channels.open(ahead=self._silence() < _BEATS) as channel:
+                stream.sendall(control({"event": "joined"}))
+                with self._audience.joined(stream) as carried:
+                    join(stream, channel, carried.pass_on)
         finally:
             with self._changed:
                 self._commands -= 1
                 self._last_use = time.monotonic()
 
-    def _open_channel(self, authorities: str) -> Any:
-        """A channel to the guest's runner, which sees the host as it is. Raises MachineError."""
+    def _catch_up(self, authorities: str) -> None:
+        """Have the guest see the host as it is. Raises MachineError."""
         assert self._surroundings is not None
-        try:
-            session = self._session()
+        with self._diagnosed():
+            self._session()
             self._mounts.catch_up()
             self._surroundings.catch_up(authorities)
-            return session.open_socket(RUNNER_SOCKET)
+
+    def _open_channel(self) -> Any:
+        """A channel to the guest's runner. Raises MachineError."""
+        with self._diagnosed():
+            return self._session().open_socket(RUNNER_SOCKET)
+
+    @contextlib.contextmanager
+    def _diagnosed(self) -> Iterator[None]:
+        """Errors, which tell more where the guest has not been heard for long."""
+        try:
+            yield
         except MachineError:
-            silent = time.monotonic() - self._last_heard
+            silent = self._silence()
             if silent < _BEATS or self._boot is None:
                 raise
             raise self._does_not_answer(self._boot.diagnosis(silent)) from None
+
+    def _silence(self) -> float:
+        """For how many seconds the guest's agent has said nothing."""
+        return time.monotonic() - self._last_heard
 
     def _session(self) -> GuestTransport:
         """The SSH connection; a new one where it has broken off, as in a host that slept."""
@@ -490,14 +516,6 @@ class Supervisor:
         if not attempt.share_listeners:
             self._mounts.connect(session, self._events.send)
         return session
-
-
-def _pump(stream: socket.socket, channel: Any) -> None:
-    """From the command to the guest; when the command is gone, the guest's end is closed."""
-    with contextlib.suppress(OSError):
-        while data := stream.recv(CHUNK):
-            channel.sendall(data)
-    channel.close()
 
 
 def _refusal(name: str, error: Exception) -> Refusal:

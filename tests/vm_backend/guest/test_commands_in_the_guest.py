@@ -256,3 +256,19 @@ def test_a_request_that_is_none_is_answered_with_an_error(
         host.listen(lambda: bool(host.error))
 
     assert host.error.startswith("the guest could not start the command: ")
+
+
+def test_nothing_is_left_of_a_command_that_never_came(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from wherry_vm.guest.serve import serve
+
+    monkeypatch.setenv("WHERRY_ORIGINS", str(tmp_path))
+    ours, theirs = socket.socketpair()
+    ours.close()
+    with theirs:
+        serve(theirs)
+
+    assert list(tmp_path.iterdir()) == []
+    pid, status = os.waitpid(-1, 0)
+    assert (pid > 0, os.waitstatus_to_exitcode(status)) == (True, 0)

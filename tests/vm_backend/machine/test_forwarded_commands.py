@@ -22,6 +22,20 @@ pytestmark = [pytest.mark.vm, pytest.mark.network]
 
 RUN = ("run", "--rm", OFFLINE)
 
+KILL_SERVERS = """
+import os, signal, time
+pids = sorted(int(name) for name in os.listdir("/proc") if name.isdigit())
+runner = next(pid for pid in pids if "wherry/runner" in open(f"/proc/{pid}/cmdline").read())
+servers, deadline = [], time.monotonic() + 60
+while len(servers) < 2 and time.monotonic() < deadline:
+    time.sleep(0.01)
+    children = open(f"/proc/{runner}/task/{runner}/children").read().split()
+    servers = sorted(map(int, children))[1:]
+for pid in reversed(servers):
+    os.kill(pid, signal.SIGKILL)
+"""
+"""Kills who serves the next command, then this one; the runner's first child is the agent."""
+
 
 def test_streams_and_exit_code_are_the_containers(machine: Cli) -> None:
     result = machine(*RUN, "busybox", "sh", "-c", "echo out; echo err >&2; exit 7", check=False)
@@ -39,6 +53,12 @@ def test_streams_and_exit_code_are_the_containers(machine: Cli) -> None:
 )
 def test_exit_codes_are_dockers(machine: Cli, words: tuple[str, ...], code: int) -> None:
     assert machine(*RUN, "busybox", *words, check=False).returncode == code
+
+
+def test_a_channel_that_was_opened_ahead_may_have_died(machine: Cli) -> None:
+    machine("machine", "ssh", "default", "python3", "-c", KILL_SERVERS, check=False, timeout=120)
+
+    assert machine(*RUN, "busybox", "echo", "here", timeout=120).stdout == "here\n"
 
 
 def test_input_is_binary_clean_and_ends(machine: Cli) -> None:

@@ -7,8 +7,6 @@ directory with what the host's docker configuration says, in memory like all of 
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 from binascii import a2b_base64
 
 from wherry_vm.guest.questions import Questions
@@ -23,7 +21,10 @@ class Origin:
 
     def __init__(self, directory: str) -> None:
         os.makedirs(directory, mode=0o700, exist_ok=True)
-        self.directory = tempfile.mkdtemp(dir=directory)
+        # A server's own: a process has one command.
+        self.directory = os.path.join(directory, str(os.getpid()))
+        _remove(self.directory)
+        os.mkdir(self.directory, 0o700)
         self.path = os.path.join(self.directory, "socket")
         self.questions = Questions(self.path)
 
@@ -40,7 +41,20 @@ class Origin:
     def close(self) -> None:
         """Forget it all."""
         self.questions.close()
-        shutil.rmtree(self.directory, ignore_errors=True)
+        _remove(self.directory)
+
+
+def _remove(directory: str) -> None:
+    """Remove a directory with all that is in it; without effect where it is not there."""
+    for place, directories, names in os.walk(directory, topdown=False):
+        for name in names:
+            os.unlink(os.path.join(place, name))
+        for name in directories:
+            os.rmdir(os.path.join(place, name))
+    try:
+        os.rmdir(directory)
+    except FileNotFoundError:
+        pass
 
 
 def _parts(name: str) -> list[str]:

@@ -2,52 +2,59 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import select
-import signal
-import sys
 import termios
-import time
 
 from wherry.container.wire import CONTROL, STDERR, STDIN, STDOUT, Parser, control, frame
 from wherry.errors import MachineError, to_json
-from wherry.lean import load_json
+from wherry.lean import load_json, signals
 from wherry_linux import console
+from wherry_vm.guest.command import Command
 from wherry_vm.guest.origin import Origin
 from wherry_vm.guest.surroundings import with_proxies
 from wherry_vm.protocol import CHUNK, ORIGINS, first_frames
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import socket
     from typing import Any
 
 _MOST_UNSENT = 1 << 20
 
 
-def serve(connection: socket.socket) -> None:
+def serve(connection: Any) -> None:
     """Carry out the command that the other side of `connection` asks for."""
-    parser = Parser()
-    frames = first_frames(connection, parser)
-    if not frames:
-        return
+    # It may be long until it asks: what does not depend on the request is done before.
+    command = Command()
+    origin = Origin(os.environ.get("WHERRY_ORIGINS") or ORIGINS)
     try:
-        kind, payload = frames.pop(0)
-        request = load_json(payload) if kind == CONTROL else {}
-        if request.get("op") not in ("run", "program"):
-            raise ValueError(f"a request that is none: {payload[:80]!r}")
-        streams = Streams(request)
-        origin = Origin(os.environ.get("WHERRY_ORIGINS") or ORIGINS)
-        pid = start(request, streams, origin)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        problem = MachineError(f"the guest could not start the command: {error}")
-        connection.sendall(control({"error": to_json(problem)}))
-        return
-    try:
-        Server(connection, parser, streams, origin, pid).run(frames)
+        parser = Parser()
+        if frames := first_frames(connection, parser):
+            try:
+                streams = _start(command, frames.pop(0), origin)
+            except (OSError, ValueError, KeyError, TypeError) as error:
+                problem = MachineError(f"the guest could not start the command: {error}")
+                connection.sendall(control({"error": to_json(problem)}))
+                return
+            Server(connection, parser, streams, origin, command.pid).run(frames)
     finally:
+        command.close()
         origin.close()
+
+
+def _start(command: Command, asked: tuple[int, bytes], origin: Origin) -> Streams:
+    """Have `command` be what is asked for; its streams."""
+    kind, payload = asked
+    request = load_json(payload) if kind == CONTROL else {}
+    if request.get("op") not in ("run", "program"):
+        raise ValueError(f"a request that is none: {payload[:80]!r}")
+    streams = Streams(request)
+    request["environment"] = with_proxies(request.get("environment", {}))
+    if request["op"] == "run":
+        request["environment"].update(origin.environment(request.get("configuration", {})))
+    command.start(request, streams.child)
+    streams.close_child()
+    return streams
 
 
 class Streams:
@@ -102,65 +109,12 @@ class Streams:
             os.close(descriptor)
 
 
-def start(request: dict[str, Any], streams: Streams, origin: Origin) -> int:
-    """Fork the command; its pid. It leads a session, on its terminal if it has one."""
-    argv = [str(word) for word in request["argv"]]
-    given = {str(key): str(text) for key, text in request.get("environment", {}).items()}
-    environment = with_proxies(given)
-    if request["op"] == "run":
-        environment.update(origin.environment(request.get("configuration", {})))
-    pid = os.fork()
-    if pid == 0:
-        code = 1
-        try:
-            os.setsid()
-            if streams.slave >= 0:
-                fcntl.ioctl(streams.slave, termios.TIOCSCTTY, 0)
-            for number, descriptor in enumerate(streams.child):
-                os.dup2(descriptor, number)
-            os.closerange(3, 1024)
-            os.chdir("/")
-            os.environ.update(environment)
-            time.tzset()
-            code = _command(argv) if request["op"] == "run" else _program(argv)
-        finally:
-            os._exit(code)
-    streams.close_child()
-    return pid
-
-
-def _command(argv: list[str]) -> int:
-    """What `wherry *argv` does in a process of its own."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    sys.argv = ["wherry", *argv]
-    sys.stdin = open(0, closefd=False)  # noqa: SIM115 - as long as the process
-    sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115
-    sys.stderr = open(  # noqa: SIM115
-        2, "w", buffering=1, errors="backslashreplace", closefd=False
-    )
-    from wherry.cli.main import main
-
-    code = main()
-    sys.stderr.flush()
-    return code
-
-
-def _program(argv: list[str]) -> int:
-    """Become another program; the exit code of a shell where there is none of that name."""
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-    try:
-        os.execvp(argv[0], argv)
-    except OSError as error:
-        os.write(2, f"{argv[0]}: {error.strerror}\n".encode())
-        return 127 if isinstance(error, FileNotFoundError) else 126
-
-
 class Server:
     """Carries streams and signals between a running command and the host."""
 
     def __init__(
         self,
-        connection: socket.socket,
+        connection: Any,
         parser: Parser,
         streams: Streams,
         origin: Origin,
@@ -195,7 +149,7 @@ class Server:
             self._connection.sendall(bytes(self._unsent) + control({"event": "exit", "code": code}))
         except (BrokenPipeError, ConnectionResetError):
             # As if the host's own command had been killed.
-            os.kill(self._pid, signal.SIGKILL)
+            os.kill(self._pid, signals.SIGKILL)
             self._wait()
 
     def _step(self) -> bool:
@@ -262,8 +216,9 @@ class Server:
             elif not self._input:
                 self._close_input()
         elif operation == "signal":
-            number = getattr(signal, str(message.get("name")), None)
-            if isinstance(number, signal.Signals):
+            name = str(message.get("name"))
+            number = getattr(signals, name, None)
+            if name.startswith("SIG") and name[3:].isalnum() and isinstance(number, int):
                 os.kill(self._pid, number)
         elif operation == "resize" and self._streams.master >= 0:
             set_size(self._streams.master, message.get("size"))
