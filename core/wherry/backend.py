@@ -38,8 +38,9 @@ class Command:
 
     argv: tuple[str, ...]
     action: Callable[[Engine], int]
-    # What another wherry's standard input is: this one's (0), bytes, something to read; None
-    # for a command that reads none, and leaves what is typed meanwhile to whoever comes next.
+    # What another wherry's standard input is: this one's (0), bytes, something to read, which
+    # may answer what it is asked for with `ask`; None for a command that reads none, and
+    # leaves what is typed meanwhile to whoever comes next.
     stdin: Any = None
     # The file of this host that another wherry's standard output becomes, once it is whole.
     output: str = ""

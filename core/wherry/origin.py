@@ -8,6 +8,7 @@ command on the host answers what its own words entitle the guest to, and nothing
     {"ask": "credentials", "registry": "ghcr.io", "path": …}   {"username": …, "password": …}
     {"ask": "secret", "name": …}                               {"content": base64}
     {"ask": "file", "path": …, "content": base64}              {}
+    {"ask": "files", …}                                        {}, see wherry.builder.offer
 
 Where it cannot be done the answer is {"error": …}, see wherry.errors.
 """

@@ -123,6 +123,11 @@ def build_cache() -> str:
     return os.path.join(data(), "build-cache")
 
 
+def build_contexts() -> str:
+    """Copies of the contexts that another host sends."""
+    return os.path.join(data(), "build-contexts")
+
+
 def blob_sources() -> str:
     """The repositories that are known to have blobs: a hint for pushes."""
     return os.path.join(data(), "blob-sources")

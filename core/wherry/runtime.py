@@ -182,6 +182,9 @@ if TYPE_CHECKING:
         def diagnose(self) -> list[dict[str, str]]:
             """What works here and what does not: Subject, Verdict, Text, Mend, Who."""
 
+        def end_with_parent(self, number: int) -> None:
+            """Have this process sent a signal when its parent ends, however it ends."""
+
         # ---- work on files ----
 
         def unshared(

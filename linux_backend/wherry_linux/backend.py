@@ -186,6 +186,12 @@ class LinuxRuntime:
 
     # ---- work on files ----
 
+    def end_with_parent(self, number: int) -> None:
+        from wherry_linux.constants import PR_SET_PDEATHSIG
+        from wherry_linux.syscalls import prctl
+
+        prctl(PR_SET_PDEATHSIG, number)
+
     def unshared(
         self,
         function: Callable[[], Any],

@@ -34,8 +34,11 @@ _OF_REGISTRIES = frozenset(
 )  # fmt: skip
 
 
-def answer(command: Command, question: Mapping[str, Any]) -> dict[str, Any]:
-    """The answer to a question of the guest's; never raises what the question is to blame for."""
+def answer(command: Command, question: Mapping[str, Any], stdin: Any = None) -> dict[str, Any]:
+    """The answer to a question of the guest's; never raises what the question is to blame for.
+
+    `stdin` is what the command reads, which may have files to be asked for.
+    """
     try:
         kind = question.get("ask")
         if kind == "credentials":
@@ -44,6 +47,9 @@ def answer(command: Command, question: Mapping[str, Any]) -> dict[str, Any]:
             return _secret(command, str(question["name"]))
         if kind == "file":
             return _file(command, str(question["path"]), str(question["content"]))
+        if kind == "files" and hasattr(stdin, "ask"):
+            answered: dict[str, Any] = stdin.ask(question)
+            return answered
         raise AccessDenied(f"the host answers no question about {kind!r}")
     except WherryError as error:
         return {"error": to_json(error)}

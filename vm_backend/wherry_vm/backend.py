@@ -79,7 +79,7 @@ class Forwarder:
                 self._words(argv),
                 stdin=stdin,
                 outputs=(stdout, stderr),
-                answer=lambda question: answer(self._command, question),
+                answer=lambda question: answer(self._command, question, stdin),
                 configuration=self._configuration,
             )
             return client.run()

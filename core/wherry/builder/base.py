@@ -78,7 +78,9 @@ def image_steps(
 ) -> Generator[Step | Needs, Any, Image]:
     """Have an image, from its registry if need be, and its layers unpacked."""
     given = build.request.contexts.get(name, "")
-    wanted = given.removeprefix("docker-image://") if given.startswith("docker-image://") else name
+    wanted = name
+    if isinstance(given, str) and given.startswith("docker-image://"):
+        wanted = given.removeprefix("docker-image://")
     try:
         reference = parse_reference(wanted)
     except UsageError as error:

@@ -9,6 +9,7 @@ from wherry.errors import NotFound, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Any
 
 _NAMES = ("Dockerfile", "Containerfile")
@@ -23,6 +24,17 @@ class Context:
         """`directory` is "" for a context without files."""
         self.directory = directory
         self.ignore = ignore or Ignore(())
+
+    def lacks(self, _patterns: Sequence[str], /) -> bool:
+        """Whether files that COPY would take for patterns are not in the directory yet."""
+        return False
+
+    def load(self, _patterns: Sequence[str], /) -> dict[str, Any]:
+        """The work of the step that brings them; what it has found is told in a dict."""
+        return {}
+
+    def loaded(self) -> None:
+        """Take notice, where the steps are followed, of what a step has brought."""
 
 
 def find_dockerfile(directory: str, path: str) -> tuple[str, str]:

@@ -164,6 +164,8 @@ class Executor:
                 for descriptor in (other.log, other.answer):
                     if descriptor >= 0:
                         os.close(descriptor)
+            runtime = self._build.engine.runtime
+            runtime.end_with_parent(signals.SIGINT)
             _serve(job.step, log, answer)
         os.close(log)
         os.close(answer)
@@ -230,6 +232,8 @@ def _serve(step: Step, log: int, answer: int) -> None:
     """The child; never returns. What it prints is the step's output."""
     outcome: dict[str, Any] = {}
     try:
+        for number in (signals.SIGTERM, signals.SIGHUP):
+            signals.signal(number, signals.SIG_DFL)
         os.dup2(log, 1)
         os.dup2(log, 2)
         os.close(log)

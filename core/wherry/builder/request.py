@@ -21,8 +21,8 @@ class BuildRequest:
     dockerfile: str
     dockerfile_name: str = "Dockerfile"
     context: Context
-    # Directories and images that stand for a name in FROM and --from.
-    contexts: Mapping[str, str] = {}
+    # Directories, and images by their URLs, that stand for a name in FROM and --from.
+    contexts: Mapping[str, Context | str] = {}
     target: str = ""
     args: Mapping[str, str] = {}
     labels: Mapping[str, str] = {}

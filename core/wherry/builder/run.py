@@ -99,7 +99,7 @@ def _seen(stage: StageBuild, instruction: Instruction) -> Generator[Step | Needs
     ):
         source = None
         if mount.kind == "bind" or (mount.kind == "cache" and mount.origin):
-            source = yield from find_source(stage, mount.origin)
+            source = yield from find_source(stage, mount.origin, (mount.source or ".",))
         found.append((mount, source))
     return found
 

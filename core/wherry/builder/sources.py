@@ -10,9 +10,9 @@ import posixpath
 import sys
 
 from wherry.builder.base import image_steps
-from wherry.builder.context import Context, local_context
+from wherry.builder.context import Context
 from wherry.builder.layers import open_layers
-from wherry.builder.stage import Needs
+from wherry.builder.stage import Needs, Step
 from wherry.builder.tree import DIRECTORY, Tree
 from wherry.errors import Unsupported, UsageError, WherryError
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from wherry.builder.ignore import Ignore
-    from wherry.builder.stage import StageBuild, Step
+    from wherry.builder.stage import StageBuild
     from wherry.runtime import Runtime
 
 
@@ -69,14 +69,14 @@ class LayersSource(Source):
         return Tree(runtime, open_layers(runtime, self.diff_ids, place), None, exclude)
 
 
-def find_source(stage: StageBuild, name: str) -> Generator[Step | Needs, Any, Source]:
-    """What `--from=NAME` means; "" is the context."""
+def find_source(
+    stage: StageBuild, name: str, patterns: Sequence[str]
+) -> Generator[Step | Needs, Any, Source]:
+    """What `--from=NAME` means, with what `patterns` take from it; "" is the context."""
     build = stage.build
-    if not name:
-        return context_source(build.request.context)
-    given = build.request.contexts.get(name, "")
-    if given and not given.startswith(("docker-image://", "oci-layout://")):
-        return DirectorySource(*_directory(given))
+    given = build.request.contexts.get(name, "") if name else build.request.context
+    if isinstance(given, Context):
+        return (yield from _context_source(given, patterns))
     index = build.stage_named(name, before=stage.stage.index)
     if index is not None:
         yield Needs(index=index)
@@ -88,18 +88,20 @@ def find_source(stage: StageBuild, name: str) -> Generator[Step | Needs, Any, So
     return LayersSource(image.diff_ids)
 
 
-def context_source(context: Context) -> Source:
-    """The files of the build's own context."""
+def _context_source(
+    context: Context, patterns: Sequence[str]
+) -> Generator[Step | Needs, Any, Source]:
     if not context.directory:
         raise UsageError(
             "there is no context to take files from", hint="the Dockerfile came alone, by `-`"
         )
+    if context.lacks(patterns):
+        yield Step(
+            name="[internal] load build context",
+            work=lambda: context.load(patterns),
+        )
+        context.loaded()
     return DirectorySource(context.directory, context.ignore)
-
-
-def _directory(path: str) -> tuple[str, Ignore]:
-    found = local_context(os.path.realpath(path), os.path.join(path, "Dockerfile"))
-    return found.directory, found.ignore
 
 
 # ---- what ADD brings ----

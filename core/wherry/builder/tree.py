@@ -31,6 +31,11 @@ _MAGIC = re.compile(r"[*?\[]")
 _MISSING = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 
 
+def is_pattern(path: str) -> bool:
+    """Whether a source of COPY stands for what it matches."""
+    return _MAGIC.search(path) is not None
+
+
 class Tree:
     """The files below a directory that is open, without what is excluded."""
 
@@ -59,7 +64,7 @@ class Tree:
             clean = posixpath.normpath(f"/{pattern}").lstrip("/")
             prefix = posixpath.normpath(f"/{before}").lstrip("/") if pivot else ""
             matches = [clean]
-            if _MAGIC.search(clean):
+            if is_pattern(clean):
                 matches = self._matching(clean)
                 if not matches:
                     raise _not_found(clean)

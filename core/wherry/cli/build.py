@@ -5,16 +5,17 @@ from __future__ import annotations
 import os
 import sys
 
+from wherry import origin
 from wherry.backend import Command, execute
 from wherry.cli.grammar import argument, command, option
 from wherry.container import endpoint, limits
 from wherry.container.request import PullOptions
-from wherry.errors import UsageError
+from wherry.errors import Unsupported, UsageError
 from wherry.words import read_bytes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from contextlib import ExitStack
     from typing import Any
 
@@ -61,6 +62,7 @@ _PROGRESS = ("auto", "plain", "tty", "quiet")
     option("--squash", type=bool, help="Squash newly built layers into a single new layer"),
     option("--ssh", multiple=True, metavar="stringArray",
            help='SSH agent socket to expose to the build (format: "default|<id>[=<socket>]")'),
+    option("--sent", type=bool, hidden=True, help="The contexts are another host's"),
     option("-t", "--tag", multiple=True, metavar="stringArray",
            help='Image identifier (format: "[registry/]repository[:tag]")'),
     option("--target", metavar="string", help="Set the target build stage to build"),
@@ -83,7 +85,6 @@ def build(**values: Any) -> int:
 
 def _carry_out(values: Mapping[str, Any], request: BuildRequest) -> int:
     def action(engine: Engine) -> int:
-        from wherry import origin
         from wherry.builder.build import build as carry_out
 
         image_id = carry_out(engine, request)
@@ -98,24 +99,52 @@ def _carry_out(values: Mapping[str, Any], request: BuildRequest) -> int:
             argv=build.argv(**values),
             action=action,
             writes=(request.iid_file,) if request.iid_file else (),
+            secrets=request.secrets,
+            elsewhere=lambda forward: _send(values, request, forward),
         )
     )
 
 
+def _send(values: Mapping[str, Any], request: BuildRequest, forward: Callable[..., int]) -> int:
+    """Have another wherry build, and send it what it needs of this host's files."""
+    from wherry.builder.sending import offer
+
+    if request.ssh:
+        raise Unsupported("--ssh: the agent of this host cannot be used in the machine")
+    told = {
+        **values,
+        "path": "-",
+        "file": "",
+        "sent": True,
+        "iidfile": request.iid_file,
+        "build_arg": _as_pairs(request.args),
+        "label": _as_pairs(request.labels),
+        "build_context": _as_pairs(
+            {name: each for name, each in request.contexts.items() if isinstance(each, str)}
+        ),
+        "secret": tuple(f"id={name},origin=host" for name in request.secrets),
+    }
+    return forward(build.argv(**told), stdin=offer(request))
+
+
+def _as_pairs(pairs: Mapping[str, str]) -> tuple[str, ...]:
+    return tuple(f"{name}={text}" for name, text in pairs.items())
+
+
 def _request(values: Mapping[str, Any], stack: ExitStack) -> BuildRequest:
     """What is asked for; what was fetched for it is there until `stack` ends."""
+    from wherry.builder.context import Context
     from wherry.builder.request import BuildRequest
     from wherry.image.reference import parse_reference
+    from wherry.values import replace
 
     for tag in values["tag"]:
         if parse_reference(tag).digest:
             raise UsageError("refusing to create a tag with a digest reference")
-    text, name, context = _sources(values["path"], values["file"], stack)
     args = _pairs(values["build_arg"])
-    return BuildRequest(
-        dockerfile=text,
-        dockerfile_name=name,
-        context=context,
+    request = BuildRequest(
+        dockerfile="",
+        context=Context(""),
         target=values["target"],
         args=args,
         labels=_pairs(values["label"]),
@@ -136,9 +165,20 @@ def _request(values: Mapping[str, Any], stack: ExitStack) -> BuildRequest:
         squash=values["squash"],
         progress=values["progress"],
         quiet=values["quiet"] or values["progress"] == "quiet",
-        iid_file=os.path.abspath(values["iidfile"]) if values["iidfile"] else "",
+        iid_file=_host_path(values["iidfile"]),
         epoch=_epoch(args),
     )
+    if values["sent"]:
+        from wherry.builder.received import receive
+
+        return receive(request)
+    text, name, context = _sources(values["path"], values["file"], stack)
+    return replace(request, dockerfile=text, dockerfile_name=name, context=context)
+
+
+def _host_path(path: str) -> str:
+    """A file that the command writes on the host it was typed on."""
+    return path if not path or origin.is_elsewhere() else os.path.abspath(path)
 
 
 def _sources(path: str, file: str, stack: ExitStack) -> tuple[str, str, Context]:
@@ -203,17 +243,21 @@ def _pairs(texts: Iterable[str]) -> dict[str, str]:
     return pairs
 
 
-def _contexts(texts: Iterable[str]) -> dict[str, str]:
-    found: dict[str, str] = {}
+def _contexts(texts: Iterable[str]) -> dict[str, Context | str]:
+    from wherry.builder.context import local_context
+
+    found: dict[str, Context | str] = {}
     for text in texts:
         name, equals, source = text.partition("=")
         if not equals or not name or not source:
             raise UsageError(f"invalid context value: {text}, expected key=value")
-        if "://" not in source:
-            if not os.path.isdir(source):
-                raise UsageError(f"failed to get build context {name}: {source} is no directory")
-            source = os.path.realpath(source)
-        found[name.lower()] = source
+        if "://" in source:
+            found[name.lower()] = source
+            continue
+        if not os.path.isdir(source):
+            raise UsageError(f"failed to get build context {name}: {source} is no directory")
+        directory = os.path.realpath(source)
+        found[name.lower()] = local_context(directory, os.path.join(directory, "Dockerfile"))
     return found
 
 
@@ -226,7 +270,7 @@ def _secrets(texts: Iterable[str]) -> dict[str, bytes]:
 def _with_source(text: str) -> str:
     """`--secret id=NAME` alone is the variable of this name, or the file."""
     keys = [field.partition("=")[0].strip().lower() for field in text.split(",")]
-    if "id" not in keys or {"src", "source", "env"} & set(keys):
+    if "id" not in keys or {"src", "source", "env", "origin"} & set(keys):
         return text.replace("type=file,", "").replace("type=env,src=", "env=")
     name = next(field for field in text.split(",") if field.startswith("id="))[3:]
     return f"id={name},env={name}" if name in os.environ else f"id={name},src={name}"

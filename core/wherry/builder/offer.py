@@ -1,0 +1,135 @@
+"""A context as one host tells another: what it holds, without contents.
+
+Where a build is carried out elsewhere, as in a machine, its standard input has
+
+    the offer     JSON, after its length in eight bytes: see `wherry.builder.sending`
+    contents      of the files that the build asks for, one after the other, each in pieces
+                  with their length in four bytes before them, up to a piece without any; or
+                  the length FAILED, and what went wrong in the place of the next piece
+
+and the build asks by `wherry.origin`: {"ask": "files", "context": n, "files": [[first, last], …]},
+where files are counted as they are offered.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+
+from wherry.errors import UsageError
+from wherry.values import value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from typing import Any
+
+    from wherry.builder.ignore import Ignore
+
+FAILED = 0xFFFF_FFFF
+
+FILE, DIRECTORY, LINK = "file", "directory", "link"
+
+
+@value
+class Entry:
+    """One file, directory or link of a context."""
+
+    # Below the context, with slashes.
+    path: str
+    kind: str
+    mode: int
+    size: int = 0
+    mtime_ns: int = 0
+    # Tells of changes that kept size and time; 0 where no time says that.
+    ctime_ns: int = 0
+    target: str = ""
+
+    def to_json(self) -> list[Any]:
+        """The entry as a JSON list."""
+        return [
+            self.path, self.kind, self.mode, self.size, self.mtime_ns, self.ctime_ns, self.target,
+        ]  # fmt: skip
+
+    @classmethod
+    def from_json(cls, fields: list[Any]) -> Entry:
+        """The entry of a JSON list."""
+        path, kind, mode, size, mtime_ns, ctime_ns, target = fields
+        return cls(
+            path=path,
+            kind=kind,
+            mode=mode,
+            size=size,
+            mtime_ns=mtime_ns,
+            ctime_ns=ctime_ns,
+            target=target,
+        )
+
+
+def list_context(directory: str, ignore: Ignore) -> list[Entry]:
+    """What a context holds but for what is ignored: directories before what is in them.
+
+    Raises UsageError for what cannot be read.
+    """
+    try:
+        return list(_list(directory, "", ignore))
+    except OSError as error:
+        raise UsageError(
+            f"error checking context: can't read {error.filename}: {error.strerror}"
+        ) from error
+
+
+def _list(directory: str, above: str, ignore: Ignore) -> Iterator[Entry]:
+    with os.scandir(directory) as found:
+        entries = sorted(found, key=lambda each: each.name)
+    for each in entries:
+        path = f"{above}/{each.name}" if above else each.name
+        is_out = bool(ignore) and ignore.excludes(path)
+        is_directory = each.is_dir(follow_symlinks=False)
+        if is_out and not (is_directory and ignore.may_hold(path)):
+            continue
+        entry = _entry(each, path)
+        below = list(_list(each.path, path, ignore)) if is_directory else []
+        if entry is not None and (below or not is_out):
+            yield entry
+            yield from below
+
+
+def _entry(found: os.DirEntry[str], path: str) -> Entry | None:
+    """None for a socket, a device or a pipe, which no image has from a context."""
+    status = found.stat(follow_symlinks=False)
+    kind = status.st_mode
+    if stat.S_ISLNK(kind):
+        target = os.readlink(found.path)
+        if sys.platform == "win32":
+            target = target.removeprefix("\\\\?\\").replace("\\", "/")
+        return Entry(path=path, kind=LINK, mode=0o777, mtime_ns=status.st_mtime_ns, target=target)
+    if stat.S_ISDIR(kind):
+        return Entry(path=path, kind=DIRECTORY, mode=_mode(kind), mtime_ns=status.st_mtime_ns)
+    if not stat.S_ISREG(kind):
+        return None
+    return Entry(
+        path=path,
+        kind=FILE,
+        mode=_mode(kind),
+        size=status.st_size,
+        mtime_ns=status.st_mtime_ns,
+        ctime_ns=0 if sys.platform == "win32" else status.st_ctime_ns,
+    )
+
+
+def _mode(mode: int) -> int:
+    # Windows tells of no such bits: a program that lost its own could not run.
+    return 0o755 if sys.platform == "win32" else stat.S_IMODE(mode)
+
+
+def ranges(numbers: Iterable[int]) -> list[list[int]]:
+    """Ascending numbers as [first, last] of each run."""
+    found: list[list[int]] = []
+    for number in numbers:
+        if found and found[-1][1] == number - 1:
+            found[-1][1] = number
+        else:
+            found.append([number, number])
+    return found

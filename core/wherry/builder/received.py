@@ -1,0 +1,334 @@
+"""Contexts of another host, which a build gets piece by piece: see `wherry.builder.offer`.
+
+A copy of each is kept from one build to the next, so that what has not changed is not
+sent again. A build has its copy for itself; another of the same context that runs at the
+same time has one of its own.
+
+    DATA/build-contexts/KEY[.N]/    the lock of a copy
+        state.json                  the entries, and which files are here; without it the
+                                    copy is worth nothing
+        files/
+"""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import re
+import struct
+
+from wherry import origin, paths
+from wherry.builder.context import Context
+from wherry.builder.ignore import glob_expression
+from wherry.builder.offer import DIRECTORY, FAILED, FILE, LINK, Entry, ranges
+from wherry.builder.tree import is_pattern
+from wherry.container.copy import remove_tree, tree_size
+from wherry.errors import Conflict, CorruptState, MachineError, UsageError
+from wherry.files import Lock, make_dir, read_json, remove_file, write_json
+from wherry.human import human_size
+from wherry.lean import load_json
+from wherry.values import replace
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from typing import Any
+
+    from wherry.builder.request import BuildRequest
+
+# How many copies are kept.
+_KEPT = 8
+# How many runs of files are asked for at a time.
+_RUNS = 1000
+_STDIN = 0
+# As many as the kernel follows: path_resolution(7).
+_MOST_LINKS = 40
+
+
+def receive(request: BuildRequest) -> BuildRequest:
+    """`request` with what its host offers, on our standard input; see `sending.offer`."""
+    (length,) = struct.unpack(">Q", _receive(8))
+    told = load_json(_receive(length))
+    contexts = dict(zip(told["names"], _open_contexts(told["contexts"]), strict=True))
+    return replace(
+        request,
+        dockerfile=told["dockerfile"],
+        dockerfile_name=told["dockerfile_name"],
+        epoch=told["epoch"],
+        context=contexts.pop("", request.context),
+        contexts={**request.contexts, **contexts},
+    )
+
+
+def _open_contexts(offered: Iterable[dict[str, Any]]) -> list[SentContext]:
+    """Contexts of the host; their copies are ours until this process ends."""
+    found = []
+    for number, told in enumerate(offered):
+        if not re.fullmatch("[0-9a-f]{32}", told["key"]):
+            raise CorruptState(f"no key of a context: {told['key']!r}")
+        copy = _Copy(_claim(told["key"]))
+        copy.change_to([Entry.from_json(fields) for fields in told["entries"]])
+        found.append(SentContext(number, copy))
+    _forget_old()
+    return found
+
+
+def prune() -> int:
+    """Remove the copies that no build has; the bytes that gives back."""
+    freed = 0
+    for path in _slots():
+        try:
+            with Lock(path, wait=False):
+                freed += tree_size(path)
+                remove_tree(path)
+        except (Conflict, FileNotFoundError):
+            continue
+    return freed
+
+
+class SentContext(Context):
+    """A context of another host."""
+
+    def __init__(self, number: int, copy: _Copy) -> None:
+        super().__init__(copy.files)
+        self._number = number
+        self._copy = copy
+
+    def lacks(self, patterns: Sequence[str], /) -> bool:
+        return bool(self._copy.lacks(patterns))
+
+    def load(self, patterns: Sequence[str], /) -> dict[str, Any]:
+        """Have these files sent. Raises what kept the host from sending them.
+
+        Other steps may do so at the same time, in processes of their own.
+        """
+        # There is one stream for all of them.
+        with Lock(f"{self._copy.place}/stream"):
+            self._copy.look_again()
+            lacking = self._copy.lacks(patterns)
+            runs = ranges(lacking)
+            total = 0
+            for start in range(0, len(runs), _RUNS):
+                some = runs[start : start + _RUNS]
+                origin.ask(ask="files", context=self._number, files=some)
+                total += self._copy.receive(some)
+            self._copy.save()
+            print(f"transferring context: {human_size(total)}")
+            return {}
+
+    def loaded(self) -> None:
+        self._copy.look_again()
+
+
+class _Copy:
+    """What is here of a context."""
+
+    def __init__(self, place: str) -> None:
+        self.place = place
+        self.files = f"{place}/files"
+        self._state = f"{place}/state.json"
+        self._entries: list[Entry] = []
+        self._numbered: list[Entry] = []
+        # The paths of the files that are here.
+        self._here: set[str] = set()
+
+    def change_to(self, entries: Sequence[Entry]) -> None:
+        """Make it a copy of `entries`, as far as it can be without contents."""
+        _check(entries)
+        if not os.path.exists(self._state):
+            remove_tree(self.files)
+        make_dir(self.files, 0o755)
+        self.look_again()
+        old = {entry.path: entry for entry in self._entries}
+        new = {entry.path: entry for entry in entries}
+        remove_file(self._state)
+        for path in sorted(old, reverse=True):
+            if not _is_same(old[path], new.get(path)):
+                self._here.discard(path)
+                self._remove(old[path])
+        for entry in entries:
+            if entry.kind == DIRECTORY:
+                make_dir(f"{self.files}/{entry.path}")
+            elif entry.kind == LINK and not _is_same(entry, old.get(entry.path)):
+                os.symlink(entry.target, f"{self.files}/{entry.path}")
+        self._entries = list(entries)
+        self._number()
+        self.save()
+
+    def look_again(self) -> None:
+        """See what others have fetched."""
+        try:
+            state = read_json(self._state)
+        except FileNotFoundError:
+            state = {"entries": [], "here": []}
+        self._entries = [Entry.from_json(fields) for fields in state["entries"]]
+        self._here = set(state["here"])
+        self._number()
+
+    def _number(self) -> None:
+        self._numbered = [entry for entry in self._entries if entry.kind == FILE]
+
+    def save(self) -> None:
+        """Keep in mind what is here, and give directories their modes and times."""
+        for entry in reversed(self._entries):
+            if entry.kind == DIRECTORY:
+                path = f"{self.files}/{entry.path}"
+                os.chmod(path, entry.mode)
+                os.utime(path, ns=(entry.mtime_ns, entry.mtime_ns))
+        state = {"entries": [each.to_json() for each in self._entries], "here": sorted(self._here)}
+        write_json(self._state, state)
+
+    def lacks(self, patterns: Sequence[str]) -> list[int]:
+        """Which files that COPY would take for `patterns` are not here, by number."""
+        links = {entry.path: entry.target for entry in self._entries if entry.kind == LINK}
+        reached = _reach(patterns, links)
+        return [
+            number
+            for number, entry in enumerate(self._numbered)
+            if entry.path not in self._here and reached.fullmatch(entry.path)
+        ]
+
+    def receive(self, runs: Sequence[Sequence[int]]) -> int:
+        """Take the contents of files that were asked for; how many bytes they had."""
+        total = 0
+        for first, last in runs:
+            for entry in self._numbered[first : last + 1]:
+                total += self._take(entry)
+                self._here.add(entry.path)
+        return total
+
+    def _take(self, entry: Entry) -> int:
+        path = f"{self.files}/{entry.path}"
+        remove_file(path)
+        size = 0
+        with open(path, "wb", buffering=0) as file:
+            while length := struct.unpack(">I", _receive(4))[0]:
+                if length == FAILED:
+                    (length,) = struct.unpack(">I", _receive(4))
+                    raise UsageError(f"error checking context: {_receive(length).decode()}")
+                file.write(_receive(length))
+                size += length
+        os.chmod(path, entry.mode)
+        os.utime(path, ns=(entry.mtime_ns, entry.mtime_ns))
+        return size
+
+    def _remove(self, entry: Entry) -> None:
+        path = f"{self.files}/{entry.path}"
+        if entry.kind == DIRECTORY:
+            remove_tree(path)
+        else:
+            remove_file(path)
+
+
+def _is_same(one: Entry, other: Entry | None) -> bool:
+    """Whether nothing has to be done to make one of the other."""
+    if other is None or one.kind != other.kind:
+        return False
+    return one.kind == DIRECTORY or one == other
+
+
+def _check(entries: Iterable[Entry]) -> None:
+    """Refuse entries that would be outside of the copy. Raises CorruptState."""
+    directories = {""}
+    for entry in entries:
+        above, name = posixpath.split(entry.path)
+        if above not in directories or name in ("", ".", ".."):
+            raise CorruptState(f"no path of a context: {entry.path!r}")
+        if entry.kind == DIRECTORY:
+            directories.add(entry.path)
+
+
+def _reach(patterns: Sequence[str], links: Mapping[str, str]) -> re.Pattern[str]:
+    """What paths COPY would look at for `patterns`, where `links` lead to their targets."""
+    expressions = []
+    for pattern in patterns:
+        clean = posixpath.normpath(f"/{pattern}").lstrip("/")
+        if not is_pattern(clean):
+            clean = _resolve(clean, links)
+        elif links:
+            clean = ""  # who knows where they lead
+        if not clean:
+            return re.compile(".*", re.DOTALL)
+        expressions.append(f"{_expression(clean)}(?:/.*)?")
+    return re.compile("|".join(expressions), re.DOTALL)
+
+
+def _resolve(path: str, links: Mapping[str, str]) -> str:
+    """Where a path leads within the context."""
+    real: list[str] = []
+    waiting = path.split("/")
+    followed = 0
+    while waiting:
+        part = waiting.pop(0)
+        if part == "..":
+            del real[-1:]
+        elif part not in ("", "."):
+            real.append(part)
+        target = links.get("/".join(real))
+        if target is not None and followed < _MOST_LINKS:
+            followed += 1
+            real = [] if target.startswith("/") else real[:-1]
+            waiting = [*target.split("/"), *waiting]
+    return "/".join(real)
+
+
+def _expression(pattern: str) -> str:
+    if not is_pattern(pattern):
+        return re.escape(pattern)
+    try:
+        return glob_expression(pattern)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+
+
+# ---- the place of a copy ----
+
+
+def _claim(key: str) -> str:
+    """A place for a copy that no other build has; ours until this process ends."""
+    number = 0
+    while True:
+        path = os.path.join(paths.build_contexts(), f"{key}.{number}" if number else key)
+        make_dir(path)
+        try:
+            lock = Lock(path, wait=False).__enter__()
+        except (Conflict, FileNotFoundError):
+            number += 1
+            continue
+        _held.append(lock)
+        os.utime(path)
+        return path
+
+
+# The kernel lets go of them when we end.
+_held: list[Lock] = []
+
+
+def _slots() -> list[str]:
+    """The places of copies, the one that was used last first."""
+    directory = paths.build_contexts()
+    try:
+        found = [os.path.join(directory, name) for name in os.listdir(directory)]
+        return sorted(found, key=os.path.getmtime, reverse=True)
+    except FileNotFoundError:
+        return []
+
+
+def _forget_old() -> None:
+    for path in _slots()[_KEPT:]:
+        try:
+            with Lock(path, wait=False):
+                remove_tree(path)
+        except (Conflict, FileNotFoundError):
+            continue
+
+
+def _receive(size: int) -> bytes:
+    """So many bytes of our standard input."""
+    data = bytearray()
+    while len(data) < size:
+        piece = os.read(_STDIN, min(size - len(data), 1 << 20))
+        if not piece:
+            raise MachineError("the host has stopped sending the context")
+        data += piece
+    return bytes(data)

@@ -1,0 +1,134 @@
+"""The host's side of a build that is carried out elsewhere: it sends what is asked for."""
+
+from __future__ import annotations
+
+import os
+import struct
+import sys
+
+from wherry.builder.context import Context
+from wherry.builder.offer import FAILED, FILE, list_context
+from wherry.container.copy import open_file
+from wherry.errors import AccessDenied
+from wherry.lean import dump_json, sha256
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from typing import Any
+
+    from wherry.builder.offer import Entry
+    from wherry.builder.request import BuildRequest
+
+_PIECE = 1 << 18
+
+
+def offer(request: BuildRequest) -> Sender:
+    """What `request` has of this host: the Dockerfile, and the directories of its contexts."""
+    given = {"": request.context, **request.contexts}
+    directories = {
+        name: context
+        for name, context in given.items()
+        if isinstance(context, Context) and context.directory
+    }
+    return Sender(
+        [
+            Offered(context.directory, list_context(context.directory, context.ignore))
+            for context in directories.values()
+        ],
+        {
+            "dockerfile": request.dockerfile,
+            "dockerfile_name": request.dockerfile_name,
+            "epoch": request.epoch,
+            "names": list(directories),
+        },
+    )
+
+
+class Offered:
+    """A directory of this host and what of it a build may have."""
+
+    def __init__(self, directory: str, entries: Sequence[Entry]) -> None:
+        self.directory = directory
+        self.entries = entries
+        self.files = [entry.path for entry in entries if entry.kind == FILE]
+
+    def to_json(self) -> dict[str, Any]:
+        """What the other side is told. Its copy is kept under `key` from one build to the next."""
+        return {
+            "key": sha256(os.fsencode(self.directory)).hexdigest()[:32],
+            "entries": [entry.to_json() for entry in self.entries],
+        }
+
+
+class Sender:
+    """Standard input of the build elsewhere, and the host's answers to what it asks."""
+
+    def __init__(self, contexts: Sequence[Offered], told: Mapping[str, Any]) -> None:
+        """`told` is said beside the contexts: see `offer`."""
+        from queue import SimpleQueue
+
+        self._contexts = contexts
+        text = dump_json({**told, "contexts": [each.to_json() for each in contexts]}).encode()
+        self._pieces: Iterator[bytes] = iter((struct.pack(">Q", len(text)), text))
+        self._left = b""
+        self._asked: SimpleQueue[tuple[Offered, list[str]]] = SimpleQueue()
+
+    def read(self, size: int) -> bytes:
+        """What comes next, once it is asked for; it never ends of itself."""
+        while not self._left:
+            self._left = next(self._pieces, b"")
+            if not self._left:
+                self._pieces = _contents(*self._asked.get())
+        data, self._left = self._left[:size], self._left[size:]
+        return data
+
+    def ask(self, question: Mapping[str, Any]) -> dict[str, Any]:
+        """Send files that were offered. Raises AccessDenied for others."""
+        number = int(question["context"])
+        if not 0 <= number < len(self._contexts):
+            raise AccessDenied(f"no context {number} was offered")
+        context = self._contexts[number]
+        paths: list[str] = []
+        for first, last in question["files"]:
+            if not 0 <= first <= last < len(context.files):
+                raise AccessDenied(f"no files {first} to {last} were offered")
+            paths += context.files[first : last + 1]
+        self._asked.put((context, paths))
+        return {}
+
+
+def _contents(context: Offered, paths: Sequence[str]) -> Iterator[bytes]:
+    for path in paths:
+        try:
+            descriptor = _open(context.directory, path)
+        except OSError as error:
+            message = f"can't read {path}: {error.strerror}".encode()
+            yield struct.pack(">II", FAILED, len(message)) + message
+            continue
+        try:
+            while data := os.read(descriptor, _PIECE):
+                yield struct.pack(">I", len(data)) + data
+        finally:
+            os.close(descriptor)
+        yield struct.pack(">I", 0)
+
+
+def _open(directory: str, path: str) -> int:
+    """A file of a context, and nothing that a link has come to lead to since it was listed."""
+    *above, name = path.split("/")
+    if sys.platform == "win32":
+        whole = os.path.join(directory, *above, name)
+        if os.path.realpath(whole) != os.path.join(os.path.realpath(directory), *above, name):
+            raise OSError(0, "it has become a link", whole)
+        return os.open(whole, os.O_RDONLY | os.O_BINARY)
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+    parent = os.open(directory, flags)
+    try:
+        for each in above:
+            below = os.open(each, flags | os.O_NOFOLLOW, dir_fd=parent)
+            os.close(parent)
+            parent = below
+        return open_file(name, parent)
+    finally:
+        os.close(parent)

@@ -1,0 +1,157 @@
+"""Images that are built in a machine, of a context that the host has."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from support.cli import Cli, Result
+
+    Build = Callable[..., Result]
+
+pytestmark = pytest.mark.vm
+
+TRANSFER = re.compile(r"transferring context: (\S+)")
+
+
+@pytest.fixture
+def context() -> Iterator[Path]:
+    """A directory with a few files, in no share of the machine."""
+    directory = Path("/var/tmp") / f"wherry-context-{os.getpid()}"
+    (directory / "sub").mkdir(parents=True)
+    (directory / "small").write_text("small\n")
+    (directory / "sub" / "other").write_text("other\n")
+    (directory / "large").write_bytes(os.urandom(3 << 20))
+    (directory / "program").write_text("#!/bin/sh\necho it runs\n")
+    (directory / "program").chmod(0o755)
+    (directory / "link").symlink_to("sub")
+    yield directory
+    subprocess.run(["rm", "-rf", directory], check=True)
+
+
+@pytest.fixture
+def build(machine: Cli, context: Path) -> Build:
+    def run(text: str, *options: str, check: bool = True) -> Result:
+        (context / "Dockerfile").write_text(text)
+        words = ("build", "--network=none", "--progress=plain", "-t", "made", *options)
+        return machine(*words, str(context), check=check, timeout=120)
+
+    return run
+
+
+def transferred(result: Result) -> list[str]:
+    """How much each step has had sent."""
+    return TRANSFER.findall(result.stderr)
+
+
+def test_only_what_a_build_copies_is_sent_and_nothing_twice(
+    machine: Cli, build: Build, context: Path
+) -> None:
+    text = """
+        FROM busybox
+        ARG NAME=small
+        COPY $NAME program /app/
+        COPY link/ /linked/
+        RUN /app/program > /app/said
+        """
+
+    first = build(text)
+    again = build(text)
+    (context / "small").write_text("changed\n")
+    changed = build(text)
+
+    assert transferred(first) == ["29B", "6B"]
+    assert transferred(again) == []
+    assert transferred(changed) == ["8B"]
+    shown = machine("run", "--rm", "made", "cat", "/app/small", "/app/said", "/linked/other")
+    assert shown.stdout == "changed\nit runs\nother\n"
+
+
+def test_what_is_gone_or_has_become_something_else_is_so_in_the_image(
+    machine: Cli, build: Build, context: Path
+) -> None:
+    build("FROM busybox\nCOPY . /all\n")
+    (context / "small").unlink()
+    (context / "small").mkdir()
+    (context / "small" / "within").write_text("within\n")
+    (context / "sub" / "other").unlink()
+    (context / "link").unlink()
+    (context / "link").write_text("a file now\n")
+
+    build("FROM busybox\nCOPY . /all\n")
+
+    shown = machine("run", "--rm", "made", "sh", "-c", "cd /all; find . -type f | sort; cat link")
+    expected = ["./Dockerfile", "./large", "./link", "./program", "./small/within"]
+    assert shown.lines == [*expected, "a file now"]
+
+
+def test_what_is_ignored_is_not_sent(machine: Cli, build: Build, context: Path) -> None:
+    (context / ".dockerignore").write_text("*\n!sub\n")
+
+    result = build("FROM busybox\nCOPY . /all\n")
+
+    assert transferred(result) == ["6B"]
+    shown = machine("run", "--rm", "made", "sh", "-c", "cd /all; find . -type f")
+    assert shown.stdout == "./sub/other\n"
+
+
+def test_a_missing_file_is_told_as_natively(build: Build) -> None:
+    result = build("FROM busybox\nCOPY missing /\n", check=False)
+
+    assert result.returncode == 1
+    assert "failed to calculate checksum" in result.stderr
+    assert '"/missing": not found' in result.stderr
+
+
+def test_the_dockerfile_and_the_files_it_writes_are_the_host_s(
+    machine: Cli, context: Path, tmp_path: Path
+) -> None:
+    words = ("build", "-q", "--network=none", "--iidfile", f"{tmp_path}/id", "--build-arg", "WHO")
+    machine.environment["WHO"] = "somebody"
+    try:
+        result = machine(
+            *(*words, "-t", "made", "-f", "-", str(context)),
+            input=b"FROM busybox\nARG WHO\nENV WHO=$WHO\n",
+        )
+    finally:
+        del machine.environment["WHO"]
+
+    assert (tmp_path / "id").read_text() == result.stdout.strip()
+    assert machine("run", "--rm", "made", "sh", "-c", "echo $WHO").stdout == "somebody\n"
+
+
+def test_two_builds_of_a_context_run_at_the_same_time(machine: Cli, context: Path) -> None:
+    (context / "Dockerfile").write_text("FROM busybox\nARG N\nCOPY small /\nRUN echo $N >/n\n")
+    words = ("build", "--network=none", "--build-arg")
+    first = machine.start(*words, "N=1", "-t", "made1", str(context))
+    second = machine.start(*words, "N=2", "-t", "made2", str(context))
+
+    assert (first.wait(120), second.wait(120)) == (0, 0)
+    assert machine("run", "--rm", "made1", "cat", "/n").stdout == "1\n"
+    assert machine("run", "--rm", "made2", "cat", "/n").stdout == "2\n"
+
+
+def test_a_build_that_is_interrupted_leaves_the_copy_good(
+    machine: Cli, build: Build, context: Path
+) -> None:
+    (context / "Dockerfile").write_text("FROM busybox\nCOPY small /\nRUN sleep 100\n")
+    process = machine.start("build", "--network=none", "--progress=plain", str(context))
+    assert process.stderr is not None
+    while b"RUN sleep" not in process.stderr.readline():
+        assert process.poll() is None
+    process.terminate()
+    process.communicate(timeout=60)
+    assert process.returncode == 143
+
+    result = build("FROM busybox\nCOPY small sub /\n")
+
+    assert transferred(result) == ["6B"]
+    assert machine("run", "--rm", "made", "cat", "/small", "/other").stdout == "small\nother\n"
