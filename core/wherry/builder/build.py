@@ -18,7 +18,6 @@ from wherry.builder.words import process_word
 from wherry.errors import WherryError
 from wherry.image.build_cache import BuildCache
 from wherry.image.platform import host_platform, parse_platform
-from wherry.lean import signals
 from wherry.timestamps import now, rfc3339
 
 TYPE_CHECKING = False
@@ -38,9 +37,6 @@ _SECOND = 1_000_000_000
 def build(engine: Engine, request: BuildRequest) -> str:
     """Build an image; its id. Raises what is wrong, having shown where."""
     progress = open_progress(request.progress, quiet=request.quiet)
-    for number in (signals.SIGTERM, signals.SIGHUP):
-        if signals.getsignal(number) == signals.SIG_DFL:
-            signals.signal(number, _end)
     try:
         # What steps make leads nowhere until the image has its name.
         with engine.image_store.held():
@@ -51,11 +47,6 @@ def build(engine: Engine, request: BuildRequest) -> str:
     except DockerfileError as error:
         _show(request, error.first, error.last)
         raise _failed(error) from error
-
-
-def _end(number: int, _frame: object) -> None:
-    """End as the signal asks, once the steps have ended."""
-    raise SystemExit(128 + number)
 
 
 def _failed(error: WherryError) -> WherryError:

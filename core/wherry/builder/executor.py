@@ -12,6 +12,7 @@ import sys
 import time
 
 from wherry.builder.stage import Needs, Step
+from wherry.engine.session import give_signals_back, take_signals
 from wherry.errors import Unsupported, WherryError, as_ours, from_json, to_json
 from wherry.lean import dump_json, load_json, select, signals
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     Steps = Generator[Step | Needs, Any, Any]
 
 _PIECE = 1 << 16
+_ENDING = ("SIGINT", "SIGTERM", "SIGHUP")
 
 
 class StepFailed(WherryError):
@@ -69,6 +71,9 @@ class Executor:
         self._running: list[_Job] = []
         self._results: dict[str, dict[str, Any]] = {}
         self._owners: dict[Steps, StageBuild] = {}
+        # The handlers that signals had which ask for the end, and where these are told of.
+        self._caught: dict[int, Any] = {}
+        self._wakeup = -1
 
     def build(self, indexes: list[int]) -> None:
         """Build these stages, and what they need. Raises StepFailed."""
@@ -91,6 +96,23 @@ class Executor:
         self._ready.append((steps, None))
 
     def _work(self) -> None:
+        """Until nothing is left to do, or a signal asks for the end."""
+        if sys.platform == "win32":
+            raise Unsupported("images are built on Linux only")
+        self._caught = take_signals(_ENDING)
+        self._wakeup, wakeup = os.pipe()
+        for descriptor in (self._wakeup, wakeup):
+            os.set_blocking(descriptor, False)
+        signals.set_wakeup_fd(wakeup)
+        try:
+            self._turn()
+        finally:
+            signals.set_wakeup_fd(-1)
+            give_signals_back(self._caught)
+            os.close(self._wakeup)
+            os.close(wakeup)
+
+    def _turn(self) -> None:
         try:
             while self._ready or self._queue or self._running:
                 while self._ready:
@@ -148,14 +170,14 @@ class Executor:
     # ---- processes ----
 
     def _start(self, job: _Job) -> None:
-        if sys.platform == "win32":
-            raise Unsupported("images are built on Linux only")
         job.number = self._progress.begin(job.step.name)
         job.started = time.monotonic()
         job.log, log = os.pipe()
         job.answer, answer = os.pipe()
         sys.stdout.flush()
         sys.stderr.flush()
+        # A signal finds the parent, or a child that has its handlers.
+        signals.pthread_sigmask(signals.SIG_BLOCK, self._caught)
         job.child = os.fork()
         if job.child == 0:
             os.close(job.log)
@@ -164,15 +186,23 @@ class Executor:
                 for descriptor in (other.log, other.answer):
                     if descriptor >= 0:
                         os.close(descriptor)
-            runtime = self._build.engine.runtime
-            runtime.end_with_parent(signals.SIGINT)
+            self._become_child()
             _serve(job.step, log, answer)
+        signals.pthread_sigmask(signals.SIG_UNBLOCK, self._caught)
         os.close(log)
         os.close(answer)
         self._running.append(job)
 
+    def _become_child(self) -> None:
+        """Be a step's process: it ends with this one, or as it is told."""
+        signals.set_wakeup_fd(-1)
+        give_signals_back(self._caught)
+        self._build.engine.runtime.end_with_parent(signals.SIGINT)
+        signals.pthread_sigmask(signals.SIG_UNBLOCK, self._caught)
+
     def _wait(self) -> None:
         poll = select.poll()
+        poll.register(self._wakeup, select.POLLIN)
         owners: dict[int, _Job] = {}
         for job in self._running:
             for descriptor in (job.log, job.answer):
@@ -180,6 +210,8 @@ class Executor:
                     poll.register(descriptor, select.POLLIN)
                     owners[descriptor] = job
         for descriptor, _ in poll.poll(self._progress.patience()):
+            if descriptor == self._wakeup:
+                _end_as_asked(os.read(self._wakeup, 1)[0])
             job = owners[descriptor]
             data = os.read(descriptor, _PIECE)
             if descriptor == job.log:
@@ -216,24 +248,41 @@ class Executor:
     def _end_all(self) -> None:
         """Have what still runs end, and wait until it has."""
         for job in self._running:
-            try:
-                os.kill(job.child, signals.SIGINT)
-            except ProcessLookupError:
-                pass
+            os.kill(job.child, signals.SIGINT)
         for job in self._running:
             for descriptor in (job.log, job.answer):
                 if descriptor >= 0:
                     os.close(descriptor)
-            os.waitpid(job.child, 0)
+            _await_end(job.child)
         self._running = []
+
+
+def _end_as_asked(number: int) -> None:
+    if number == signals.SIGINT:
+        raise KeyboardInterrupt
+    raise SystemExit(128 + number)
+
+
+def _await_end(child: int) -> None:
+    """Wait for a child that was told to end, and tell it again.
+
+    What raises KeyboardInterrupt is lost where it happens within a fork.
+    """
+    if sys.platform != "linux":
+        raise Unsupported("images are built on Linux only")
+    ended = os.pidfd_open(child)
+    poll = select.poll()
+    poll.register(ended, select.POLLIN)
+    while not poll.poll(1000):
+        os.kill(child, signals.SIGINT)
+    os.close(ended)
+    os.waitpid(child, 0)
 
 
 def _serve(step: Step, log: int, answer: int) -> None:
     """The child; never returns. What it prints is the step's output."""
     outcome: dict[str, Any] = {}
     try:
-        for number in (signals.SIGTERM, signals.SIGHUP):
-            signals.signal(number, signals.SIG_DFL)
         os.dup2(log, 1)
         os.dup2(log, 2)
         os.close(log)
