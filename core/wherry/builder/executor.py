@@ -170,6 +170,8 @@ class Executor:
     # ---- processes ----
 
     def _start(self, job: _Job) -> None:
+        if sys.platform == "win32":
+            raise Unsupported("images are built on Linux only")
         job.number = self._progress.begin(job.step.name)
         job.started = time.monotonic()
         job.log, log = os.pipe()

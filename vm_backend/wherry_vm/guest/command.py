@@ -91,7 +91,10 @@ def _command(argv: list[str]) -> int:
     )
     from wherry.cli.main import main
 
-    code = main()
+    try:
+        code = main()
+    except SystemExit as end:  # a signal's, as 128+n
+        code = end.code if isinstance(end.code, int) else 1
     sys.stderr.flush()
     return code
 
