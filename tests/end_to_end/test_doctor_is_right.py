@@ -238,10 +238,12 @@ def test_without_tun_there_is_no_default_network(wherry: Cli) -> None:
 
     finding = machine.finding("network")
     result = machine("run", "--rm", "busybox", "true")
+    wherry("network", "create", "--internal", "closed")
 
     assert finding["Verdict"] == "limited"
-    assert finding["Meanwhile"] == "--network host and --network none"
+    assert finding["Meanwhile"] == "--network host, --network none and networks that are --internal"
     assert machine.runs()
+    assert machine("run", "--rm", "--network", "closed", "busybox", "true").returncode == 0
     assert result.returncode == 125
     assert result.stderr.startswith("wherry: ")
 

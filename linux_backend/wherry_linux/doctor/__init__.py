@@ -33,7 +33,7 @@ def findings() -> list[Finding]:
         kernel.seccomp,
         kernel.mounts,
         network.network,
-        *([] if rootless else [forwarding.forwarding]),
+        *([network.own_networks] if rootless else [forwarding.forwarding]),
         *([network.low_ports, network.ping, users.groups, files.linger] if rootless else []),
     ]
     found: list[Finding] = []

@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING
 
 from wherry.errors import WherryError
 from wherry_linux import idmap
-from wherry_linux.constants import CLONE_NEWNET, CLONE_NEWNS
+from wherry_linux.constants import CLONE_NEWNET, CLONE_NEWNS, CLONE_NEWUSER
 from wherry_linux.doctor.finding import Finding, install, read, set_sysctl
 from wherry_linux.network import links
 from wherry_linux.network.netlink import Connection
 from wherry_linux.userns import in_child
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 _TUN = "/dev/net/tun"
-_MEANWHILE = "--network host and --network none"
+_MEANWHILE = "--network host, --network none and networks that are --internal"
 
 
 def network() -> Iterator[Finding]:
@@ -54,10 +54,36 @@ def network() -> Iterator[Finding]:
     )
 
 
+def own_networks() -> Iterator[Finding]:
+    """Those of `wherry network create`, without root."""
+    if not _can(lambda: None):
+        return  # it is user namespaces that are missing
+    if _has_bridges():
+        yield Finding(subject="own networks", verdict="ok", text="by bridges in a namespace")
+        return
+    yield Finding(
+        subject="own networks",
+        verdict="limited",
+        text="this kernel makes no bridges for this user",
+        mend="sudo modprobe -a bridge veth nf_tables",
+        who="administrator",
+        meanwhile="the default network, --network host and --network none",
+    )
+
+
 def _has_bridges() -> bool:
     """Whether this kernel makes us a bridge, tried where nobody else sees it."""
+    return _can(_make_bridge)
+
+
+def _can(function: Callable[[], None]) -> bool:
+    """Whether it can be done in a network namespace of our own."""
+    flags, maps = CLONE_NEWNET | CLONE_NEWNS, None
+    if os.geteuid() != 0:
+        flags |= CLONE_NEWUSER
+        maps = idmap.rootless_maps(os.geteuid(), os.getegid())
     try:
-        in_child(_make_bridge, CLONE_NEWNET | CLONE_NEWNS, None)
+        in_child(function, flags, maps)
     except WherryError:
         return False
     return True
