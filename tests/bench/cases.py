@@ -45,9 +45,12 @@ GOALS = (
         for peer in ("podman", "docker")
     ),
     Goal(case="run, rootless", peer="podman", limit=0.45),
-    Goal(case="run, rootless, default network", peer="podman", limit=0.8),
-    Goal(case="published port, rootless, in", peer="podman", limit=1.0),
-    Goal(case="published port, rootless, out", peer="podman", limit=1.0),
+    Goal(case="run, rootless, network", peer="podman", limit=0.8),
+    *(
+        Goal(case=f"published port, rootless{own}, {way}", peer="podman", limit=1.0)
+        for own in ("", ", own network")
+        for way in ("in", "out")
+    ),
     Goal(case="exec", peer="podman", limit=0.4),
     Goal(case="create, start, stop, rm", peer="podman", limit=0.4),
     Goal(case="ps, 50 running", peer="podman", limit=0.8),
@@ -70,6 +73,7 @@ class Bound:
 
 BOUNDS = (
     Bound(case="name from inside", limit=1000, what="µs for a name"),
+    Bound(case="name from inside, rootless", limit=1000, what="µs for a name"),
     Bound(case="memory, 20 idle containers", limit=100, what="MB of PSS for what keeps them"),
     Bound(case="machine, cold start and run", limit=4000, what="ms"),
     Bound(case="machine, run", limit=500, what="ms"),
@@ -111,11 +115,6 @@ def run_network(stage: Stage, network: str) -> Comparison:
 def run_rootless(stage: Stage) -> Comparison:
     contestants = {engine.name: _run(engine, "--network=none") for engine in stage.rootless}
     return compare("run, rootless", contestants, stage.rounds)
-
-
-def _published(stage: Stage, *, inwards: bool) -> Comparison:
-    rounds = max(3, stage.rounds // 3)
-    return rootless_networks.published(stage.rootless, rounds, inwards=inwards)
 
 
 def exec_true(stage: Stage) -> Comparison:
@@ -205,10 +204,13 @@ CASES: dict[str, Callable[[Stage], Comparison | Iterator[Comparison]]] = {
     "ports-out": lambda stage: networks.ports(stage, "out"),
     "names": networks.names,
     "rootless": run_rootless,
-    "rootless-default": lambda stage: rootless_networks.run_default(stage.rootless, stage.rounds),
-    "rootless-network": lambda stage: rootless_networks.run_network(stage.rootless, stage.rounds),
-    "rootless-published-in": lambda stage: _published(stage, inwards=True),
-    "rootless-published-out": lambda stage: _published(stage, inwards=False),
+    "rootless-run": networks.run_rootless,
+    "rootless-own": networks.run_on_own,
+    "rootless-ports-in": lambda stage: networks.ports(stage, "in", rootless=True),
+    "rootless-ports-out": lambda stage: networks.ports(stage, "out", rootless=True),
+    "own-ports-in": lambda stage: networks.ports(stage, "in", rootless=True, own=True),
+    "own-ports-out": lambda stage: networks.ports(stage, "out", rootless=True, own=True),
+    "rootless-names": lambda stage: networks.names(stage, rootless=True),
     "exec": exec_true,
     "life": lifecycle,
     "ps": ps,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from bench import cgroups, engines
 from bench.measure import CannotMeasure, Comparison, compare, timed, timed_commands
-from support.accounts import current_account
+from support.accounts import current_account, rootless_account
 from support.hosts import HOST, PrivateHost
 from support.waiting import Deadline, wait_until
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from bench.measure import Sample
 
 _ENGINES: tuple[type[Engine], ...] = (engines.Wherry, engines.Podman, engines.BridgedDocker)
+_ROOTLESS: tuple[type[Engine], ...] = (engines.Wherry, engines.RootlessPodman)
 # busybox has neither iperf3 nor Python: the host's are lent to it.
 _HOSTS_PROGRAMS = tuple(
     word for place in ("/usr", "/lib", "/lib64") for word in ("--volume", f"{place}:{place}:ro")
@@ -52,6 +53,28 @@ def run_bridge(stage: Stage) -> Comparison:
         return _compare("run, network bridge", contestants, stage.rounds, absent)
 
 
+def run_rootless(stage: Stage) -> Comparison:
+    """The same without root, where helpers make it: pasta for us, slirp4netns for podman."""
+    with _on_hosts(stage, "rootless", rootless=True) as (there, absent):
+        contestants = {engine.name: _run(engine) for engine, _ in there}
+        return _compare("run, rootless, network", contestants, stage.rounds, absent)
+
+
+def run_on_own(stage: Stage) -> Comparison:
+    """The same on a network of the user's own that another container is on, without root."""
+    with _on_hosts(stage, "own", rootless=True) as (there, absent):
+        contestants = {}
+        for engine, _ in there:
+            try:
+                engine("network", "create", "bench")
+                options = ("--network=bench", *engine.options)
+                engine("run", "--detach", *options, "busybox", "sleep", "1000000")
+                contestants[engine.name] = _run(engine, "--network=bench")
+            except CannotMeasure as error:
+                absent[engine.name] = str(error)
+        return _compare("run, rootless, own network", contestants, stage.rounds, absent)
+
+
 def run_many(stage: Stage) -> Comparison:
     """Twenty times the same, by four who do not wait for each other."""
 
@@ -73,8 +96,11 @@ def run_many(stage: Stage) -> Comparison:
         return _compare("20 runs, four at a time", contestants, rounds, absent)
 
 
-def ports(stage: Stage, way: str) -> Comparison:
-    """What a gigabyte takes by a published port, from a neighbour of the host's or to it."""
+def ports(stage: Stage, way: str, *, rootless: bool = False, own: bool = False) -> Comparison:
+    """What a gigabyte takes by a published port, from a neighbour of the host's or to it.
+
+    With `own`, ours is that of a container on a network of the user's own.
+    """
 
     def transfer(host: PrivateHost) -> Sample:
         turned = ["--reverse"] if way == "out" else []
@@ -85,24 +111,40 @@ def ports(stage: Stage, way: str) -> Comparison:
 
         return sample
 
-    with _on_hosts(stage, f"ports-{way}") as (there, absent):
+    kind = f"{', rootless' if rootless else ''}{', own network' if own else ''}"
+    with _on_hosts(stage, f"ports-{way}-{own}", rootless=rootless) as (there, absent):
         contestants = {}
         for engine, host in there:
             try:
-                _serve(engine, host)
+                _serve(engine, host, own=own and engine.name == "wherry")
                 contestants[engine.name] = transfer(host)
             except (CannotMeasure, TimeoutError) as error:
                 absent[engine.name] = str(error)
-        return _compare(f"published port, {way}", contestants, stage.rounds, absent, "ms for 1 GB")
+        return _compare(
+            f"published port{kind}, {way}", contestants, stage.rounds, absent, "ms for 1 GB"
+        )
 
 
 _IPERF = ("iperf3", "--client", HOST, "--port", _PORT, "--json")
 
 
-def _serve(engine: Engine, host: PrivateHost) -> None:
-    published = ("--publish", f"{_PORT}:{_PORT}", *_HOSTS_PROGRAMS)
+def _serve(engine: Engine, host: PrivateHost, *, own: bool) -> None:
+    network = []
+    if own:
+        engine("network", "create", "bench")
+        network = ["--network=bench"]
+    published = (*network, "--publish", f"{_PORT}:{_PORT}", *_HOSTS_PROGRAMS)
     serving = ("/usr/bin/iperf3", "--server", "--port", _PORT)
-    engine("run", "--detach", "--name=serve", *published, *engine.options, "busybox", *serving)
+    engine(
+        "run",
+        "--detach",
+        "--name=serve",
+        *network,
+        *published,
+        *engine.options,
+        "busybox",
+        *serving,
+    )
 
     def answers() -> bool:
         done = host.run_outside(*_IPERF, "--bytes", "1M", check=False)
@@ -111,7 +153,7 @@ def _serve(engine: Engine, host: PrivateHost) -> None:
     wait_until(answers, Deadline(20, "iperf3 to serve"))
 
 
-def names(stage: Stage) -> Comparison:
+def names(stage: Stage, *, rootless: bool = False) -> Comparison:
     """How long a container waits for the address of another one on its network."""
 
     def asking(engine: Engine) -> Sample:
@@ -120,7 +162,8 @@ def names(stage: Stage) -> Comparison:
 
         return sample
 
-    with _on_hosts(stage, "names") as (there, absent):
+    kind = ", rootless" if rootless else ""
+    with _on_hosts(stage, "names", rootless=rootless) as (there, absent):
         contestants = {}
         for engine, _ in there:
             try:
@@ -134,11 +177,11 @@ def names(stage: Stage) -> Comparison:
                 contestants[engine.name] = asking(engine)
             except CannotMeasure as error:
                 absent[engine.name] = str(error)
-        return _compare("name from inside", contestants, stage.rounds, absent, "µs")
+        return _compare(f"name from inside{kind}", contestants, stage.rounds, absent, "µs")
 
 
-def _run(engine: Engine) -> Sample:
-    return timed_commands(engine, ("run", "--rm", *engine.options, "busybox", "true"))
+def _run(engine: Engine, *options: str) -> Sample:
+    return timed_commands(engine, ("run", "--rm", *options, *engine.options, "busybox", "true"))
 
 
 def _compare(
@@ -155,21 +198,22 @@ def _compare(
 
 @contextlib.contextmanager
 def _on_hosts(
-    stage: Stage, case: str
+    stage: Stage, case: str, *, rootless: bool = False
 ) -> Iterator[tuple[list[tuple[Engine, PrivateHost]], dict[str, str]]]:
     """The engines that take part, and why others do not."""
     there: list[tuple[Engine, PrivateHost]] = []
     absent: dict[str, str] = {}
+    account = rootless_account() if rootless else current_account()
     with contextlib.ExitStack() as stack:
-        for kind in _ENGINES:
+        for kind in _ROOTLESS if rootless else _ENGINES:
             host = PrivateHost()
             stack.callback(host.close)
             # docker drops what is forwarded where it was not before.
             host.run("sysctl", "-q", "-w", "net.ipv4.ip_forward=1")
             view = cgroups.host_view() if kind is engines.Wherry else stage.peers
-            directory = f"{stage.directory}/{kind.name}-{case}"
-            engine = kind(directory, current_account(), view)
-            engine.prefix = host.enter
+            directory = f"{stage.directory}/{kind.name}-{case}-{account.name}"
+            engine = kind(directory, account, view)
+            engine.prefix = host.enter_as(account)
             try:
                 stack.enter_context(engine.running())
                 stack.callback(_remove_all, engine)

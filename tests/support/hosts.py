@@ -51,6 +51,10 @@ class PrivateHost:
         """What a command line starts with whose program is to run on the host."""
         return _enter(self._host.pid)
 
+    def enter_as(self, account: Account) -> list[str]:
+        """The same for a program of an account's."""
+        return _prefix(account, self._host.pid, "--net", "--mount", "--wdns=/")
+
     def close(self) -> None:
         for process in (self._host, self._neighbour):
             process.kill()
