@@ -18,6 +18,7 @@ from wherry.builder.words import process_word
 from wherry.errors import WherryError
 from wherry.image.build_cache import BuildCache
 from wherry.image.platform import host_platform, parse_platform
+from wherry.image.reference import parse_reference
 from wherry.timestamps import now, rfc3339
 
 TYPE_CHECKING = False
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator
     from typing import Any
 
+    from wherry.builder.export import Output
     from wherry.builder.instructions import Stage
     from wherry.builder.progress import Progress
     from wherry.builder.request import BuildRequest
@@ -34,8 +36,11 @@ if TYPE_CHECKING:
 _SECOND = 1_000_000_000
 
 
-def build(engine: Engine, request: BuildRequest) -> str:
-    """Build an image; its id. Raises what is wrong, having shown where."""
+def build(engine: Engine, request: BuildRequest) -> dict[str, Any]:
+    """Build an image; its "id" and "descriptor", nothing where no image is kept.
+
+    Raises what is wrong, having shown where.
+    """
     progress = open_progress(request.progress, quiet=request.quiet)
     try:
         # What steps make leads nowhere until the image has its name.
@@ -157,17 +162,23 @@ class Build:
 
     # ---- all of it ----
 
-    def run(self, progress: Progress) -> str:
-        """Build, and keep the image; its id."""
+    def run(self, progress: Progress) -> dict[str, Any]:
+        """Build, and keep the image; its id and its manifest's descriptor."""
         self._tell_of_dockerfile(progress)
         target = graph.target_stage(self.dockerfile.stages, self.request.target)
         chosen = graph.needed(self.dockerfile.stages, target, self._base_of)
         graph.check_sources(self.dockerfile.stages, chosen)
         executor = Executor(self, progress, os.cpu_count() or 1)
         executor.build(chosen)
-        found: list[str] = []
-        executor.carry_out(self._export(self.stages[target], found))
-        return found[0]
+        stage = self.stages[target]
+        outputs = self.request.outputs
+        found: dict[str, Any] = {}
+        if not outputs or any(output.is_image for output in outputs):
+            executor.carry_out(self._export(stage, found))
+        for output in outputs:
+            if not output.is_image:
+                _write(stage, output, progress)
+        return found
 
     def _tell_of_dockerfile(self, progress: Progress) -> None:
         number = progress.begin(
@@ -175,19 +186,35 @@ class Build:
         )
         progress.end(number, 0.0)
 
-    def _export(self, stage: StageBuild, found: list[str]) -> Generator[Step, Any, None]:
+    def _export(self, stage: StageBuild, found: dict[str, Any]) -> Generator[Step, Any, None]:
+        outputs = self.request.outputs
+        tags = [*self.request.tags, *(name for output in outputs for name in output.names)]
+        pushes = any(output.push for output in outputs)
+
         def work() -> dict[str, Any]:
             started = time.monotonic()
             if self.request.squash:
                 squash(stage)
-            image_id, descriptor = export_image(self.engine.image_store, stage, self.request.tags)
+            image_id, descriptor = export_image(self.engine.image_store, stage, tags)
             print(f"writing image {image_id} {time.monotonic() - started:.1f}s done")
-            for tag in self.request.tags:
+            for tag in tags:
                 print(f"naming to {tag} done")
+            for tag in tags if pushes else ():
+                self.engine.images.push(parse_reference(tag), self.request.pull_options)
             return {"id": image_id, "descriptor": descriptor}
 
         result = yield Step(name="exporting to image", work=work)
-        found.append(result["id"])
+        found.update(result)
+
+
+def _write(stage: StageBuild, output: Output, progress: Progress) -> None:
+    """Have an output that is no image of the store."""
+    from wherry.builder.export import export
+
+    number = progress.begin(f"exporting to {output.kind}")
+    started = time.monotonic()
+    export(stage, output, stage.build.request.tags)
+    progress.end(number, time.monotonic() - started)
 
 
 def _platform_arguments(prefix: str, platform: Platform) -> dict[str, str]:

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from wherry.builder.context import Context
+    from wherry.builder.export import Output
     from wherry.container.spec import Ulimit
 
 
@@ -46,6 +47,8 @@ class BuildRequest:
     pull_options: PullOptions = PullOptions()
     tags: tuple[str, ...] = ()
     squash: bool = False
+    # What it leaves; an image of the store where nothing is asked for.
+    outputs: tuple[Output, ...] = ()
     # "auto", "plain", "tty", "quiet".
     progress: str = "auto"
     quiet: bool = False

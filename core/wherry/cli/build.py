@@ -11,6 +11,7 @@ from wherry.cli.grammar import argument, command, option
 from wherry.container import endpoint, limits
 from wherry.container.request import PullOptions
 from wherry.errors import Unsupported, UsageError
+from wherry.files import Draft
 from wherry.words import read_bytes
 
 TYPE_CHECKING = False
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from wherry.builder.context import Context
+    from wherry.builder.export import Output
     from wherry.builder.request import BuildRequest
     from wherry.engine import Engine
 
@@ -42,16 +44,20 @@ _PROGRESS = ("auto", "plain", "tty", "quiet")
     option("--iidfile", metavar="string", help="Write the image ID to a file"),
     option("--label", multiple=True, metavar="stringArray", help="Set metadata for an image"),
     option("--load", type=bool, hidden=True),
+    option("--metadata-file", metavar="string", help="Write build result metadata to a file"),
     option("--network", metavar="string",
            help='Set the networking mode for the "RUN" instructions during build'),
     option("--no-cache", type=bool, help="Do not use cache when building the image"),
     option("--no-cache-filter", multiple=True, metavar="stringArray",
            help="Do not cache specified stages"),
+    option("-o", "--output", multiple=True, metavar="stringArray",
+           help='Output destination (format: "type=local,dest=path")'),
     option("--platform", metavar="string", env="DOCKER_DEFAULT_PLATFORM",
            help="Set target platform for build"),
     option("--progress", metavar="string", choices=_PROGRESS, default="auto",
            help='Set type of progress output ("auto", "plain", "tty", "quiet")'),
     option("--pull", type=bool, help="Always attempt to pull all referenced images"),
+    option("--push", type=bool, help='Shorthand for "--output=type=registry"'),
     option("-q", "--quiet", type=bool,
            help="Suppress the build output and print image ID on success"),
     option("--rm", type=bool, default=True, hidden=True),
@@ -87,18 +93,20 @@ def _carry_out(values: Mapping[str, Any], request: BuildRequest) -> int:
     def action(engine: Engine) -> int:
         from wherry.builder.build import build as carry_out
 
-        image_id = carry_out(engine, request)
-        if request.iid_file:
-            origin.write_file(request.iid_file, image_id.encode())
-        if request.quiet:
-            print(image_id)
+        made = carry_out(engine, request)
+        if request.iid_file and made:
+            origin.write_file(request.iid_file, made["id"].encode())
+        if request.metadata_file and made:
+            origin.write_file(request.metadata_file, _metadata(made, request).encode())
+        if request.quiet and made:
+            print(made["id"])
         return 0
 
     return execute(
         Command(
             argv=build.argv(**values),
             action=action,
-            writes=(request.iid_file,) if request.iid_file else (),
+            writes=tuple(filter(None, (request.iid_file, request.metadata_file))),
             secrets=request.secrets,
             elsewhere=lambda forward: _send(values, request, forward),
         )
@@ -117,6 +125,7 @@ def _send(values: Mapping[str, Any], request: BuildRequest, forward: Callable[..
         "file": "",
         "sent": True,
         "iidfile": request.iid_file,
+        "metadata_file": request.metadata_file,
         "build_arg": _as_pairs(request.args),
         "label": _as_pairs(request.labels),
         "build_context": _as_pairs(
@@ -124,11 +133,58 @@ def _send(values: Mapping[str, Any], request: BuildRequest, forward: Callable[..
         ),
         "secret": tuple(f"id={name},origin=host" for name in request.secrets),
     }
-    return forward(build.argv(**told), stdin=offer(request))
+    files = [output for output in request.outputs if not output.is_image]
+    if not files or files[0].dest == "-":
+        return forward(build.argv(**told), stdin=offer(request))
+    if files[0].kind == "local" or len(request.outputs) > 1:
+        raise Unsupported(
+            "cannot write the files of a build in the machine to a directory of this host",
+            hint="-o type=tar,dest=FILE writes them to an archive",
+        )
+    told["output"] = (f"type={files[0].kind},dest=-",)
+    with Draft(files[0].dest) as descriptor:
+        code = forward(build.argv(**told), stdin=offer(request), stdout=descriptor)
+        if code:
+            raise SystemExit(code)
+    return 0
 
 
 def _as_pairs(pairs: Mapping[str, str]) -> tuple[str, ...]:
     return tuple(f"{name}={text}" for name, text in pairs.items())
+
+
+def _metadata(made: Mapping[str, Any], request: BuildRequest) -> str:
+    """What --metadata-file says of the image, with docker's keys."""
+    import json
+
+    from wherry.image.reference import parse_reference
+
+    told = {
+        "containerimage.config.digest": made["id"],
+        "containerimage.descriptor": made["descriptor"],
+        "containerimage.digest": made["descriptor"]["digest"],
+    }
+    if request.tags:
+        told["image.name"] = ",".join(parse_reference(tag).canonical() for tag in request.tags)
+    return json.dumps(told, indent=2) + "\n"
+
+
+def _outputs(values: Mapping[str, Any]) -> tuple[Output, ...]:
+    from wherry.builder.export import Output, read_output
+    from wherry.values import replace
+
+    found = [read_output(text) for text in values["output"]]
+    if values["push"]:
+        found.append(Output(kind="registry", push=True))
+    if any(output.push for output in found) and not (
+        values["tag"] or any(output.names for output in found)
+    ):
+        raise UsageError("tag is needed when pushing to registry")
+    here = [one for one in found if one.dest and one.dest != "-"]
+    if sum(one.dest == "-" for one in found) and sys.stdout is not None and sys.stdout.isatty():
+        raise UsageError("dest file is required for tar exporter. refusing to write to console")
+    moved = {id(one): replace(one, dest=os.path.abspath(one.dest)) for one in here}
+    return tuple(moved.get(id(one), one) for one in found)
 
 
 def _request(values: Mapping[str, Any], stack: ExitStack) -> BuildRequest:
@@ -163,6 +219,8 @@ def _request(values: Mapping[str, Any], stack: ExitStack) -> BuildRequest:
         pull_options=PullOptions(),
         tags=values["tag"],
         squash=values["squash"],
+        outputs=_outputs(values),
+        metadata_file=_host_path(values["metadata_file"]),
         progress=values["progress"],
         quiet=values["quiet"] or values["progress"] == "quiet",
         iid_file=_host_path(values["iidfile"]),

@@ -68,9 +68,13 @@ COMMANDS: Table = {
     "bootstrap": "bootstrap:bootstrap",
     "builder": {
         "build": "build:build",
+        "du": "builder:du",
+        "prune": "builder:prune",
     },
     "buildx": {
         "build": "build:build",
+        "du": "builder:du",
+        "prune": "builder:prune",
     },
     "completion": "completion:completion",
     "container": {

@@ -365,7 +365,7 @@ def copy_out(files: Files, path: str, target: str, *, keep_ids: bool, follow: bo
             _unpack_here(counted, directory, keep_ids)  # type: ignore[arg-type]
         return counted.size
 
-    return _piped(lambda writer: files.read(source, called, writer), receive)
+    return piped(lambda writer: files.read(source, called, writer), receive)
 
 
 def copy_in(files: Files, source_path: str, target: str, *, keep_ids: bool, follow: bool) -> int:
@@ -385,7 +385,7 @@ def copy_in(files: Files, source_path: str, target: str, *, keep_ids: bool, foll
         files.write(directory, reader, keep_ids=keep_ids)
         return 0
 
-    _piped(send, receive, local_first=True)
+    piped(send, receive, local_first=True)
     return _tree_bytes(source)
 
 
@@ -529,7 +529,7 @@ def _tree_bytes(source: Source) -> int:
 # ---- two processes and a pipe ----
 
 
-def _piped(
+def piped(
     produce: Callable[[int], None], consume: Callable[[int], T], *, local_first: bool = False
 ) -> T:
     """`consume()` what a forked child `produce()`s; raises what either of them did.

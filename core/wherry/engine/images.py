@@ -235,7 +235,7 @@ class Images:
         """Take a name from an image; with its last name the image itself goes."""
         image = self.store.whole(self.store.find(name))
         done = self._release(image, name, force=force)
-        self._collect()
+        self.collect()
         return done
 
     def _release(self, image: Image, name: str, *, force: bool) -> Sequence[dict[str, str]]:
@@ -308,11 +308,12 @@ class Images:
             deleted += [_untagged(image, each) for each in image.references]
             deleted.append({"Deleted": image.id})
             _event("delete", image.id, image.id)
-        reclaimed = self._collect()
+        reclaimed = self.collect()
         events.record_prune("image", reclaimed)
         return {"ImagesDeleted": deleted, "SpaceReclaimed": reclaimed}
 
-    def _collect(self) -> int:
+    def collect(self) -> int:
+        """Remove what no image, container or build needs any more; the bytes it gave back."""
         from wherry.image.garbage import collect
 
         return collect(self.store, self._used_layers(), self._unshared)

@@ -1,0 +1,134 @@
+"""`--output`: what a build leaves in the place of an image, or beside it."""
+
+from __future__ import annotations
+
+import os
+
+from wherry.builder.layers import Scratch, open_layers
+from wherry.builder.outputs import document_of
+from wherry.builder.tree import DIRECTORY
+from wherry.errors import UsageError
+from wherry.files import Draft, make_dir
+from wherry.image.assembly import put_image
+from wherry.image.reference import parse_reference
+from wherry.image.store import Image
+from wherry.values import value
+from wherry.words import read_bool, split_csv
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from wherry.builder.stage import StageBuild
+    from wherry.image.store import ImageStore
+
+KINDS = ("local", "tar", "oci", "docker", "image", "registry")
+ARCHIVES = ("oci", "docker")
+
+
+@value
+class Output:
+    """One `--output`."""
+
+    kind: str = "image"
+    # A directory or a file; "-" for standard output.
+    dest: str = ""
+    push: bool = False
+    names: tuple[str, ...] = ()
+
+    @property
+    def is_image(self) -> bool:
+        """Whether it is an image of the store."""
+        return self.kind in ("image", "registry")
+
+
+def read_output(text: str) -> Output:
+    """`type=KIND,dest=PATH`, or a directory alone, or `-` for a tar. Raises UsageError."""
+    if "=" not in text:
+        return Output(kind="tar" if text == "-" else "local", dest=text)
+    fields: dict[str, str] = {}
+    for field in split_csv(text):
+        key, equals, content = field.partition("=")
+        if not equals:
+            raise UsageError(f"invalid value {field}: expected key=value")
+        fields[key.strip().lower()] = content
+    kind, dest = fields.get("type", ""), fields.get("dest", "")
+    if kind not in KINDS:
+        raise UsageError(f"exporter {kind!r} could not be found", hint=f"it is {', '.join(KINDS)}")
+    if kind == "local" and dest in ("", "-"):
+        raise UsageError("dest is required for local exporter")
+    return Output(
+        kind=kind,
+        dest=dest or ("" if kind in ("image", "registry") else "-"),
+        push=kind == "registry" or read_bool(fields.get("push", "false")),
+        names=tuple(filter(None, fields.get("name", "").split(","))),
+    )
+
+
+def export(stage: StageBuild, output: Output, tags: Sequence[str]) -> None:
+    """Write what a stage has come to, as `output` says."""
+    if output.kind == "local":
+        _export_directory(stage, output.dest)
+    elif output.kind == "tar":
+        _written(output.dest, lambda descriptor: _write_files(stage, descriptor))
+    else:
+        store = stage.build.engine.image_store
+        names = [*output.names, *tags]
+        _written(output.dest, lambda descriptor: _write_archive(store, stage, names, descriptor))
+
+
+def _written(dest: str, write: Callable[[int], None]) -> None:
+    """Have a file written that is there whole or not at all; "-" is standard output."""
+    if dest == "-":
+        write(1)
+        return
+    with Draft(dest) as descriptor:
+        write(descriptor)
+
+
+def _write_files(stage: StageBuild, descriptor: int) -> None:
+    from wherry.container.archive import pack
+
+    runtime = stage.build.engine.runtime
+    with Scratch() as scratch:
+        place = scratch.place("whole")
+
+        def write() -> None:
+            root = open_layers(runtime, stage.layers.diff_ids, place)
+            try:
+                with open(descriptor, "wb", buffering=1 << 16, closefd=False) as out:
+                    pack(root, ".", out, ".")
+            finally:
+                os.close(root)
+
+        runtime.unshared(write, mounts=True)
+
+
+def _export_directory(stage: StageBuild, dest: str) -> None:
+    from wherry.container.archive import open_below, unpack
+    from wherry.engine.copy import piped
+
+    top = os.open(make_dir(os.path.abspath(dest), 0o755), DIRECTORY)
+
+    def receive(reader: int) -> None:
+        with open(reader, "rb", closefd=False) as stream:
+            unpack(stream, lambda path: open_below(top, path), keep_ids=False, keep_rights=False)
+
+    try:
+        piped(lambda writer: _write_files(stage, writer), receive)
+    finally:
+        os.close(top)
+
+
+def _write_archive(
+    store: ImageStore, stage: StageBuild, names: Sequence[str], descriptor: int
+) -> None:
+    from wherry.image.save import save
+
+    document = document_of(stage)
+    image_id, described = put_image(store, document, stage.layers.descriptors)
+    manifest = {"config": {"digest": image_id}, "layers": list(stage.layers.descriptors)}
+    image = Image(id=image_id, descriptor=described, manifest=manifest, config=document)
+    full = [parse_reference(name).canonical() for name in names] or [""]
+    with open(descriptor, "wb", closefd=False) as out:
+        save(store, [(image, name) for name in full], out.write)

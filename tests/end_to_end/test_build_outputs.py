@@ -1,0 +1,88 @@
+"""What a build leaves beside an image, and what it keeps for the next."""
+
+from __future__ import annotations
+
+import json
+import tarfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from support.building import build, context, inspect, run
+from support.settings import on_linux
+
+if TYPE_CHECKING:
+    from support.building import Build
+    from support.cli import Cli
+
+__all__ = ["build", "context"]
+
+pytestmark = on_linux
+
+FILES = """
+FROM busybox AS made
+RUN mkdir /out && echo text > /out/file && ln -s file /out/link
+FROM scratch
+COPY --from=made /out /
+"""
+
+
+def test_files_are_written_to_a_directory_or_a_tar(
+    wherry: Cli, build: Build, host_dir: str
+) -> None:
+    build(FILES, "-o", f"{host_dir}/out")
+    build(FILES, "-o", f"type=tar,dest={host_dir}/out.tar")
+    build(FILES, "-o", "-")
+
+    assert Path(f"{host_dir}/out/link").read_text() == "text\n"
+    with tarfile.open(f"{host_dir}/out.tar") as archive:
+        assert {"file", "link"} <= {name.removeprefix("./") for name in archive.getnames()}
+    assert wherry("images", "-q").lines == wherry("images", "-q", "busybox").lines
+
+
+def test_an_archive_can_be_loaded(wherry: Cli, build: Build, host_dir: str) -> None:
+    for kind in ("oci", "docker"):
+        build("FROM busybox\nRUN echo a > /a\n", "-t", f"made:{kind}", "-o",
+              f"type={kind},dest={host_dir}/made.tar")  # fmt: skip
+
+        assert wherry("load", "-i", f"{host_dir}/made.tar").stdout == f"Loaded image: made:{kind}\n"
+        assert run(wherry, f"made:{kind}", "cat", "/a") == "a\n"
+
+
+def test_what_was_built_is_told_to_files_and_quietly(
+    wherry: Cli, build: Build, host_dir: str
+) -> None:
+    files = ("--iidfile", f"{host_dir}/id", "--metadata-file", f"{host_dir}/metadata")
+    quiet = build("FROM busybox\nLABEL a=b\n", "-q", "-t", "made", *files)
+
+    identity = inspect(wherry, "made")["Id"]
+    assert (quiet.stdout, quiet.stderr) == (f"{identity}\n", "")
+    assert Path(f"{host_dir}/id").read_text() == identity
+    metadata = json.loads(Path(f"{host_dir}/metadata").read_text())
+    assert metadata["containerimage.config.digest"] == identity
+    assert metadata["image.name"] == "docker.io/library/made:latest"
+
+
+def test_with_a_moment_given_the_same_context_makes_the_same_image(
+    wherry: Cli, build: Build, context: Path
+) -> None:
+    text = "FROM busybox\nCOPY . /all\nRUN date > /dev/null; echo x > /x\nWORKDIR /new\n"
+    options = ("--no-cache", "--build-arg", "SOURCE_DATE_EPOCH=1700000000")
+    build(text, "-t", "one", *options)
+    (context / "hello").touch()
+    build(text, "-t", "two", *options)
+
+    assert inspect(wherry, "one")["Id"] == inspect(wherry, "two")["Id"]
+    assert str(inspect(wherry, "one")["Created"]).startswith("2023-11-14T22:13:20")
+
+
+def test_the_cache_outlives_its_images_until_it_is_pruned(wherry: Cli, build: Build) -> None:
+    text = "FROM busybox\nRUN echo a > /a\n"
+    build(text, "-t", "made")
+    wherry("rmi", "made")
+
+    assert "CACHED" in build(text, "-t", "made").stderr.split("RUN echo")[1]
+    assert "Total:" in wherry("builder", "du").stdout
+    wherry("rmi", "made")
+    pruned = wherry("builder", "prune", "-f").stdout
+    assert "Deleted build cache objects:" in pruned
+    assert "CACHED" not in build(text).stderr.split("RUN echo")[1]
