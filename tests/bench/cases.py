@@ -9,7 +9,7 @@ import tempfile
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bench import engines, machine, networks, rootless_networks
+from bench import builds, engines, machine, networks
 from bench.measure import CannotMeasure, Comparison, compare, must, timed, timed_commands
 from bench.peer import Peer
 from support.memory import keepers, pss
@@ -59,6 +59,9 @@ GOALS = (
     Goal(case="machine, cold start and run", peer=Peer.name, limit=0.1),
     Goal(case="machine, run", peer=Peer.name, limit=0.33),
     Goal(case="machine, ps", peer="wherry, native", limit=1.5),
+    Goal(case="build, fresh", peer="podman", limit=0.6),
+    Goal(case="build, cached", peer="podman", limit=0.5),
+    Goal(case="build, 20000 small files", peer="podman", limit=1.0),
 )
 
 
@@ -216,6 +219,10 @@ CASES: dict[str, Callable[[Stage], Comparison | Iterator[Comparison]]] = {
     "ps": ps,
     "pull": pull,
     "load": load,
+    "build-fresh": builds.build_fresh,
+    "build-cached": builds.build_cached,
+    "build-small-files": builds.build_small_files,
+    "build-large-file": builds.build_large_file,
     "memory": memory,
     "machine-cold": lambda stage: machine.cold(stage.ground, stage.rounds),
     "machine-commands": machine_commands,

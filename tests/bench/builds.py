@@ -1,0 +1,101 @@
+"""Images built of the same contexts by each engine."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from bench.measure import compare, timed
+
+if TYPE_CHECKING:
+    from bench import engines
+    from bench.cases import Stage
+    from bench.measure import Comparison, Sample
+
+_FIVE_STEPS = """\
+FROM busybox
+RUN echo one > /one
+COPY file /file
+ENV A=b
+RUN echo two > /two
+"""
+_COPY = "FROM busybox\nCOPY tree /tree\n"
+SMALL_FILES = 20_000
+LARGE_BYTES = 500 << 20
+
+
+def build_fresh(stage: Stage) -> Comparison:
+    """Five steps, two of them RUN, without a cache."""
+    return _compare("build, fresh", stage, _five_steps(stage), "--no-cache")
+
+
+def build_cached(stage: Stage) -> Comparison:
+    """The same once more."""
+    context = _five_steps(stage)
+    for engine in stage.root:
+        engine(*_words(engine, context))
+    return _compare("build, cached", stage, context)
+
+
+def build_small_files(stage: Stage) -> Comparison:
+    """A context of many small files."""
+    context = _context(stage, "small", _COPY)
+    tree = f"{context}/tree"
+    if not os.path.exists(tree):
+        for number in range(SMALL_FILES):
+            directory = f"{tree}/{number // 200}"
+            os.makedirs(directory, exist_ok=True)
+            with open(f"{directory}/{number}", "wb") as file:
+                file.write(b"%d\n" % number * 40)
+    return _compare("build, 20000 small files", stage, context, "--no-cache", few=True)
+
+
+def build_large_file(stage: Stage) -> Comparison:
+    """One large file, which no compression makes smaller."""
+    context = _context(stage, "large", _COPY)
+    path = f"{context}/tree"
+    if not os.path.exists(path):
+        with open(path, "wb") as file:
+            for _ in range(LARGE_BYTES >> 20):
+                file.write(os.urandom(1 << 20))
+    return _compare("build, 500 MB", stage, context, "--no-cache", few=True)
+
+
+def _five_steps(stage: Stage) -> str:
+    context = _context(stage, "steps", _FIVE_STEPS)
+    with open(f"{context}/file", "w") as file:
+        file.write("file\n")
+    return context
+
+
+def _context(stage: Stage, name: str, text: str) -> str:
+    directory = f"{stage.directory}/context-{name}"
+    os.makedirs(directory, exist_ok=True)
+    with open(f"{directory}/Dockerfile", "w") as file:
+        file.write(text)
+    return directory
+
+
+def _words(engine: engines.Engine, context: str, *options: str) -> tuple[str, ...]:
+    own = ("--layers",) if engine.name == "podman" else ()
+    return (
+        "build",
+        "-q",
+        "--network=none",
+        "-t",
+        "built",
+        *own,
+        *engine.options,
+        *options,
+        context,
+    )
+
+
+def _compare(
+    title: str, stage: Stage, context: str, *options: str, few: bool = False
+) -> Comparison:
+    def build(engine: engines.Engine) -> Sample:
+        return lambda: timed(lambda: engine(*_words(engine, context, *options)))
+
+    contestants = {engine.name: build(engine) for engine in stage.root}
+    return compare(title, contestants, max(3, stage.rounds // 3) if few else stage.rounds)
