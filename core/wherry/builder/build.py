@@ -8,6 +8,7 @@ import time
 
 from wherry.builder import graph
 from wherry.builder.base import SCRATCH, base_name
+from wherry.builder.checks import check, summary
 from wherry.builder.errors import DockerfileError, excerpt
 from wherry.builder.executor import Executor, StepFailed
 from wherry.builder.instructions import read_dockerfile
@@ -178,6 +179,9 @@ class Build:
         for output in outputs:
             if not output.is_image:
                 _write(stage, output, progress)
+        found_by_checks = check(self.dockerfile)
+        if found_by_checks and not self.request.quiet:
+            print(f"\n{summary(found_by_checks)}", file=sys.stderr)
         return found
 
     def _tell_of_dockerfile(self, progress: Progress) -> None:
