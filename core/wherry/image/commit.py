@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import stat
 import sys
-import zlib
 from hashlib import sha256
 
 from wherry import paths
@@ -19,6 +18,7 @@ from wherry.files import make_dir, storage_error
 from wherry.image import tar
 from wherry.image.assembly import GZIP_LAYER
 from wherry.image.difference import DELETED
+from wherry.image.gzip import GzipWriter
 from wherry.image.layers import publish
 from wherry.image.tar import Member, TarWriter
 from wherry.lean import dump_json, load_json
@@ -38,8 +38,6 @@ _WHITEOUT = ".wh."
 _OPAQUE = ".wh..wh..opq"
 _OVERLAY = "user.overlay."
 _CAPABILITY = "security.capability"
-# The next levels take half as long again for two or three percent.
-_LEVEL = 3
 
 
 @value
@@ -169,7 +167,7 @@ class _Layer:
         """`copy` gets what the layer holds, before it is compressed."""
         self._copy = copy
         self._file = open(path, "wb", buffering=0)  # noqa: SIM115 - closed by __exit__
-        self._deflate = zlib.compressobj(_LEVEL, zlib.DEFLATED, 31)
+        self._gzip = GzipWriter()
         self._inner = sha256()
         self._outer = sha256()
         self._size = 0
@@ -194,7 +192,7 @@ class _Layer:
         self._waiting, self._waiting_size = [], 0
         self._copy(data)
         self._inner.update(data)
-        self._put(self._deflate.compress(data))
+        self._put(self._gzip.piece(data))
 
     def _put(self, data: bytes) -> None:
         self._outer.update(data)
@@ -205,7 +203,7 @@ class _Layer:
 
     def finish(self, packer: _Packer) -> PackedLayer:
         self._flush()
-        self._put(self._deflate.flush())
+        self._put(self._gzip.end())
         return PackedLayer(
             descriptor={
                 "mediaType": GZIP_LAYER,
