@@ -26,6 +26,9 @@ _LOOK = 0.2
 
 NONCE = 32
 
+HANDSHAKE = 20
+"""Seconds for both sides to show that they are who they are, on a busy machine too."""
+
 SOCKET = "supervisor.sock"
 
 _LONGEST_PATH = 103
@@ -131,7 +134,7 @@ def _connect_port(directory: str) -> Link | None:
     socket = sockets.socket(sockets.AF_INET, sockets.SOCK_STREAM)
     try:
         socket.connect(address)
-        socket.settimeout(5)
+        socket.settimeout(HANDSHAKE)
         prove(socket, key, b"command", b"supervisor")
     except OSError:
         # Nothing listens there any more, or something that is not ours.

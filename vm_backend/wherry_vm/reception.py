@@ -16,7 +16,7 @@ import time
 from wherry.container.wire import Parser
 from wherry.files import remove_file, write_json
 from wherry.lean import load_json
-from wherry_vm.link import SOCKET, prove, with_short_path
+from wherry_vm.link import HANDSHAKE, SOCKET, prove, with_short_path
 from wherry_vm.orphan import SUPERVISOR_FILE
 from wherry_vm.protocol import first_frames
 
@@ -84,7 +84,7 @@ class Reception:
     def _is_ours(self, stream: socket.socket) -> bool:
         """Whether the same user is at the other end."""
         if not hasattr(socket, "AF_UNIX"):
-            stream.settimeout(5)
+            stream.settimeout(HANDSHAKE)
             prove(stream, self._key, b"supervisor", b"command")
             stream.settimeout(None)
             return True

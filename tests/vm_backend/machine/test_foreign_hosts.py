@@ -58,8 +58,9 @@ def test_a_whole_run(there: Foreign, own_world: World) -> None:
     )  # fmt: skip
     copied = there("save", "-o", "saved.tar", "busybox")
     listed = there("ps", "-a", "--format", "{{.Names}}")
-    there("machine", "stop")
+    stopped = there("machine", "stop")
 
+    assert stopped.returncode == 0, stopped.stderr
     assert loaded.stdout == b"Loaded image: busybox:latest\n", loaded.stderr
     assert (ran.returncode, ran.stdout, ran.stderr) == (6, b"to and fro\x00\xff", b"err\n")
     assert len(Path(own_world.directory, "cid").read_text()) == 64
@@ -110,7 +111,8 @@ def test_shares_are_mounted_anew_with_a_new_connection(there: Foreign, own_world
     before = there(*read)
     there("machine", "ssh", "default", "sh", "-c", "kill -9 $(pidof sshd-session)")
     after = there(*read)
-    there("machine", "stop")
+    stopped = there("machine", "stop")
 
+    assert stopped.returncode == 0, stopped.stderr
     assert (before.stdout, before.stderr) == (b"content\n", b"")
     assert (after.stdout, after.stderr) == (b"content\n", b"")
