@@ -77,7 +77,8 @@ class SharedMachine:
         except BaseException:
             close_world(self.world)
             raise
-        self._clean = self._look()
+        # The record of the default network comes with the first container on it, and stays.
+        self._clean = self._look() | {"networks/bridge.json"}
 
     def lend(self, wherry: Cli) -> None:
         """Let the commands of another world be carried out here."""
