@@ -9,6 +9,7 @@ import pytest
 
 if TYPE_CHECKING:
     from support.cli import Cli
+    from support.outside import Outside
 
 IDLE = ("sleep", "1000000")
 
@@ -118,10 +119,9 @@ def test_container_that_cannot_be_connected_leaves_nothing(
     assert json.loads(wherry("network", "inspect", "net").stdout)[0]["Containers"] == {}
 
 
-def test_record_that_is_damaged_can_be_given_up(wherry: Cli, wherry_root: str) -> None:
+def test_record_that_is_damaged_can_be_given_up(wherry: Cli, outside: Outside) -> None:
     wherry("network", "ls")
-    with open(f"{wherry_root}/data/networks/net.json", "w") as file:
-        file.write("{")
+    outside("sh", "-c", f"echo '{{' >{outside.data}/networks/net.json")
 
     refused = wherry("network", "rm", "net", check=False)
 
