@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wherry.container.logs import LONGEST, LogReader, LogWriter
+from wherry.lines import TurnedLines, compress
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -233,3 +234,17 @@ def test_hole_in_a_log_costs_no_memory_and_no_other_record(tmp_path: Path, tail:
     tracemalloc.stop()
     assert [record["log"] for record in records] == ["whole\n"]
     assert most < 20 << 20
+
+
+def test_files_of_the_same_size_time_and_inode_are_two(tmp_path: Path) -> None:
+    """As those are that a quick container fills: the inode of the first is free for the next."""
+    for number in (2, 1):
+        path = tmp_path / f"log.{number}"
+        path.write_text(f"line {number}\n")
+        os.utime(path, (1, 1))
+        compress(str(path))
+    (tmp_path / "log").write_text("line 0\n")
+
+    lines = [line.strip() for line in TurnedLines(f"{tmp_path}/log").history()]
+
+    assert lines == [b"line 2", b"line 1", b"line 0"]
