@@ -112,7 +112,7 @@ def ports(stage: Stage, way: str, *, rootless: bool = False, own: bool = False) 
         return sample
 
     kind = f"{', rootless' if rootless else ''}{', own network' if own else ''}"
-    with _on_hosts(stage, f"ports-{way}-{own}", rootless=rootless) as (there, absent):
+    with _on_hosts(stage, f"{way}{'-own' if own else ''}", rootless=rootless) as (there, absent):
         contestants = {}
         for engine, host in there:
             try:
@@ -133,7 +133,7 @@ def _serve(engine: Engine, host: PrivateHost, *, own: bool) -> None:
     if own:
         engine("network", "create", "bench")
         network = ["--network=bench"]
-    published = (*network, "--publish", f"{_PORT}:{_PORT}", *_HOSTS_PROGRAMS)
+    published = ("--publish", f"{_PORT}:{_PORT}", *_HOSTS_PROGRAMS)
     serving = ("/usr/bin/iperf3", "--server", "--port", _PORT)
     engine(
         "run",
@@ -211,7 +211,8 @@ def _on_hosts(
             # docker drops what is forwarded where it was not before.
             host.run("sysctl", "-q", "-w", "net.ipv4.ip_forward=1")
             view = cgroups.host_view() if kind is engines.Wherry else stage.peers
-            directory = f"{stage.directory}/{kind.name}-{case}-{account.name}"
+            # Short: podman wants no more than 50 characters for what is below.
+            directory = f"{stage.directory}/{kind.name}-{case}{'-r' if rootless else ''}"
             engine = kind(directory, account, view)
             engine.prefix = host.enter_as(account)
             try:
