@@ -123,6 +123,11 @@ def build_cache() -> str:
     return os.path.join(data(), "build-cache")
 
 
+def build_mounts() -> str:
+    """What cache mounts of builds hold."""
+    return os.path.join(build_cache(), "mounts")
+
+
 def build_contexts() -> str:
     """Copies of the contexts that another host sends."""
     return os.path.join(data(), "build-contexts")

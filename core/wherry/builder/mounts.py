@@ -251,7 +251,7 @@ class Given:
         """The directory of a cache mount, locked as it is to be shared."""
         name = sha256(dump_json([mount.id, mount.origin, mount.source]).encode()).hexdigest()
         for number in range(1000):
-            directory = make_dir(f"{paths.build_cache()}/mounts/{name}.{number}")
+            directory = make_dir(f"{paths.build_mounts()}/{name}.{number}")
             is_private = mount.sharing == "private"
             lock = Lock(directory, shared=mount.sharing == "shared", wait=not is_private)
             try:

@@ -22,7 +22,7 @@ from wherry.builder.context import Context
 from wherry.builder.ignore import glob_expression
 from wherry.builder.offer import DIRECTORY, FAILED, FILE, LINK, Entry, ranges
 from wherry.builder.tree import is_pattern
-from wherry.container.copy import remove_tree, tree_size
+from wherry.container.copy import remove_tree
 from wherry.errors import Conflict, CorruptState, MachineError, UsageError
 from wherry.files import Lock, make_dir, read_json, remove_file, write_json
 from wherry.human import human_size
@@ -71,19 +71,6 @@ def _open_contexts(offered: Iterable[dict[str, Any]]) -> list[SentContext]:
         found.append(SentContext(number, copy))
     _forget_old()
     return found
-
-
-def prune() -> int:
-    """Remove the copies that no build has; the bytes that gives back."""
-    freed = 0
-    for path in _slots():
-        try:
-            with Lock(path, wait=False):
-                freed += tree_size(path)
-                remove_tree(path)
-        except (Conflict, FileNotFoundError):
-            continue
-    return freed
 
 
 class SentContext(Context):

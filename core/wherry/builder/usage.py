@@ -34,18 +34,19 @@ def usage(engine: Engine) -> list[dict[str, Any]]:
                 "Step": record.get("Step", ""),
             }
         )
-    found += [_mount_usage(engine, name) for name in _mounts()]
+    found += [_place_usage(engine, place) for place in _places()]
     return sorted(found, key=lambda one: one["LastUsed"], reverse=True)
 
 
-def _mount_usage(engine: Engine, name: str) -> dict[str, Any]:
-    size = engine.runtime.unshared(lambda: tree_size(_path(name)))
+def _place_usage(engine: Engine, place: str) -> dict[str, Any]:
+    size = engine.runtime.unshared(lambda: tree_size(place))
+    is_mount = os.path.dirname(place) == paths.build_mounts()
     return {
-        "ID": name,
+        "ID": os.path.basename(place),
         "Size": size,
-        "LastUsed": os.stat(_path(name)).st_mtime,
+        "LastUsed": os.stat(place).st_mtime,
         "InUse": False,
-        "Step": "a cache mount",
+        "Step": "a cache mount" if is_mount else "a context of another host",
     }
 
 
@@ -58,12 +59,12 @@ def prune(engine: Engine, *, everything: bool, before: float | None) -> tuple[li
     limit = time.time() + 1 if before is None else before
     gone: list[str] = []
     size = 0
-    mounts = set(_mounts())
+    places = {os.path.basename(place): place for place in _places()}
     for entry in usage(engine):
         if entry["LastUsed"] >= limit or (entry["InUse"] and not everything):
             continue
-        if entry["ID"] in mounts:
-            if not _remove_mount(engine, entry["ID"]):
+        if place := places.get(entry["ID"]):
+            if not _remove_place(engine, place):
                 continue
             size += entry["Size"]
         else:
@@ -72,21 +73,21 @@ def prune(engine: Engine, *, everything: bool, before: float | None) -> tuple[li
     return gone, size + engine.images.collect()
 
 
-def _remove_mount(engine: Engine, name: str) -> bool:
+def _remove_place(engine: Engine, place: str) -> bool:
     try:
-        with Lock(_path(name), wait=False, create=False):
-            engine.runtime.unshared(lambda: remove_tree(_path(name)))
+        with Lock(place, wait=False, create=False):
+            engine.runtime.unshared(lambda: remove_tree(place))
     except (Conflict, FileNotFoundError):
         return False  # a step uses it
     return True
 
 
-def _mounts() -> list[str]:
-    try:
-        return os.listdir(_path(""))
-    except FileNotFoundError:
-        return []
-
-
-def _path(name: str) -> str:
-    return os.path.join(paths.build_cache(), "mounts", name)
+def _places() -> list[str]:
+    """The directories that builds keep: what cache mounts hold, and copies of contexts."""
+    found = []
+    for directory in (paths.build_mounts(), paths.build_contexts()):
+        try:
+            found += [os.path.join(directory, name) for name in os.listdir(directory)]
+        except FileNotFoundError:
+            continue
+    return found
