@@ -54,16 +54,15 @@ class Monitor:
             raise MachineError(f"QEMU does not tell which port leads to the guest: {said.strip()}")
         return int(found[1])
 
-    def replace_port(self, identity: str, path: str, name: str) -> None:
+    def replace_port(self, old: str, name: str, path: str) -> None:
         """Put a virtio-serial port called `name`, which connects to the socket at `path`, in
-        the place of the one with that identity. Raises MachineError."""
+        the place of the one with the identity `old`. Raises MachineError."""
         address = {"type": "unix", "data": {"path": path}}
         backend = {"type": "socket", "data": {"addr": address, "server": False}}
-        port = {"driver": "virtserialport", "id": identity, "chardev": identity, "name": name}
-        self._execute("device_del", id=identity)
-        self._execute("chardev-remove", id=identity)
-        self._execute("chardev-add", id=identity, backend=backend)
-        self._execute("device_add", **port)
+        self._execute("chardev-add", id=name, backend=backend)
+        # The channel of the old one stays: QEMU holds on to it for a while.
+        self._execute("device_del", id=old)
+        self._execute("device_add", driver="virtserialport", id=name, chardev=name, name=name)
 
     def _execute(self, command: str, **arguments: object) -> None:
         self._do(self._client.execute(command, arguments))

@@ -491,14 +491,14 @@ class Supervisor:
             self._mounts.connect(self._ssh, self._events.send)
         self._mounts.settle()
 
-    def _plug_in(self, number: int, name: str) -> socket.socket:
-        """Our end of a port called `name`, in the place of a share's own. Raises MachineError."""
+    def _plug_in(self, old: str, name: str) -> socket.socket:
+        """Our end of a port called `name`, in the place of another. Raises MachineError."""
         attempt = self._boot
         assert attempt is not None
         assert attempt.monitor is not None
-        listener, address = attempt.listen(f"share{number}.sock")
+        listener, address = attempt.listen("share.sock")
         try:
-            attempt.monitor.replace_port(f"share{number}", address, name)
+            attempt.monitor.replace_port(old, name, address)
         except MachineError as error:
             listener.close()
             raise MachineError(

@@ -68,7 +68,7 @@ class Mounts:
         self._trees: list[tuple[Share, AnnouncingTree]] = []
         self._streams: dict[str, Channel] = {}
         self._news: News | None = None
-        self._ports = 0
+        self._ports: dict[int, str] = {}
 
     def check(self) -> None:
         """Raises MachineError for a share that is no directory."""
@@ -87,16 +87,21 @@ class Mounts:
         self._news = News(self._trees, say)
 
     def plug_in(
-        self, open_port: Callable[[int, str], Channel], say: Callable[[dict[str, Any]], None]
+        self, open_port: Callable[[str, str], Channel], say: Callable[[dict[str, Any]], None]
     ) -> None:
         """Serve what is not mounted any more on new ports.
 
-        `open_port` puts one, called as it is told, in the place of the share with that number.
+        `open_port` puts one in the place of another, which it is told by its identity, and
+        calls it by the name that it is told.
         """
         for share in self.missing():
-            self._ports += 1
-            name = f"{PORT}again.{self._ports}"
-            self._serve(share, open_port(self.shares.index(share), name))
+            number = self.shares.index(share)
+            old = self._ports.get(number, f"share{number}")
+            generation = int(old.rpartition(".")[2]) + 1 if "." in old else 1
+            name = f"{PORT}{number}.{generation}"
+            stream = open_port(old, name)
+            self._ports[number] = name
+            self._serve(share, stream)
             say(_mount(share, name))
 
     def connect(self, ssh: Any, say: Callable[[dict[str, Any]], None]) -> None:
