@@ -21,11 +21,12 @@ import os
 import runpy
 import shutil  # noqa: F401
 import socket
-import ssl  # noqa: F401
+import ssl
 import subprocess
 import sys
 import tempfile
 import types
+import urllib.request
 import uuid  # noqa: F401
 import zipfile  # noqa: F401
 from typing import Any
@@ -71,7 +72,28 @@ def become(system: str) -> None:
         msvcrt = sys.modules["msvcrt"]
         msvcrt.get_osfhandle = lambda descriptor: descriptor  # type: ignore[attr-defined]
         _take_flags_from_popen()
+    _have_settings_of(system)
     sys.platform = system
+
+
+def _have_settings_of(system: str) -> None:
+    """What tells of a system's proxies, resolvers and certificates: nothing is set there."""
+    if system == "win32":
+        registry = types.ModuleType("winreg")
+        registry.HKEY_LOCAL_MACHINE = registry.HKEY_CURRENT_USER = 0  # type: ignore[attr-defined]
+
+        def open_key(*_: object) -> None:
+            raise FileNotFoundError(2, "The system cannot find the file specified")
+
+        registry.OpenKey = open_key  # type: ignore[attr-defined]
+        sys.modules["winreg"] = registry
+        ssl.enum_certificates = lambda _: []  # type: ignore[attr-defined]
+        urllib.request.getproxies_registry = dict  # type: ignore[attr-defined]
+    if system == "darwin":
+        settings = types.ModuleType("_scproxy")
+        settings._get_proxy_settings = dict  # type: ignore[attr-defined]
+        sys.modules["_scproxy"] = settings
+        urllib.request.getproxies_macosx_sysconf = dict  # type: ignore[attr-defined]
 
 
 def _is_ours(globals_: Any) -> bool:
