@@ -86,3 +86,16 @@ def test_the_cache_outlives_its_images_until_it_is_pruned(wherry: Cli, build: Bu
     pruned = wherry("builder", "prune", "-f").stdout
     assert "Deleted build cache objects:" in pruned
     assert "CACHED" not in build(text).stderr.split("RUN echo")[1]
+
+
+def test_the_cache_goes_with_what_the_system_does_not_use(wherry: Cli, build: Build) -> None:
+    text = "FROM busybox\nRUN echo a > /a\n"
+    build(text, "-t", "made")
+    kept = wherry("system", "prune", "-f").stdout
+    wherry("rmi", "made")
+
+    pruned = wherry("system", "prune", "-f").stdout
+
+    assert "Deleted build cache objects:" not in kept
+    assert "Deleted build cache objects:" in pruned
+    assert "CACHED" not in build(text).stderr.split("RUN echo")[1]

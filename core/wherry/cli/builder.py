@@ -10,6 +10,8 @@ from wherry.cli.grammar import command, option
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from wherry.engine import Engine
 
 
@@ -50,19 +52,15 @@ def prune(all: bool, filter: tuple[str, ...], force: bool) -> int:  # noqa: A002
     """Remove build cache"""
     from wherry.cli.prune import confirm
     from wherry.filters import parse_filters
-    from wherry.times import parse_timestamp
 
     filters = parse_filters(filter, ("until", "unused-for"))
-    moments = [parse_timestamp(text) for text in filters.get("until", ())]
     what = "all build cache" if all else "all dangling build cache"
     confirm(f"WARNING! This will remove {what}.", "builder prune", force)
 
     def action(engine: Engine) -> int:
-        from wherry.builder import usage
         from wherry.human import human_size
 
-        before = min(moments) / 1_000_000_000 if moments else None
-        gone, size = usage.prune(engine, everything=all, before=before)
+        gone, size = prune_cache(engine, filters, everything=all)
         if gone:
             print("Deleted build cache objects:", *gone, sep="\n", end="\n\n")
         print(f"Total reclaimed space: {human_size(size)}")
@@ -70,3 +68,15 @@ def prune(all: bool, filter: tuple[str, ...], force: bool) -> int:  # noqa: A002
 
     argv = prune.argv(all=all, filter=filter, force=True)
     return execute(Command(argv=argv, action=action))
+
+
+def prune_cache(
+    engine: Engine, filters: Mapping[str, Sequence[str]], *, everything: bool
+) -> tuple[list[str], int]:
+    """Forget what was not used since the filter "until" says; see `builder.usage.prune`."""
+    from wherry.builder import usage
+    from wherry.times import parse_timestamp
+
+    moments = [parse_timestamp(text) for text in filters.get("until", ())]
+    before = min(moments) / 1_000_000_000 if moments else None
+    return usage.prune(engine, everything=everything, before=before)

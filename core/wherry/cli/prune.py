@@ -85,10 +85,12 @@ def prune_system(
         if all
         else "all dangling images"
     )
+    lines.append("all build cache" if all else "unused build cache")
     listed = "".join(f"  - {line}\n" for line in lines)
     confirm(f"WARNING! This will remove:\n{listed}", "system prune", force)
 
     def action(engine: Engine) -> int:
+        from wherry.cli.builder import prune_cache
         from wherry.human import human_size
 
         reclaimed = 0
@@ -103,6 +105,9 @@ def prune_system(
         images = engine.images.prune(filters, all=all)
         reclaimed += images["SpaceReclaimed"]
         _print_section("Deleted Images:", _image_lines(images["ImagesDeleted"]))
+        cached, size = prune_cache(engine, filters, everything=all)
+        reclaimed += size
+        _print_section("Deleted build cache objects:", cached)
         print(f"Total reclaimed space: {human_size(reclaimed)}")
         return 0
 
