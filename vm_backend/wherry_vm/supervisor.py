@@ -95,7 +95,9 @@ class Supervisor:
         self._changed = threading.Condition()
         self._state = "starting"
         self._progress: list[str] = []
+        # What kept it from coming up.
         self._error: WherryError | None = None
+        self._was_up = False
         self._is_listening = False
         self._ready: dict[str, Any] | None = None
         self._boot: Boot | None = None
@@ -173,7 +175,7 @@ class Supervisor:
         with self._changed:
             if self._state == "stopping":
                 raise boot.Cancelled
-            self._state = "running"
+            self._state, self._was_up = "running", True
             self._last_use = self._last_heard = time.monotonic()
             self._changed.notify_all()
 
@@ -306,10 +308,13 @@ class Supervisor:
     def _fail(self, error: WherryError) -> None:
         print(f"wherry: {error}", file=sys.stderr)
         with self._changed:
-            self._state, self._error = "failed", error
+            was_up = self._was_up
+            self._state, self._error = "failed", None if was_up else error
             self._changed.notify_all()
-        # Whoever started this process has to be told before it ends.
-        self._told.wait(_TELLING)
+        # Whoever started this process has to be told before it ends. What befell a machine
+        # that ran is nothing to the next command, which starts it again.
+        if not was_up:
+            self._told.wait(_TELLING)
 
     def _end(self) -> None:
         self._mounts.close()
@@ -400,7 +405,7 @@ class Supervisor:
                 if self._trouble and self._boot is not None and self._boot.is_mute():
                     raise self._does_not_answer(self._trouble)
                 return self._is_alive()
-            for text in texts:
+            for text in texts if was_starting else ():
                 stream.sendall(control({"event": "progress", "text": text}))
             if error is not None:
                 raise error
