@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import tarfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ from support.settings import on_linux
 if TYPE_CHECKING:
     from support.building import Build
     from support.cli import Cli
+    from support.world import World
 
 __all__ = ["build", "context"]
 
@@ -86,6 +88,14 @@ def test_the_cache_outlives_its_images_until_it_is_pruned(wherry: Cli, build: Bu
     pruned = wherry("builder", "prune", "-f").stdout
     assert "Deleted build cache objects:" in pruned
     assert "CACHED" not in build(text).stderr.split("RUN echo")[1]
+
+
+def test_a_reset_leaves_nothing_of_builds(wherry: Cli, world: World, build: Build) -> None:
+    build("FROM busybox\nRUN --mount=type=cache,target=/c touch /c/a\n")
+
+    wherry("system", "reset", "--force")
+
+    assert set(os.listdir(f"{world.root}/data")) <= {"containers", "names", "images"}
 
 
 def test_the_cache_goes_with_what_the_system_does_not_use(wherry: Cli, build: Build) -> None:

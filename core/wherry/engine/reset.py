@@ -32,6 +32,8 @@ def _remove_files(engine: Engine) -> None:
         paths.networks(),
         paths.secrets(),
         paths.cache(),
+        paths.build_cache(),
+        paths.build_contexts(),
         paths.blob_sources(),
     ):
         _remove(engine, directory)
