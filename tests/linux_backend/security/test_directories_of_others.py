@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from support.settings import OFFLINE, as_root
+from support.settings import OFFLINE, as_root, on_linux
 from wherry import paths
 from wherry.errors import AccessDenied
 from wherry.files import claim_directory, write_atomic
@@ -25,6 +25,7 @@ def _mode(path: str) -> int:
     return stat.S_IMODE(os.stat(path).st_mode)
 
 
+@on_linux
 def test_nobody_else_can_enter_what_containers_write(
     wherry: Cli, wherry_root: str, busybox_image: str
 ) -> None:
