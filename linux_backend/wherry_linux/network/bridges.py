@@ -111,10 +111,17 @@ def remove(bridge: Endpoint) -> None:
 def remove_link(name: str) -> None:
     try:
         with Connection() as route:
-            route.send([links.remove_link(name)])
+            _remove(route, name)
+    except OSError as error:
+        raise kernel_error(f"remove {name}", error) from error
+
+
+def _remove(route: Connection, name: str) -> None:
+    try:
+        route.send([links.remove_link(name)])
     except OSError as error:
         if error.errno != errno.ENODEV:
-            raise kernel_error(f"remove {name}", error) from error
+            raise
 
 
 def attach(bridges: Connection, pid: int, endpoints: Sequence[Endpoint]) -> None:
@@ -125,7 +132,7 @@ def attach(bridges: Connection, pid: int, endpoints: Sequence[Endpoint]) -> None
     namespace = open_namespace(f"/proc/{pid}/ns/net")
     try:
         for each in endpoints:
-            _join(bridges, namespace, each)
+            _join(bridges, pid, namespace, each)
         within(pid, lambda: _configure(endpoints))
     except OSError as error:
         raise WherryError(
@@ -135,7 +142,7 @@ def attach(bridges: Connection, pid: int, endpoints: Sequence[Endpoint]) -> None
         os.close(namespace)
 
 
-def _join(route: Connection, namespace: int, endpoint: Endpoint) -> None:
+def _join(route: Connection, pid: int, namespace: int, endpoint: Endpoint) -> None:
     settings = endpoint["Wherry"]
     pair = links.veth(
         settings["Link"],
@@ -148,7 +155,11 @@ def _join(route: Connection, namespace: int, endpoint: Endpoint) -> None:
     try:
         route.send([pair])
     except FileExistsError:
-        route.send([links.remove_link(settings["Link"]), pair])
+        # Of an earlier pair: where its other end was in a namespace that is about to go, the
+        # container still has its own.
+        _remove(route, settings["Link"])
+        within(pid, lambda: remove_link(settings["Interface"]))
+        route.send([pair])
 
 
 def reflect(endpoints: Sequence[Endpoint]) -> None:
