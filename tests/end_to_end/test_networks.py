@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 from typing import TYPE_CHECKING
 
 from support import name_server
 from support.hosts import HOST, NEIGHBOUR, PrivateHost
-from support.networks import FETCH, IDLE, address, serve
+from support.networks import FETCH, IDLE, address, ask_by_udp, serve
 from support.settings import as_root
 from support.waiting import Deadline, wait_gone, wait_until
 
@@ -150,23 +149,9 @@ def test_containers_do_not_reach_the_hosts_loopback(
 
 def test_udp_port_is_published(wherry: Cli, host: PrivateHost, busybox_image: str) -> None:
     wherry("run", "-d", "--name", "echo", "-p", "5353:53/udp", busybox_image, *IDLE)
-    pid = wherry("inspect", "--format", "{{.State.Pid}}", "echo").stdout.strip()
-    python = "import socket\ns = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\n"
-    answering = (
-        f"{python}s.bind(('', 53)); print('up', flush=True)\n"
-        "while True: data, peer = s.recvfrom(99); s.sendto(data + peer[0].encode(), peer)"
-    )
-    server = subprocess.Popen(
-        ["nsenter", "--target", pid, "--net", "python3", "-c", answering], stdout=subprocess.PIPE
-    )
-    assert server.stdout is not None
-    server.stdout.readline()
 
-    asking = f"s.settimeout(5); s.sendto(b'ping ', ('{HOST}', 5353)); print(s.recv(99))"
-    answer = host.run_outside("python3", "-c", f"{python}{asking}")
+    answer = ask_by_udp(wherry, host, "echo", 5353)
 
-    server.kill()
-    server.communicate()
     assert answer == f"b'ping {NEIGHBOUR}'\n"
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from support.hosts import HOST, NEIGHBOUR, PrivateHost
-from support.networks import FETCH, IDLE, SERVER, serve
+from support.networks import FETCH, IDLE, SERVER, ask_by_udp, serve
 from support.settings import as_rootless
 from support.waiting import Deadline, wait_gone, wait_until
 
@@ -89,23 +89,9 @@ def test_port_published_on_loopback_is_not_the_worlds(
 def test_udp_port_is_published(wherry: Cli, host: PrivateHost, busybox_image: str) -> None:
     options = ("--name", "echo", "--network", "net", "-p", "5353:53/udp")
     wherry("run", "-d", *options, busybox_image, *IDLE)
-    pid = wherry("inspect", "--format", "{{.State.Pid}}", "echo").stdout.strip()
-    python = "import socket\ns = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\n"
-    answering = (
-        f"{python}s.bind(('', 53)); print('up', flush=True)\n"
-        "while True: data, peer = s.recvfrom(99); s.sendto(data + peer[0].encode(), peer)"
-    )
-    server = subprocess.Popen(
-        ["nsenter", "--target", pid, "--net", "python3", "-c", answering], stdout=subprocess.PIPE
-    )
-    assert server.stdout is not None
-    server.stdout.readline()
 
-    asking = f"s.settimeout(5); s.sendto(b'ping ', ('{HOST}', 5353)); print(s.recv(99))"
-    answer = host.run_outside("python3", "-c", f"{python}{asking}")
+    answer = ask_by_udp(wherry, host, "echo", 5353)
 
-    server.kill()
-    server.communicate()
     assert answer == f"b'ping {NEIGHBOUR}'\n"
 
 

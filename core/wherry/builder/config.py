@@ -11,8 +11,8 @@ from wherry.builder.errors import syntax_error
 from wherry.container.ports import parse_expose
 from wherry.container.signals import read_signal
 from wherry.errors import UsageError
+from wherry.image.changes import HEALTH_OPTIONS
 from wherry.lean import dump_json
-from wherry.words import read_duration, read_integer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -133,23 +133,14 @@ def _shell(config: Config, instruction: Instruction, _: bool) -> str:
     return f"SHELL [{' '.join(instruction.words)}]"
 
 
-_HEALTH: dict[str, tuple[str, Callable[[str], int]]] = {
-    "interval": ("Interval", read_duration),
-    "timeout": ("Timeout", read_duration),
-    "start-period": ("StartPeriod", read_duration),
-    "start-interval": ("StartInterval", read_duration),
-    "retries": ("Retries", read_integer),
-}
-
-
 def _healthcheck(config: Config, instruction: Instruction, _: bool) -> str:
     health: Config = {"Test": list(instruction.words)}
-    for name, (key, read) in _HEALTH.items():
-        if text := instruction.flag(name):
+    for option, (key, read) in HEALTH_OPTIONS.items():
+        if text := instruction.flag(option.removeprefix("--")):
             try:
                 health[key] = read(text)
             except ValueError as error:
-                raise UsageError(f"HEALTHCHECK --{name}: {error}") from error
+                raise UsageError(f"HEALTHCHECK {option}: {error}") from error
     config["Healthcheck"] = health
     return instruction.text
 

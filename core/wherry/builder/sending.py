@@ -8,6 +8,7 @@ import sys
 
 from wherry.builder.context import Context
 from wherry.builder.offer import FAILED, FILE, list_context
+from wherry.builder.tree import DIRECTORY, open_below
 from wherry.container.copy import open_file
 from wherry.errors import AccessDenied
 from wherry.lean import dump_json, sha256
@@ -122,11 +123,10 @@ def _open(directory: str, path: str) -> int:
         if os.path.realpath(whole) != os.path.join(os.path.realpath(directory), *above, name):
             raise OSError(0, "it has become a link", whole)
         return os.open(whole, os.O_RDONLY | os.O_BINARY)
-    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-    parent = os.open(directory, flags)
+    parent = os.open(directory, DIRECTORY)
     try:
         for each in above:
-            below = os.open(each, flags | os.O_NOFOLLOW, dir_fd=parent)
+            below = open_below(each, parent)
             os.close(parent)
             parent = below
         return open_file(name, parent)

@@ -130,7 +130,7 @@ def _onbuild(config: Config, text: str) -> None:
     config["OnBuild"] = [*(config.get("OnBuild") or ()), text]
 
 
-_HEALTH_OPTIONS: dict[str, tuple[str, Callable[[str], int]]] = {
+HEALTH_OPTIONS: dict[str, tuple[str, Callable[[str], int]]] = {
     "--interval": ("Interval", read_duration),
     "--timeout": ("Timeout", read_duration),
     "--start-period": ("StartPeriod", read_duration),
@@ -144,9 +144,9 @@ def _healthcheck(config: Config, text: str) -> None:
     while text.startswith("--"):
         option, _, text = text.partition(" ")
         name, _, content = option.partition("=")
-        if name not in _HEALTH_OPTIONS:
+        if name not in HEALTH_OPTIONS:
             raise UsageError(f"Unknown flag: {name.removeprefix('--')}")
-        key, read = _HEALTH_OPTIONS[name]
+        key, read = HEALTH_OPTIONS[name]
         try:
             health[key] = read(content)
         except ValueError as error:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import platform
 import socket
-import urllib.request
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +12,7 @@ import pytest
 from support.guest import can_boot
 from support.guest_images import guest_image
 from support.machines import BOOT, inspect
+from support.networks import fetched
 from support.waiting import Deadline, wait_until
 
 if TYPE_CHECKING:
@@ -31,15 +31,6 @@ mkdir -p /tmp/root/bin && cp /usr/bin/busybox /tmp/root/bin/ &&
 for name in sh uname cat sleep httpd mkdir; do ln -sf busybox /tmp/root/bin/$name; done &&
 tar -C /tmp/root -c .
 """
-
-
-def fetched(url: str) -> str:
-    try:
-        with urllib.request.urlopen(url, timeout=5) as answer:
-            text: str = answer.read().decode()
-            return text
-    except OSError:
-        return ""
 
 
 def test_containers_of_arm64_run_on_amd64(own_world: World) -> None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import socket
-import urllib.request
 from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
 
+from support.networks import fetched
 from support.terminal import Terminal
 from support.waiting import Deadline, wait_until
 
@@ -29,15 +29,6 @@ def free_port(family: socket.AddressFamily = socket.AF_INET) -> int:
 
 def serve(machine: Cli, *publish: str) -> None:
     machine("run", "-d", "--name", "web", *publish, "busybox", "sh", "-c", SERVER, timeout=120)
-
-
-def fetched(url: str) -> str:
-    try:
-        with urllib.request.urlopen(url, timeout=5) as answer:
-            text: str = answer.read().decode()
-            return text
-    except OSError:
-        return ""
 
 
 def wait_for_server(port: int) -> None:
