@@ -14,7 +14,6 @@ TITLES = ["UID", "PID", "PPID", "C", "STIME", "TTY", "TIME", "CMD"]
 # Major numbers of terminals (admin-guide/devices.txt).
 _PSEUDO = range(136, 144)
 _CONSOLES = 4
-_DAY = 86400
 
 
 def rows(pids: Iterable[int]) -> list[list[str]]:
@@ -44,7 +43,7 @@ def _row(pid: int, booted: float, now: float) -> list[str] | None:
         str(pid),
         fields[1],
         str(min(int(100 * used / lasted), 99)),
-        _start(started, now),
+        start_time(started, now),
         terminal(int(fields[4])),
         f"{int(used) // 3600:02d}:{int(used) // 60 % 60:02d}:{int(used) % 60:02d}",
         words or (f"[{name}] <defunct>" if fields[0] == "Z" else f"[{name}]"),
@@ -69,11 +68,12 @@ def _user(uid: int) -> str:
     return name if len(name) <= 8 else f"{name[:7]}+"
 
 
-def _start(started: float, now: float) -> str:
-    local = time.localtime(started)
-    if now - started < _DAY:
-        return time.strftime("%H:%M", local)
-    return time.strftime("%b%d" if local.tm_year == time.localtime(now).tm_year else "%Y", local)
+def start_time(started: float, now: float) -> str:
+    """STIME as ps has it: the hour on the same day, the day in the same year, or the year."""
+    then, today = time.localtime(started), time.localtime(now)
+    if then.tm_year != today.tm_year:
+        return time.strftime("%Y", then)
+    return time.strftime("%H:%M" if then.tm_yday == today.tm_yday else "%b%d", then)
 
 
 def terminal(number: int) -> str:

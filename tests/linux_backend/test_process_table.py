@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from datetime import datetime
 
 import pytest
 
 from support.requirements import need_tool
-from wherry_linux.process_table import TITLES, rows, terminal
+from wherry_linux.process_table import TITLES, rows, start_time, terminal
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
 
@@ -44,6 +45,20 @@ def test_process_that_has_ended_has_no_row() -> None:
     child.wait()
 
     assert rows([child.pid]) == []
+
+
+@pytest.mark.parametrize(
+    ("started", "said"),
+    [
+        (datetime(2026, 3, 2, 0, 0), "00:00"),
+        (datetime(2026, 3, 1, 23, 59), "Mar01"),
+        (datetime(2025, 12, 31, 23, 59), "2025"),
+    ],
+)
+def test_start_is_told_by_the_hour_only_on_the_same_day(started: datetime, said: str) -> None:
+    now = datetime(2026, 3, 2, 0, 1).timestamp()
+
+    assert start_time(started.timestamp(), now) == said
 
 
 @pytest.mark.parametrize(

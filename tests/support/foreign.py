@@ -17,6 +17,7 @@ import builtins
 import ctypes
 import fcntl
 import getpass  # noqa: F401
+import hashlib
 import os
 import runpy
 import shutil  # noqa: F401
@@ -146,11 +147,14 @@ def _take_flags_from_popen() -> None:
 
 
 def _executable(system: str) -> str:
-    """A script that is this interpreter, on the other system."""
-    path = os.path.join(tempfile.gettempdir(), f"wherry-{system}-{os.getpid()}")
-    with open(path, "w") as file:
-        file.write(f'#!/bin/sh\nexec {sys.executable} {os.path.abspath(__file__)} {system} "$@"\n')
-    os.chmod(path, 0o700)
+    """A script that is this interpreter, on the other system: one file for all processes."""
+    script = f'#!/bin/sh\nexec {sys.executable} {os.path.abspath(__file__)} {system} "$@"\n'
+    mark = hashlib.sha256(script.encode()).hexdigest()[:12]
+    path = os.path.join(tempfile.gettempdir(), f"wherry-test-{system}-{mark}-{os.getuid()}")
+    with tempfile.NamedTemporaryFile("w", dir=os.path.dirname(path), delete=False) as file:
+        file.write(script)
+        os.fchmod(file.fileno(), 0o700)
+    os.replace(file.name, path)
     return path
 
 

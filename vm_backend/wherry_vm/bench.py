@@ -117,12 +117,14 @@ class Bench:
         yield from self._files("share, by SSH", self._by_ssh)
 
     def _on_share(self, share: Share) -> str:
-        directory = tempfile.mkdtemp(prefix=f".{self._name}-", dir=share.source)
+        directory = f".{self._name}"
+        path = os.path.join(share.source, directory)
         try:
-            filework.prepare(directory)
-            return self._work(f"{share.target}/{os.path.basename(directory)}")
+            os.mkdir(path, 0o700)
+            filework.prepare(path)
+            return self._work(f"{share.target}/{directory}")
         finally:
-            shutil.rmtree(directory, ignore_errors=True)
+            _remove(path)
 
     def _by_ssh(self) -> str:
         """A share as hosts without UNIX sockets have it."""
@@ -207,6 +209,13 @@ class Bench:
             said = done.stderr.strip().rpartition("\n")[2] or f"exit code {done.returncode}"
             raise MachineError(f"cannot measure `wherry {' '.join(argv[:2])}`: {said}")
         return done.stdout
+
+
+def _remove(path: str) -> None:
+    """Remove a directory in which an interrupted command of the guest may still make files."""
+    deadline = time.monotonic() + _PATIENCE
+    while os.path.lexists(path) and time.monotonic() < deadline:
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def _row(name: str, where: str, value: float, unit: str) -> Row:
