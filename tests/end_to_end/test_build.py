@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from support.building import build, context, inspect, run
-from support.settings import on_linux
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -14,8 +13,6 @@ if TYPE_CHECKING:
     from support.cli import Cli
 
 __all__ = ["build", "context"]
-
-pytestmark = on_linux
 
 
 def test_an_image_is_what_its_dockerfile_says(wherry: Cli, build: Build) -> None:

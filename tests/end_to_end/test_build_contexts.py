@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from support.building import NO_NETWORK, build, context, inspect, run
 from support.requirements import need_tool
-from support.settings import OFFLINE, as_root, on_linux
+from support.settings import OFFLINE, of_root
 from support.waiting import Deadline, wait_until
 
 if TYPE_CHECKING:
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 __all__ = ["build", "context"]
 
 
-@on_linux
 def test_a_dockerfile_on_standard_input_has_no_context(wherry: Cli, busybox_image: str) -> None:
     text = f"FROM {busybox_image}\nRUN echo here > /file\n"
     wherry("build", NO_NETWORK, "-t", "made", "-", input=text)
@@ -33,7 +32,6 @@ def test_a_dockerfile_on_standard_input_has_no_context(wherry: Cli, busybox_imag
     assert "there is no context" in failed.stderr
 
 
-@on_linux
 def test_a_dockerfile_on_standard_input_may_have_a_context(
     wherry: Cli, busybox_image: str, context: Path
 ) -> None:
@@ -53,7 +51,6 @@ def archive(files: dict[str, str], mode: str) -> bytes:
     return content.getvalue()
 
 
-@on_linux
 def test_an_archive_on_standard_input_is_a_context(wherry: Cli, busybox_image: str) -> None:
     files = {
         "deep/Other": f"FROM {busybox_image}\nCOPY . /all/\n",
@@ -69,7 +66,7 @@ def test_an_archive_on_standard_input_is_a_context(wherry: Cli, busybox_image: s
         assert "left" not in run(wherry, "made", "ls", "/all")
 
 
-@as_root
+@of_root
 def test_a_repository_is_a_context(wherry: Cli, busybox_image: str, host_dir: str) -> None:
     need_tool("git")
     git = ["git", "-C", f"{host_dir}/tree", "-c", "user.name=a", "-c", "user.email=a@b"]
@@ -100,7 +97,6 @@ def _answers(port: int) -> bool:
         return client.connect_ex(("127.0.0.1", port)) == 0
 
 
-@on_linux
 def test_squash_makes_one_layer_of_all_new_ones(wherry: Cli, build: Build) -> None:
     build(
         """
@@ -119,7 +115,6 @@ def test_squash_makes_one_layer_of_all_new_ones(wherry: Cli, build: Build) -> No
     assert len(layers["Layers"]) == 2
 
 
-@on_linux
 def test_a_dockerfile_that_leads_out_of_its_context_is_refused(
     wherry: Cli, context: Path, host_dir: str
 ) -> None:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import pytest
 
 from support.building import NO_NETWORK, build, context
-from support.settings import on_linux
 from support.waiting import Deadline, wait_until
 
 if TYPE_CHECKING:
@@ -19,8 +18,6 @@ if TYPE_CHECKING:
     from support.world import World
 
 __all__ = ["build", "context"]
-
-pytestmark = on_linux
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from support.building import build, context, run
-from support.settings import on_linux
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -14,8 +13,6 @@ if TYPE_CHECKING:
     from support.cli import Cli
 
 __all__ = ["build", "context"]
-
-pytestmark = on_linux
 
 
 def test_a_bind_shows_files_and_leaves_nothing_of_them(wherry: Cli, build: Build) -> None:

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
 __all__ = ["build", "context"]
 
-pytestmark = on_linux
-
 FILES = """
 FROM busybox AS made
 RUN mkdir /out && echo text > /out/file && ln -s file /out/link
@@ -90,6 +88,7 @@ def test_the_cache_outlives_its_images_until_it_is_pruned(wherry: Cli, build: Bu
     assert "CACHED" not in build(text).stderr.split("RUN echo")[1]
 
 
+@on_linux  # a machine's reset would take the image away that its other tests have
 def test_a_reset_leaves_nothing_of_builds(wherry: Cli, world: World, build: Build) -> None:
     build("FROM busybox\nRUN --mount=type=cache,target=/c touch /c/a\n")
 
@@ -101,11 +100,12 @@ def test_a_reset_leaves_nothing_of_builds(wherry: Cli, world: World, build: Buil
 def test_the_cache_goes_with_what_the_system_does_not_use(wherry: Cli, build: Build) -> None:
     text = "FROM busybox\nRUN echo a > /a\n"
     build(text, "-t", "made")
-    kept = wherry("system", "prune", "-f").stdout
+    wherry("system", "prune", "-f")
+    kept = build(text, "-t", "made").stderr
     wherry("rmi", "made")
 
     pruned = wherry("system", "prune", "-f").stdout
 
-    assert "Deleted build cache objects:" not in kept
+    assert "CACHED" in kept.split("RUN echo")[1]
     assert "Deleted build cache objects:" in pruned
     assert "CACHED" not in build(text).stderr.split("RUN echo")[1]

@@ -8,7 +8,6 @@ import tarfile
 from typing import TYPE_CHECKING
 
 from support.building import build, context, run
-from support.settings import on_linux
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -17,8 +16,6 @@ if TYPE_CHECKING:
     from support.cli import Cli
 
 __all__ = ["build", "context"]
-
-pytestmark = on_linux
 
 
 def test_a_stage_takes_files_from_another_and_from_an_image(wherry: Cli, build: Build) -> None:

@@ -19,13 +19,15 @@ if TYPE_CHECKING:
 BOOT = 180
 """Seconds that an emulated machine may take where others use the processors too."""
 
-_KINDS = ("containers", "volumes", "networks", "secrets")
+_BUILDS = ("build-cache", "build-contexts")
+_KINDS = ("containers", "volumes", "networks", "secrets", *_BUILDS)
 
 # The shell's own words alone: a program costs an emulated machine more than the answer is worth.
 _SHOW = """
 show() { for each in "$@"; do if [ -e "$each" ]; then echo "$each"; fi; done; }
 cd /var/lib/wherry
 show containers/* volumes/* networks/* secrets/*
+show build-cache/*.json build-cache/mounts/* build-contexts/*
 line=
 read -r line <images/index.json
 echo "$line"
@@ -109,6 +111,8 @@ class SharedMachine:
             self.wherry("network", "prune", "--force")
         if "secrets" in left:
             self.wherry("secret", "rm", *self.wherry("secret", "ls", "--quiet").lines)
+        if not left.keys().isdisjoint(_BUILDS):
+            self.wherry("builder", "prune", "--all", "--force")
         if "images" in left:
             if images := set(self.wherry("images", "--all", "--quiet", "--no-trunc").lines):
                 self.wherry("rmi", "--force", *images)
