@@ -7,6 +7,10 @@ from __future__ import annotations
 
 from wherry.lean import sockets
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 _BOOLEANS = {
     **dict.fromkeys(("1", "t", "T", "true", "TRUE", "True"), True),
     **dict.fromkeys(("0", "f", "F", "false", "FALSE", "False"), False),
@@ -118,6 +122,12 @@ def split_csv(text: str) -> list[str]:
         if rest[0] != ",":
             raise ValueError(f'extraneous or missing " in quoted-field: {text}')
         rest = rest[1:]
+
+
+def join_csv(fields: Iterable[str]) -> str:
+    """The line that `split_csv` makes these fields of."""
+    quoted = (field.replace('"', '""') for field in fields)
+    return ",".join(f'"{field}"' if set(field) & set(',"') else field for field in quoted)
 
 
 def _quoted(rest: str, text: str) -> tuple[str, str]:

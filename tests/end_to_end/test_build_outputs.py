@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import tarfile
@@ -31,12 +32,45 @@ def test_files_are_written_to_a_directory_or_a_tar(
 ) -> None:
     build(FILES, "-o", f"{host_dir}/out")
     build(FILES, "-o", f"type=tar,dest={host_dir}/out.tar")
-    build(FILES, "-o", "-")
+    content = build(FILES, "-o", "-").output
 
     assert Path(f"{host_dir}/out/link").read_text() == "text\n"
-    with tarfile.open(f"{host_dir}/out.tar") as archive:
+    assert Path(f"{host_dir}/out.tar").read_bytes() == content
+    with tarfile.open(fileobj=io.BytesIO(content)) as archive:
         assert {"file", "link"} <= {name.removeprefix("./") for name in archive.getnames()}
     assert wherry("images", "-q").lines == wherry("images", "-q", "busybox").lines
+
+
+def test_several_outputs_are_written_beside_the_image(
+    wherry: Cli, build: Build, host_dir: str
+) -> None:
+    places = ("-o", f"{host_dir}/out", "-o", f'type=tar,"dest={host_dir}/a,b.tar"')
+    quiet = build(FILES, "-q", *places, "-o", "type=image,name=made")
+
+    assert quiet.stdout == f"{inspect(wherry, 'made')['Id']}\n"
+    assert Path(f"{host_dir}/out/file").read_text() == "text\n"
+    with tarfile.open(f"{host_dir}/a,b.tar") as archive:
+        assert "file" in {name.removeprefix("./") for name in archive.getnames()}
+
+
+def test_of_a_build_that_fails_no_output_is_there(build: Build, host_dir: str) -> None:
+    places = ("-o", f"{host_dir}/out", "-o", f"type=tar,dest={host_dir}/out.tar")
+    failed = build("FROM busybox\nRUN exit 3\n", *places, check=False)
+
+    assert failed.returncode == 1
+    assert "exit code: 3" in failed.stderr.splitlines()[-1]
+    assert os.listdir(host_dir) == ["context"]
+
+
+def test_an_output_that_cannot_be_written_is_told_of(build: Build, host_dir: str) -> None:
+    Path(f"{host_dir}/file").write_text("in the way\n")
+    for output in (f"{host_dir}/file", f"type=tar,dest={host_dir}/file/out.tar"):
+        failed = build(FILES, "-o", output, check=False)
+
+        assert failed.returncode == 1
+        assert failed.stderr.splitlines()[-1].startswith("wherry: ")
+        assert "Traceback" not in failed.stderr
+        assert f"{host_dir}/file" in failed.stderr
 
 
 def test_an_archive_can_be_loaded(wherry: Cli, build: Build, host_dir: str) -> None:

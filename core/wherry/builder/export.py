@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import os
+import sys
 
+from wherry import origin
 from wherry.builder.layers import Scratch, open_layers
 from wherry.builder.outputs import document_of
+from wherry.builder.returned import send
 from wherry.builder.tree import DIRECTORY
+from wherry.engine.session import write_all
 from wherry.errors import UsageError
 from wherry.files import Draft, make_dir
 from wherry.image.assembly import put_image
 from wherry.image.reference import parse_reference
 from wherry.image.store import Image
 from wherry.values import value
-from wherry.words import read_bool, split_csv
+from wherry.words import join_csv, read_bool, split_csv
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from typing import Any
 
     from wherry.builder.stage import StageBuild
     from wherry.image.store import ImageStore
@@ -42,16 +47,22 @@ class Output:
         return self.kind in ("image", "registry")
 
 
-def read_output(text: str) -> Output:
+def _fields(text: str) -> dict[str, str]:
     """`type=KIND,dest=PATH`, or a directory alone, or `-` for a tar. Raises UsageError."""
     if "=" not in text:
-        return Output(kind="tar" if text == "-" else "local", dest=text)
+        return {"type": "tar" if text == "-" else "local", "dest": text}
     fields: dict[str, str] = {}
     for field in split_csv(text):
         key, equals, content = field.partition("=")
         if not equals:
             raise UsageError(f"invalid value {field}: expected key=value")
         fields[key.strip().lower()] = content
+    return fields
+
+
+def read_output(text: str) -> Output:
+    """The output that an `--output` asks for. Raises UsageError."""
+    fields = _fields(text)
     kind, dest = fields.get("type", ""), fields.get("dest", "")
     if kind not in KINDS:
         raise UsageError(f"exporter {kind!r} could not be found", hint=f"it is {', '.join(KINDS)}")
@@ -63,6 +74,16 @@ def read_output(text: str) -> Output:
         push=kind == "registry" or read_bool(fields.get("push", "false")),
         names=tuple(filter(None, fields.get("name", "").split(","))),
     )
+
+
+def sent_back(text: str) -> str:
+    """An `--output` as a build elsewhere is told of it: files come to standard output."""
+    fields = _fields(text)
+    if fields["type"] in ("image", "registry"):
+        return text
+    kind = "tar" if fields["type"] == "local" else fields["type"]
+    told = {**fields, "type": kind, "dest": "-"}
+    return join_csv(f"{key}={content}" for key, content in told.items())
 
 
 def export(stage: StageBuild, output: Output, tags: Sequence[str]) -> None:
@@ -79,6 +100,9 @@ def export(stage: StageBuild, output: Output, tags: Sequence[str]) -> None:
 
 def _written(dest: str, write: Callable[[int], None]) -> None:
     """Have a file written that is there whole or not at all; "-" is standard output."""
+    if origin.is_elsewhere():
+        send(write)
+        return
     if dest == "-":
         write(1)
         return
@@ -105,19 +129,43 @@ def _write_files(stage: StageBuild, descriptor: int) -> None:
 
 
 def _export_directory(stage: StageBuild, dest: str) -> None:
-    from wherry.container.archive import open_below, unpack
     from wherry.engine.copy import piped
-
-    top = os.open(make_dir(os.path.abspath(dest), 0o755), DIRECTORY)
 
     def receive(reader: int) -> None:
         with open(reader, "rb", closefd=False) as stream:
-            unpack(stream, lambda path: open_below(top, path), keep_ids=False, keep_rights=False)
+            _unpack(stream, dest)
 
+    piped(lambda writer: _write_files(stage, writer), receive)
+
+
+def _unpack(stream: Any, dest: str) -> None:
+    """Make a tar stream's files in a directory; they are this user's."""
+    directory = make_dir(os.path.abspath(dest), 0o755)
+    if sys.platform == "win32":
+        from wherry.container import archive_by_path
+
+        archive_by_path.unpack(stream, directory)
+        return
+    from wherry.container.archive import open_below, unpack
+
+    top = os.open(directory, DIRECTORY)
     try:
-        piped(lambda writer: _write_files(stage, writer), receive)
+        unpack(stream, lambda path: open_below(top, path), keep_ids=False, keep_rights=False)
     finally:
         os.close(top)
+
+
+def keep(output: Output, stream: Any) -> None:
+    """Put what a build elsewhere has sent of `output` where it belongs."""
+    if output.kind == "local":
+        _unpack(stream, output.dest)
+        return
+
+    def copy(descriptor: int) -> None:
+        while data := stream.read(1 << 16):
+            write_all(descriptor, data)
+
+    _written(output.dest, copy)
 
 
 def _write_archive(

@@ -11,7 +11,6 @@ from wherry.cli.grammar import argument, command, option
 from wherry.container import endpoint, limits
 from wherry.container.request import PullOptions
 from wherry.errors import Unsupported, UsageError
-from wherry.files import Draft
 from wherry.words import read_bytes
 
 TYPE_CHECKING = False
@@ -134,19 +133,16 @@ def _send(values: Mapping[str, Any], request: BuildRequest, forward: Callable[..
         "secret": tuple(f"id={name},origin=host" for name in request.secrets),
     }
     files = [output for output in request.outputs if not output.is_image]
-    if not files or files[0].dest == "-":
+    if not files:
         return forward(build.argv(**told), stdin=offer(request))
-    if files[0].kind == "local" or len(request.outputs) > 1:
-        raise Unsupported(
-            "cannot write the files of a build in the machine to a directory of this host",
-            hint="-o type=tar,dest=FILE writes them to an archive",
-        )
-    told["output"] = (f"type={files[0].kind},dest=-",)
-    with Draft(files[0].dest) as descriptor:
-        code = forward(build.argv(**told), stdin=offer(request), stdout=descriptor)
-        if code:
-            raise SystemExit(code)
-    return 0
+    from wherry.builder.export import sent_back
+    from wherry.builder.returned import receive
+
+    told["output"] = tuple(map(sent_back, values["output"]))
+    return receive(
+        files,
+        lambda descriptor: forward(build.argv(**told), stdin=offer(request), stdout=descriptor),
+    )
 
 
 def _as_pairs(pairs: Mapping[str, str]) -> tuple[str, ...]:
