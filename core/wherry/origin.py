@@ -9,6 +9,7 @@ command on the host answers what its own words entitle the guest to, and nothing
     {"ask": "secret", "name": …}                               {"content": base64}
     {"ask": "file", "path": …, "content": base64}              {}
     {"ask": "files", …}                                        {}, see wherry.builder.offer
+    {"ask": "agent", "name": …, "message": base64}             {"message": base64}
 
 Where it cannot be done the answer is {"error": …}, see wherry.errors.
 """

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from support.cli import Cli, Result
 
@@ -33,9 +33,12 @@ def context(host_dir: str) -> Path:
 def build(wherry: Cli, busybox_image: str, context: Path) -> Build:
     """`build(text, "-t", "x", …)` of a Dockerfile with this text; `FROM busybox` is there."""
 
-    def run(text: str, *options: str, check: bool = True) -> Result:
+    def run(
+        text: str, *options: str, check: bool = True, env: Mapping[str, str] | None = None
+    ) -> Result:
         (context / "Dockerfile").write_text(text.replace("busybox", busybox_image))
-        return wherry("build", NO_NETWORK, *options, str(context), check=check, timeout=120)
+        words = ("build", NO_NETWORK, *options, str(context))
+        return wherry(*words, check=check, timeout=120, env=env)
 
     return run
 

@@ -37,7 +37,7 @@ _OF_REGISTRIES = frozenset(
 def answer(command: Command, question: Mapping[str, Any], stdin: Any = None) -> dict[str, Any]:
     """The answer to a question of the guest's; never raises what the question is to blame for.
 
-    `stdin` is what the command reads, which may have files to be asked for.
+    `stdin` is what the command reads, which may have files and agents to be asked for.
     """
     try:
         kind = question.get("ask")
@@ -47,7 +47,7 @@ def answer(command: Command, question: Mapping[str, Any], stdin: Any = None) -> 
             return _secret(command, str(question["name"]))
         if kind == "file":
             return _file(command, str(question["path"]), str(question["content"]))
-        if kind == "files" and hasattr(stdin, "ask"):
+        if kind in ("files", "agent") and hasattr(stdin, "ask"):
             answered: dict[str, Any] = stdin.ask(question)
             return answered
         raise AccessDenied(f"the host answers no question about {kind!r}")

@@ -6,7 +6,9 @@ import os
 import posixpath
 
 from wherry import paths
+from wherry.builder.agents import Relay, own
 from wherry.builder.errors import syntax_error
+from wherry.builder.layers import Scratch
 from wherry.container.copy import copy_tree
 from wherry.errors import Conflict, NotFound, UsageError
 from wherry.files import Lock, make_dir
@@ -149,12 +151,14 @@ def _is_readonly(kind: str, fields: dict[str, str]) -> bool:
 class Given:
     """The mounts of one step in the words of a create body; a context manager.
 
-    It holds the locks of cache mounts. Used in the step's own process.
+    It holds the locks of cache mounts, and what leads to agents. Used in the step's own process.
     """
 
     def __init__(self, build: Build) -> None:
         self._build = build
         self._locks: list[Lock] = []
+        self._relays: list[Relay] = []
+        self._scratch = Scratch()
         self.mounts: list[dict[str, Any]] = []
         self.tmpfs: dict[str, str] = {}
         self.secrets: list[dict[str, Any]] = []
@@ -166,6 +170,10 @@ class Given:
         return self
 
     def __exit__(self, *_: object) -> None:
+        for relay in self._relays:
+            relay.close()
+        if self._relays:
+            self._scratch.__exit__()
         for lock in self._locks:
             lock.__exit__(None, None, None)
 
@@ -277,13 +285,18 @@ class Given:
             self.secrets.append({**common, "Type": "mount", "Target": mount.target, "Mode": mode})
 
     def _ssh(self, mount: Mount) -> None:
-        socket = self._build.request.ssh.get(mount.id)
-        if not socket:
+        agents = self._build.request.ssh
+        if mount.id not in agents:
             if mount.required:
                 raise NotFound(f"unset ssh forward key {mount.id}", hint=f"--ssh {mount.id}")
             return
-        count = sum(one["Target"].startswith("/run/buildkit/") for one in self.mounts)
+        count = len(self._relays)
         target = mount.target or f"/run/buildkit/ssh_agent.{count}"
+        runtime = self._build.engine.runtime
+        path = f"{self._scratch.place('agents')}/{count}"
+        self._relays.append(Relay(runtime, path, mount.id, agents[mount.id]))
+        mode = 0o600 if mount.mode is None else mount.mode
+        runtime.unshared(lambda: own(path, mount.uid, mount.gid, mode))
         if not any(entry.startswith("SSH_AUTH_SOCK=") for entry in self.env):
             self.env.append(f"SSH_AUTH_SOCK={target}")
-        self.mounts.append({"Type": "bind", "Source": socket, "Target": target})
+        self.mounts.append({"Type": "bind", "Source": path, "Target": target})

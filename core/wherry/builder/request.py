@@ -35,7 +35,7 @@ class BuildRequest:
     ulimits: tuple[Ulimit, ...] = ()
     # The contents of `--secret`, by id.
     secrets: Mapping[str, bytes] = {}
-    # The sockets of agents, by the id of `--ssh`.
+    # Where agents are, by the id of `--ssh`; see `agents.read_agents`.
     ssh: Mapping[str, str] = {}
     # What the Dockerfile may ask for: "network.host", "security.insecure", "device".
     allow: tuple[str, ...] = ()

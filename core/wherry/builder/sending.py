@@ -43,6 +43,7 @@ def offer(request: BuildRequest) -> Sender:
             "epoch": request.epoch,
             "names": list(directories),
         },
+        request.ssh,
     )
 
 
@@ -65,11 +66,14 @@ class Offered:
 class Sender:
     """Standard input of the build elsewhere, and the host's answers to what it asks."""
 
-    def __init__(self, contexts: Sequence[Offered], told: Mapping[str, Any]) -> None:
-        """`told` is said beside the contexts: see `offer`."""
+    def __init__(
+        self, contexts: Sequence[Offered], told: Mapping[str, Any], agents: Mapping[str, str]
+    ) -> None:
+        """`told` is said beside the contexts: see `offer`. `agents` are asked on behalf of it."""
         from queue import SimpleQueue
 
         self._contexts = contexts
+        self._agents = agents
         text = dump_json({**told, "contexts": [each.to_json() for each in contexts]}).encode()
         self._pieces: Iterator[bytes] = iter((struct.pack(">Q", len(text)), text))
         self._left = b""
@@ -85,7 +89,9 @@ class Sender:
         return data
 
     def ask(self, question: Mapping[str, Any]) -> dict[str, Any]:
-        """Send files that were offered. Raises AccessDenied for others."""
+        """Send files that were offered, or ask an agent. Raises AccessDenied for others."""
+        if question["ask"] == "agent":
+            return self._ask_agent(question)
         number = int(question["context"])
         if not 0 <= number < len(self._contexts):
             raise AccessDenied(f"no context {number} was offered")
@@ -97,6 +103,17 @@ class Sender:
             paths += context.files[first : last + 1]
         self._asked.put((context, paths))
         return {}
+
+    def _ask_agent(self, question: Mapping[str, Any]) -> dict[str, Any]:
+        from binascii import a2b_base64, b2a_base64
+
+        from wherry.builder import agents
+
+        place = self._agents.get(str(question["name"]))
+        if place is None:
+            raise AccessDenied(f"the command names no agent {question['name']!r}")
+        answer = agents.ask(place, a2b_base64(question["message"]))
+        return {"message": b2a_base64(answer, newline=False).decode()}
 
 
 def _contents(context: Offered, paths: Sequence[str]) -> Iterator[bytes]:

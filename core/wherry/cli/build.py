@@ -10,7 +10,7 @@ from wherry.backend import Command, execute
 from wherry.cli.grammar import argument, command, option
 from wherry.container import endpoint, limits
 from wherry.container.request import PullOptions
-from wherry.errors import Unsupported, UsageError
+from wherry.errors import UsageError
 from wherry.words import read_bytes
 
 TYPE_CHECKING = False
@@ -116,8 +116,6 @@ def _send(values: Mapping[str, Any], request: BuildRequest, forward: Callable[..
     """Have another wherry build, and send it what it needs of this host's files."""
     from wherry.builder.sending import offer
 
-    if request.ssh:
-        raise Unsupported("--ssh: the agent of this host cannot be used in the machine")
     told = {
         **values,
         "path": "-",
@@ -131,6 +129,7 @@ def _send(values: Mapping[str, Any], request: BuildRequest, forward: Callable[..
             {name: each for name, each in request.contexts.items() if isinstance(each, str)}
         ),
         "secret": tuple(f"id={name},origin=host" for name in request.secrets),
+        "ssh": tuple(request.ssh),
     }
     files = [output for output in request.outputs if not output.is_image]
     if not files:
@@ -185,6 +184,7 @@ def _outputs(values: Mapping[str, Any]) -> tuple[Output, ...]:
 
 def _request(values: Mapping[str, Any], stack: ExitStack) -> BuildRequest:
     """What is asked for; what was fetched for it is there until `stack` ends."""
+    from wherry.builder.agents import read_agents
     from wherry.builder.context import Context
     from wherry.builder.request import BuildRequest
     from wherry.image.reference import parse_reference
@@ -207,7 +207,7 @@ def _request(values: Mapping[str, Any], stack: ExitStack) -> BuildRequest:
         ulimits=tuple(map(limits.read_ulimit, values["ulimit"])),
         contexts=_contexts(values["build_context"]),
         secrets=_secrets(values["secret"]),
-        ssh=_agents(values["ssh"]),
+        ssh=read_agents(values["ssh"]),
         allow=values["allow"],
         no_cache=values["no_cache"],
         no_cache_filter=values["no_cache_filter"],
@@ -328,30 +328,6 @@ def _with_source(text: str) -> str:
         return text.replace("type=file,", "").replace("type=env,src=", "env=")
     name = next(field for field in text.split(",") if field.startswith("id="))[3:]
     return f"id={name},env={name}" if name in os.environ else f"id={name},src={name}"
-
-
-def _agents(texts: Iterable[str]) -> dict[str, str]:
-    """The sockets of `--ssh`: of the agent that there is, or the one that is named."""
-    found: dict[str, str] = {}
-    for text in texts:
-        name, _, path = text.partition("=")
-        path = path or os.environ.get("SSH_AUTH_SOCK", "")
-        if not path:
-            raise UsageError(
-                f"invalid empty ssh agent socket for {name}", hint="SSH_AUTH_SOCK is not set"
-            )
-        import stat
-
-        try:
-            is_socket = stat.S_ISSOCK(os.stat(path).st_mode)
-        except OSError as error:
-            raise UsageError(f"failed to open ssh agent socket {path}: {error.strerror}") from error
-        if not is_socket:
-            raise UsageError(
-                f"{path} is no socket of an agent", hint=f"ssh-add {path} gives the key to one"
-            )
-        found[name] = os.path.abspath(path)
-    return found
 
 
 def _epoch(args: Mapping[str, str]) -> int | None:
