@@ -14,7 +14,7 @@ from wherry.builder.executor import Executor, StepFailed
 from wherry.builder.instructions import read_dockerfile
 from wherry.builder.outputs import export_image, squash
 from wherry.builder.progress import open_progress
-from wherry.builder.stage import StageBuild, Step
+from wherry.builder.stage import StageBuild, Step, counted
 from wherry.builder.words import process_word
 from wherry.errors import WherryError
 from wherry.image.build_cache import BuildCache
@@ -42,17 +42,25 @@ def build(engine: Engine, request: BuildRequest) -> dict[str, Any]:
 
     Raises what is wrong, having shown where.
     """
-    progress = open_progress(request.progress, quiet=request.quiet)
     try:
         # What steps make leads nowhere until the image has its name.
-        with engine.image_store.held():
-            return Build(engine, request).run(progress)
+        with (
+            engine.image_store.held(),
+            open_progress(request.progress, quiet=request.quiet) as progress,
+        ):
+            _tell_of_dockerfile(progress, request)
+            build = Build(engine, request)
+            made = build.run(progress)
     except StepFailed as error:
         _tell_of_failure(error, request)
         raise _failed(error) from error
     except DockerfileError as error:
         _show(request, error.first, error.last)
         raise _failed(error) from error
+    found = check(build.dockerfile)
+    if found and not request.quiet:
+        print(f"\n{summary(found)}", file=sys.stderr)
+    return made
 
 
 def _failed(error: WherryError) -> WherryError:
@@ -165,10 +173,10 @@ class Build:
 
     def run(self, progress: Progress) -> dict[str, Any]:
         """Build, and keep the image; its id and its manifest's descriptor."""
-        self._tell_of_dockerfile(progress)
         target = graph.target_stage(self.dockerfile.stages, self.request.target)
         chosen = graph.needed(self.dockerfile.stages, target, self._base_of)
         graph.check_sources(self.dockerfile.stages, chosen)
+        progress.expect(self._steps(chosen))
         executor = Executor(self, progress, os.cpu_count() or 1)
         executor.build(chosen)
         stage = self.stages[target]
@@ -179,16 +187,14 @@ class Build:
         for output in outputs:
             if not output.is_image:
                 _write(stage, output, progress)
-        found_by_checks = check(self.dockerfile)
-        if found_by_checks and not self.request.quiet:
-            print(f"\n{summary(found_by_checks)}", file=sys.stderr)
         return found
 
-    def _tell_of_dockerfile(self, progress: Progress) -> None:
-        number = progress.begin(
-            f"[internal] load build definition from {self.request.dockerfile_name}"
-        )
-        progress.end(number, 0.0)
+    def _steps(self, chosen: list[int]) -> int:
+        """How many steps these stages have, with the Dockerfile's and an output's."""
+        stages = [self.dockerfile.stages[index] for index in chosen]
+        bases = [base_name(self, stage.base) for stage in stages if self._base_of(stage) is None]
+        images = [name for name in bases if name != SCRATCH]
+        return 2 + len({*images}) + len(images) + sum(map(counted, stages))
 
     def _export(self, stage: StageBuild, found: dict[str, Any]) -> Generator[Step, Any, None]:
         outputs = self.request.outputs
@@ -211,13 +217,22 @@ class Build:
         found.update(result)
 
 
+def _tell_of_dockerfile(progress: Progress, request: BuildRequest) -> None:
+    number = progress.begin(f"[internal] load build definition from {request.dockerfile_name}")
+    progress.end(number, 0.0)
+
+
 def _write(stage: StageBuild, output: Output, progress: Progress) -> None:
     """Have an output that is no image of the store."""
     from wherry.builder.export import export
 
     number = progress.begin(f"exporting to {output.kind}")
     started = time.monotonic()
-    export(stage, output, stage.build.request.tags)
+    try:
+        export(stage, output, stage.build.request.tags)
+    except WherryError as error:
+        progress.fail(number, error.message)
+        raise
     progress.end(number, time.monotonic() - started)
 
 

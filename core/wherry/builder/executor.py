@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 _PIECE = 1 << 16
 _ENDING = ("SIGINT", "SIGTERM", "SIGHUP")
+# After this time a step that has not ended is told once more.
+_AGAIN_SECONDS = 1
 
 
 class StepFailed(WherryError):
@@ -199,6 +201,8 @@ class Executor:
         """Be a step's process: it ends with this one, or as it is told."""
         signals.set_wakeup_fd(-1)
         give_signals_back(self._caught)
+        for number in self._caught:
+            signals.signal(number, _Interrupt())
         self._build.engine.runtime.end_with_parent(signals.SIGINT)
         signals.pthread_sigmask(signals.SIG_UNBLOCK, self._caught)
 
@@ -259,6 +263,21 @@ class Executor:
         self._running = []
 
 
+class _Interrupt:
+    """Ends a step as ctrl-c does, once, so that what it has made can be removed in peace.
+
+    A terminal tells all of its processes, and the build's tells the steps once more, again
+    and again: what raises KeyboardInterrupt is lost where it happens within a fork.
+    """
+
+    last = 0.0
+
+    def __call__(self, _number: int, _where: object) -> None:
+        before, _Interrupt.last = _Interrupt.last, time.monotonic()
+        if _Interrupt.last - before > _AGAIN_SECONDS / 2:
+            raise KeyboardInterrupt
+
+
 def _end_as_asked(number: int) -> None:
     if number == signals.SIGINT:
         raise KeyboardInterrupt
@@ -266,16 +285,13 @@ def _end_as_asked(number: int) -> None:
 
 
 def _await_end(child: int) -> None:
-    """Wait for a child that was told to end, and tell it again.
-
-    What raises KeyboardInterrupt is lost where it happens within a fork.
-    """
+    """Wait for a child that was told to end, and tell it again; see _Interrupt."""
     if sys.platform != "linux":
         raise Unsupported("images are built on Linux only")
     ended = os.pidfd_open(child)
     poll = select.poll()
     poll.register(ended, select.POLLIN)
-    while not poll.poll(1000):
+    while not poll.poll(1000 * _AGAIN_SECONDS):
         os.kill(child, signals.SIGINT)
     os.close(ended)
     os.waitpid(child, 0)

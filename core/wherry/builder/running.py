@@ -71,7 +71,8 @@ def run_step(
             return packed
         finally:
             # Whoever has had enough presses ctrl-c more than once.
-            signals.signal(signals.SIGINT, signals.SIG_IGN)
+            for number in (signals.SIGINT, signals.SIGTERM, signals.SIGHUP):
+                signals.signal(number, signals.SIG_IGN)
             engine.containers.remove(container.id, force=True, volumes=True)
 
 

@@ -59,6 +59,11 @@ class Needs:
     index: int
 
 
+def counted(stage: Stage) -> int:
+    """How many instructions of a stage have a number."""
+    return sum(one.keyword in COUNTED for one in stage.instructions)
+
+
 class StageBuild:
     """What a stage has come to so far."""
 
@@ -72,7 +77,7 @@ class StageBuild:
         # How many layers, and steps of history, are those of the image that it begins with.
         self.inherited = (0, 0)
         self._number = 0
-        self._total = 1 + sum(one.keyword in COUNTED for one in stage.instructions)
+        self._total = 1 + counted(stage)
         self._cmd_is_own = False
         self.is_done = False
 

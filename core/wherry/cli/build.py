@@ -7,6 +7,7 @@ import sys
 
 from wherry import origin
 from wherry.backend import Command, execute
+from wherry.builder.progress import STYLES
 from wherry.cli.grammar import argument, command, option
 from wherry.container import endpoint, limits
 from wherry.container.request import PullOptions
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
     from wherry.builder.export import Output
     from wherry.builder.request import BuildRequest
     from wherry.engine import Engine
-
-_PROGRESS = ("auto", "plain", "tty", "quiet")
 
 
 @command(
@@ -53,8 +52,9 @@ _PROGRESS = ("auto", "plain", "tty", "quiet")
            help='Output destination (format: "type=local,dest=path")'),
     option("--platform", metavar="string", env="DOCKER_DEFAULT_PLATFORM",
            help="Set target platform for build"),
-    option("--progress", metavar="string", choices=_PROGRESS, default="auto",
-           help='Set type of progress output ("auto", "plain", "tty", "quiet")'),
+    option("--progress", metavar="string", choices=STYLES, default="auto",
+           env="BUILDKIT_PROGRESS",
+           help='Set type of progress output ("auto", "none", "plain", "quiet", "rawjson", "tty")'),
     option("--pull", type=bool, help="Always attempt to pull all referenced images"),
     option("--push", type=bool, help='Shorthand for "--output=type=registry"'),
     option("-q", "--quiet", type=bool,

@@ -1,19 +1,16 @@
 """What a pull or a push tells while it works: a line per layer that is drawn again and
 again on a terminal, plain lines elsewhere, always on standard error.
-
-The cursor is never hidden, and after every drawing it stands below what was drawn: so
-there is nothing to restore, however the process ends.
 """
 
 from __future__ import annotations
 
-import os
 import sys
 import threading
 import time
 from typing import TYPE_CHECKING
 
 from wherry.human import human_size
+from wherry.screen import Drawing, can_draw
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -22,8 +19,6 @@ if TYPE_CHECKING:
 _REDRAW_SECONDS = 0.1
 _MAX_BAR = 50
 _MIN_BAR = 10
-_CLEAR_LINE = "\x1b[2K"
-_CLEAR_BELOW = "\x1b[J"
 
 # Ways that take a while: a terminal shows how far they are, plain lines leave them out.
 _TRANSIENT = frozenset(
@@ -94,17 +89,15 @@ class TerminalProgress(Progress):
     """One line per layer, drawn in place at most ten times a second."""
 
     def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
+        self._drawing = Drawing(stream)
         self._lines: dict[str, tuple[str, int, int]] = {}
-        self._height = 0
         self._drawn_at = 0.0
         self._is_current = True
         self._lock = threading.Lock()
 
     def message(self, text: str) -> None:
         with self._lock:
-            self._write(f"{self._to_top()}{_CLEAR_BELOW}{text}\n")
-            self._height = 0
+            self._drawing.say(text)
             self._draw()
 
     def update(self, name: str, status: str, current: int = 0, total: int = 0) -> None:
@@ -121,17 +114,13 @@ class TerminalProgress(Progress):
             if not self._is_current:
                 self._draw()
             self._lines.clear()
-            self._height = 0
+            self._drawing.settle()
 
     def _draw(self) -> None:
-        columns, rows = self._size()
-        lines = [
-            progress_line(name, *state, columns - 1) for name, state in self._visible(rows - 1)
-        ]
-        text = "".join(f"{_CLEAR_LINE}{line}\n" for line in lines)
-        rest = _CLEAR_BELOW if len(lines) < self._height else ""
-        self._write(f"{self._to_top()}{text}{rest}")
-        self._height = len(lines)
+        columns, rows = self._drawing.size()
+        self._drawing.draw(
+            [progress_line(name, *state, columns - 1) for name, state in self._visible(rows - 1)]
+        )
         self._drawn_at = time.monotonic()
         self._is_current = True
 
@@ -141,24 +130,6 @@ class TerminalProgress(Progress):
         if len(lines) <= room:
             return lines
         return [line for line in lines if line[1][0] in _TRANSIENT][: max(room, 1)]
-
-    def _to_top(self) -> str:
-        return f"\r\x1b[{self._height}A" if self._height else ""
-
-    def _size(self) -> os.terminal_size:
-        try:
-            size = os.get_terminal_size(self._stream.fileno())
-        except (OSError, ValueError):
-            return os.terminal_size((80, 24))
-        # A pseudo-terminal that nobody has given a size says 0.
-        return os.terminal_size((size.columns or 80, size.lines or 24))
-
-    def _write(self, text: str) -> None:
-        try:
-            self._stream.write(text)
-            self._stream.flush()
-        except (OSError, ValueError):
-            pass
 
 
 def progress_line(name: str, status: str, current: int, total: int, width: int) -> str:
@@ -180,28 +151,4 @@ def open_progress(stream: TextIO | None = None, *, quiet: bool = False) -> Progr
     if quiet:
         return Progress()
     stream = stream or sys.stderr
-    if stream.isatty() and os.environ.get("TERM") != "dumb" and _speaks_ansi():
-        return TerminalProgress(stream)
-    return PlainProgress(stream)
-
-
-if sys.platform == "win32":
-
-    def _speaks_ansi() -> bool:
-        """Have the console understand escape sequences; older ones must be asked to."""
-        import ctypes
-
-        kernel32 = ctypes.windll.kernel32
-        handle = kernel32.GetStdHandle(-12)
-        mode = ctypes.c_ulong()
-        if not kernel32.GetConsoleMode(handle, ctypes.byref(mode)):
-            return False
-        enable_virtual_terminal_processing = 4
-        return bool(
-            kernel32.SetConsoleMode(handle, mode.value | enable_virtual_terminal_processing)
-        )
-
-else:
-
-    def _speaks_ansi() -> bool:
-        return True
+    return TerminalProgress(stream) if can_draw(stream) else PlainProgress(stream)
