@@ -55,6 +55,11 @@ on_linux = pytest.mark.parametrize("setting", [_ROOT, _ROOTLESS], indirect=True)
 of_root = pytest.mark.parametrize("setting", [*_NATIVE[:1], *_MACHINE], indirect=True)
 """For what only root's containers have: those of a machine are root's, too."""
 
+for_every_user = pytest.mark.parametrize(
+    "setting", [*_NATIVE, *([_SINGLE] if _NATIVE else []), *_MACHINE], indirect=True
+)
+"""For what comes to the same whoever asks for it, users without subordinate ids among them."""
+
 as_root = pytest.mark.parametrize("setting", [_ROOT], indirect=True)
 as_rootless = pytest.mark.parametrize("setting", [_ROOTLESS], indirect=True)
 as_single_uid = pytest.mark.parametrize("setting", [_SINGLE], indirect=True)
