@@ -273,3 +273,12 @@ def test_nothing_listens_beyond_loopback(own_machine: Cli) -> None:
                     addresses.add(fields[1].partition(":")[0])
 
     assert addresses <= {"0100007F"}
+
+
+def test_the_guest_keeps_little_memory_from_containers(own_machine: Cli) -> None:
+    start(own_machine)
+
+    lines = own_machine("machine", "ssh", "default", "cat", "/proc/meminfo").lines
+    kilobytes = {name: int(size) for name, size, *_ in map(str.split, lines)}
+
+    assert kilobytes["MemTotal:"] - kilobytes["MemAvailable:"] < 120 << 10
