@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 
 _MACHINE = "machine"
+_STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def main() -> int:
@@ -33,8 +34,8 @@ def main() -> int:
         return 1
     directory = tempfile.mkdtemp(prefix="wherry-bench-", dir="/tmp")
     os.chmod(directory, 0o755)
-    # However it is stopped, it takes down what it has set up.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    for each in _STOPPING:
+        signal.signal(each, _stop)
     try:
         with contextlib.ExitStack() as stack:
             others = any(not name.startswith(f"{_MACHINE}-") for name in options.cases)
@@ -46,12 +47,19 @@ def main() -> int:
                     for comparison in _measured(name, stage):
                         comparisons.append(comparison)
                         print(_table(comparison), flush=True)
-                except (CannotMeasure, TimeoutError) as error:
+                except (CannotMeasure, TimeoutError, OSError) as error:
                     print(f"\n{name}: not measured: {error}", flush=True)
-            print(_goals(comparisons))
+            print(_goals(comparisons, everything=options.cases == list(CASES)))
     finally:
         engines.clean_up(directory)
     return 0
+
+
+def _stop(number: int, _frame: object) -> None:
+    """However this is stopped, it takes down what it has set up, which nothing interrupts."""
+    for each in _STOPPING:
+        signal.signal(each, signal.SIG_IGN)
+    sys.exit(128 + number)
 
 
 def _measured(name: str, stage: Stage) -> Iterable[Comparison]:
@@ -161,12 +169,14 @@ def _table(comparison: Comparison) -> str:
     return "\n".join(lines)
 
 
-def _goals(comparisons: list[Comparison]) -> str:
-    """Whether each goal is met."""
+def _goals(comparisons: list[Comparison], *, everything: bool) -> str:
+    """Whether each goal is met; those of other cases are listed with `everything` only."""
     by_title = {comparison.title: comparison for comparison in comparisons}
     lines = ["", "### Goals", "", "| case | goal | measured | |", "| --- | --- | ---: | --- |"]
     for goal in GOALS:
         comparison = by_title.get(goal.case)
+        if comparison is None and not everything:
+            continue
         if comparison is None or not {"wherry", goal.peer} <= set(comparison.samples):
             lines.append(f"| {goal.case} | ≤ {goal.limit} × {goal.peer} | – | not measured |")
             continue

@@ -57,28 +57,23 @@ class Engine:
 
     def __call__(self, *argv: str) -> None:
         """Run a command; raises CannotMeasure where it fails."""
-        must(self._run(argv, subprocess.DEVNULL))
+        self._run(argv, subprocess.DEVNULL)
 
     def output(self, *argv: str) -> str:
         """What a command prints."""
-        done = self._run(argv, subprocess.PIPE)
-        must(done)
-        return done.stdout.decode()
+        return self._run(argv, subprocess.PIPE).decode()
 
-    def _run(self, argv: Sequence[str], stdout: int) -> subprocess.CompletedProcess[bytes]:
+    def _run(self, argv: Sequence[str], stdout: int) -> bytes:
         other = self.account.uid != os.geteuid() and not self.prefix
         self.view.enter()
-        return subprocess.run(
+        return must(
             [*self.prefix, *self.command(), *argv],
-            stdin=subprocess.DEVNULL,
             stdout=stdout,
-            stderr=subprocess.PIPE,
             env=self.environment,
             cwd="/",
             user=self.account.uid if other else None,
             group=self.account.gid if other else None,
             extra_groups=[] if other else None,
-            check=False,
         )
 
     @contextlib.contextmanager
@@ -228,4 +223,4 @@ def clean_up(directory: str) -> None:
         if target.startswith(f"{directory}/"):
             subprocess.run(["umount", "--lazy", target], check=False, capture_output=True)
     cgroups.remove_groups()
-    shutil.rmtree(directory)
+    shutil.rmtree(directory, ignore_errors=True)

@@ -128,4 +128,4 @@ def push(archive: str, target: str) -> None:
     """Put a docker archive into the registry, its layers compressed with gzip."""
     argv = [need_tool("skopeo"), "--insecure-policy", "copy", "--dest-tls-verify=false"]
     argv += [f"docker-archive:{archive}", f"docker://{target}"]
-    must(subprocess.run(argv, capture_output=True, check=False))
+    must(argv, stdout=subprocess.PIPE)

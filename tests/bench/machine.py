@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import os
-import subprocess
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +20,6 @@ from support.guest_images import guest_image
 from wherry_vmimage.guest.wheel import build_wheel
 
 if TYPE_CHECKING:
-    import contextlib
     from collections.abc import Callable, Iterator
 
     from bench.measure import Sample
@@ -53,27 +52,13 @@ class Machine(engines.Wherry):
         self("machine", "init", "--idle", "never", "--share", f"{self.directory}/home")
         self("load", "--input", busybox)
 
-    def said(self, *argv: str) -> str:
-        """What a command prints. Raises CannotMeasure where it fails."""
-        done = subprocess.run(
-            [*self.command(), *argv],
-            env=self.environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if done.returncode:
-            raise CannotMeasure(done.stderr.strip().rpartition("\n")[2])
-        return done.stdout
-
     def qemu(self) -> int:
         """Its process."""
-        return int(self.said("machine", "inspect", "--format={{.Pid}}"))
+        return int(self.output("machine", "inspect", "--format={{.Pid}}"))
 
 
 class Ground:
-    """The two guests, each made when the first case asks for it."""
+    """The two guests, each made when the first case asks for it, once."""
 
     def __init__(
         self, directory: str, account: Account, busybox: str, stack: contextlib.ExitStack
@@ -82,12 +67,19 @@ class Ground:
         self._account = account
         self._busybox = busybox
         self._stack = stack
+        self._failure = ""
 
     @functools.cached_property
     def ours(self) -> Machine:
+        if self._failure:
+            raise CannotMeasure(self._failure)
         machine = Machine(f"{self._directory}/vm", self._account, cgroups.host_view())
         self._stack.callback(self._remove, machine)
-        machine.prepare(self._busybox)
+        try:
+            machine.prepare(self._busybox)
+        except CannotMeasure as error:
+            self._failure = str(error)
+            raise
         return machine
 
     @functools.cached_property
@@ -95,7 +87,7 @@ class Ground:
         """It runs; None where it takes no part."""
         try:
             return self._start_peer()
-        except (CannotMeasure, TimeoutError, OSError) as error:
+        except (CannotMeasure, OSError) as error:
             print(f"{Peer.name} takes no part: {error}")
             return None
 
@@ -128,12 +120,7 @@ def cold(ground: Ground, rounds: int) -> Iterator[Comparison]:
     contestants: dict[str, Sample] = {"wherry": our_start}
     if peer is not None:
         contestants[peer.name] = lambda: _start_of(peer)
-    # Nothing is warm here: each sample counts.
-    samples: dict[str, list[float]] = {name: [] for name in contestants}
-    for _ in range(min(_FEW, rounds)):
-        for name, sample in contestants.items():
-            samples[name].append(sample())
-    yield Comparison(title="machine, cold start and run", unit="ms", samples=samples)
+    yield compare("machine, cold start and run", contestants, min(_FEW, rounds), warm=False)
 
 
 def _start_of(peer: Peer) -> float:
@@ -159,14 +146,15 @@ def commands(ground: Ground, rounds: int, native: engines.Engine) -> Iterator[Co
 
     yield compared("run", *_RUN)
     everyone["wherry, native"] = native
-    for each in everyone.values():
-        each(*_IDLE)
     try:
+        for each in everyone.values():
+            each(*_IDLE)
         yield compared("exec", *_EXEC)
         yield compared("ps", "ps")
     finally:
         for each in everyone.values():
-            each("rm", "--force", "idle")
+            with contextlib.suppress(CannotMeasure):
+                each("rm", "--force", "idle")
     yield compare("machine, 20 runs at once", {"wherry": lambda: _many(ours)}, min(_FEW, rounds))
 
 
@@ -187,7 +175,7 @@ def idle(ground: Ground) -> Iterator[Comparison]:
     time.sleep(_WATCHED)
     share = (_processor_seconds(ours.qemu()) - before) / _WATCHED * 100
     yield _single("machine, QEMU's processor when idle", "%", share)
-    used = ours.said("machine", "ssh", "default", "awk", _USED_MEMORY, "/proc/meminfo")
+    used = ours.output("machine", "ssh", "default", "awk", _USED_MEMORY, "/proc/meminfo")
     yield _single("machine, memory in use when idle", "MB", float(used))
 
 
@@ -196,10 +184,10 @@ def _processor_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def image(ground: Ground) -> Iterator[Comparison]:
+def image() -> Iterator[Comparison]:
     """The guest image as its wheel carries it."""
     with tempfile.TemporaryDirectory() as directory:
-        wheel = build_wheel(ground.ours.environment["WHERRY_GUEST"], directory)
+        wheel = build_wheel(guest_image(), directory)
         yield _single("machine, guest image compressed", "MB", os.path.getsize(wheel) / 1e6)
 
 
@@ -207,7 +195,7 @@ def files_and_ports(ground: Ground, rounds: int) -> Iterator[Comparison]:
     """What `wherry machine bench` measures."""
     samples: dict[tuple[str, str], dict[str, list[float]]] = {}
     for _ in range(min(_FEW, rounds)):
-        for line in ground.ours.said("machine", "bench", "--format=json").splitlines():
+        for line in ground.ours.output("machine", "bench", "--format=json").splitlines():
             row = json.loads(line)
             case = samples.setdefault((row["Measure"], row["Unit"]), {})
             case.setdefault(row["Where"], []).append(row["Value"])

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import statistics
+import subprocess
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    import subprocess
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
+    from typing import Any
 
     Sample = Callable[[], float]
+
+PATIENCE = 300
+"""Seconds after which a command is not waited for any more."""
 
 
 class CannotMeasure(Exception):
@@ -54,11 +58,19 @@ class Ratio:
 
 
 def compare(
-    title: str, contestants: Mapping[str, Sample], rounds: int, unit: str = "ms"
+    title: str,
+    contestants: Mapping[str, Sample],
+    rounds: int,
+    unit: str = "ms",
+    *,
+    warm: bool = True,
 ) -> Comparison:
-    """Let everyone take a sample per round; the first to go is another one each time."""
+    """Let everyone take a sample per round; the first to go is another one each time.
+
+    Without `warm` the first round counts: what is measured begins with nothing.
+    """
     absent: dict[str, str] = {}
-    for name, sample in contestants.items():
+    for name, sample in contestants.items() if warm else ():
         try:
             sample()  # warms caches; not counted
         except CannotMeasure as error:
@@ -95,12 +107,24 @@ def timed_commands(engine: Callable[..., object], *commands: tuple[str, ...]) ->
     return sample
 
 
-def must(process: subprocess.CompletedProcess[bytes]) -> None:
-    """Raise CannotMeasure, with what it said of it, where a command failed."""
+def must(argv: Sequence[str], **options: Any) -> bytes:
+    """Run a command as subprocess.run would, for a bounded time; what it printed.
+
+    Raises CannotMeasure where it fails, with what it said of it, and where it does not end.
+    """
+    options = {"stderr": subprocess.PIPE, "timeout": PATIENCE, **options}
+    if "input" not in options:
+        options["stdin"] = subprocess.DEVNULL
+    try:
+        process = subprocess.run(argv, check=False, **options)
+    except subprocess.TimeoutExpired as error:
+        raise CannotMeasure(f"{argv[0]} did not end within {error.timeout:g} s") from error
     if process.returncode:
-        said = process.stderr.decode(errors="replace").strip().splitlines() or ["no message"]
+        text = (process.stderr or b"").decode(errors="replace").strip()
+        said = text.splitlines() or ["no message"]
         reason = next((line for line in said if "rror" in line), said[-1])
         raise CannotMeasure(f"exit code {process.returncode}: {reason}")
+    return process.stdout or b""
 
 
 def _quartiles(values: list[float]) -> tuple[float, float]:

@@ -46,7 +46,8 @@ _LINKS = {
     ),
 }
 _DISK = "6G"
-_BOOT = 240
+_BOOT, _SHUTDOWN, _LOGIN, _BUILDING = 240, 120, 60, 900
+"""Seconds to wait at the longest."""
 
 
 def build() -> Path:
@@ -132,7 +133,10 @@ class Peer:
 
     def wait(self) -> None:
         """Log in, on a connection that stays. Raises CannotMeasure."""
-        wait_until(self._is_there, Deadline(_BOOT, "the peer's sshd"))
+        try:
+            wait_until(self._is_there, Deadline(_BOOT, "the peer's sshd"))
+        except TimeoutError as error:
+            raise CannotMeasure(str(error)) from error
 
     def _is_there(self) -> bool:
         process = self._process
@@ -141,7 +145,10 @@ class Peer:
         if not self._speaks():
             return False
         options = ("-o", "ControlMaster=yes", "-o", "ControlPersist=yes", "-f", "-N")
-        return subprocess.run(self._ssh(*options), capture_output=True, check=False).returncode == 0
+        with contextlib.suppress(CannotMeasure):
+            must(self._ssh(*options), stderr=subprocess.DEVNULL, timeout=_LOGIN)
+            return True
+        return False
 
     def _speaks(self) -> bool:
         """Whether its sshd greets: QEMU accepts connections before there is one."""
@@ -154,7 +161,7 @@ class Peer:
     def __call__(self, *argv: str, given: bytes = b"") -> None:
         """Run a command in it. Raises CannotMeasure where it fails."""
         command = [*self._ssh("-o", "ControlMaster=no"), shlex.join(argv)]
-        must(subprocess.run(command, input=given, capture_output=True, check=False))
+        must(command, input=given, stdout=subprocess.DEVNULL)
 
     def stop(self) -> None:
         """Shut it down, so that its disk is whole."""
@@ -162,25 +169,26 @@ class Peer:
             return
         with contextlib.suppress(CannotMeasure):
             self("systemctl", "poweroff")
-        subprocess.run(self._ssh("-O", "exit"), capture_output=True, check=False)
-        try:
-            self._process.wait(90)
-        except subprocess.TimeoutExpired:
-            self.kill()
-        self._process = None
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(_SHUTDOWN)
+        self.kill()
 
     def kill(self) -> None:
+        """End it at once, and the connection to it."""
         if self._process is not None:
-            subprocess.run(self._ssh("-O", "exit"), capture_output=True, check=False)
+            with contextlib.suppress(CannotMeasure):
+                must(self._ssh("-O", "exit"), timeout=_LOGIN)
             self._process.kill()
             self._process.wait()
+            self._process = None
 
     def _ssh(self, *options: str) -> list[str]:
         return [
             "ssh", "-F", "none", "-i", str(self._files / "key"), "-p", str(self._port),
             "-o", f"UserKnownHostsFile={self._directory}/known", "-o", "BatchMode=yes",
             "-o", "StrictHostKeyChecking=accept-new", "-o", "ConnectTimeout=30",
-            "-o", "LogLevel=ERROR", "-S", f"{self._directory}/ssh", *options, "root@127.0.0.1",
+            "-o", "ServerAliveInterval=30", "-o", "LogLevel=ERROR",
+            "-S", f"{self._directory}/ssh", *options, "root@127.0.0.1",
         ]  # fmt: skip
 
     def _command(self) -> list[str]:
@@ -198,8 +206,8 @@ class Peer:
 
 
 def _do(*argv: str) -> None:
-    must(subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, check=False))
+    must(argv, stdout=subprocess.DEVNULL, timeout=_BUILDING)
 
 
 def _said(*argv: str) -> str:
-    return subprocess.run(argv, capture_output=True, text=True, check=True).stdout.strip()
+    return must(argv, stdout=subprocess.PIPE).decode().strip()
