@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 pytestmark = as_rootless
 
+# That of the user's own, and the default one.
+EITHER = pytest.mark.parametrize("network", ["net", "bridge"])
+
 
 @pytest.fixture
 def host(wherry: Cli, host: PrivateHost) -> PrivateHost:
@@ -76,6 +79,38 @@ def test_many_connections_come_through(wherry: Cli, host: PrivateHost, busybox_i
     assert host.run_outside("sh", "-c", fetch) == "hello\n" * 100
 
 
+def test_port_of_the_default_network_answers_everywhere(
+    wherry: Cli, host: PrivateHost, busybox_image: str
+) -> None:
+    serve(wherry, "--name", "web", "-p", "8080:80")
+
+    for url in ("127.0.0.1:8080", "[::1]:8080", f"{HOST}:8080"):
+        assert host.run("curl", "-s", "-m", "5", f"http://{url}") == "hello\n", url
+    assert host.run_outside("curl", "-s", "-m", "5", f"http://{HOST}:8080") == "hello\n"
+
+    wherry("port", "rm", "web", "8080:80")
+    assert host.run("curl", "-s", "-m", "1", "http://127.0.0.1:8080", check=False) == ""
+
+
+@EITHER
+def test_each_side_ends_what_it_says_for_itself(
+    wherry: Cli, host: PrivateHost, busybox_image: str, network: str
+) -> None:
+    options = ("--name", "count", "--network", network, "-p", "8080:80")
+    wherry("run", "-d", *options, busybox_image, "nc", "-l", "-p", "80", "-e", "wc", "-c")
+    size = 3_000_000
+    talk = (
+        "import socket\n"
+        f"s = socket.create_connection(('{HOST}', 8080), 20)\n"
+        f"s.sendall(bytes({size})); s.shutdown(socket.SHUT_WR); print(s.recv(99).decode())"
+    )
+    # What does not listen yet hangs up at once.
+    wait_until(
+        lambda: str(size) in host.run_outside("python3", "-c", talk, check=False),
+        Deadline(60, "an answer after the end of the question"),
+    )
+
+
 def test_port_published_on_loopback_is_not_the_worlds(
     wherry: Cli, host: PrivateHost, busybox_image: str
 ) -> None:
@@ -86,8 +121,11 @@ def test_port_published_on_loopback_is_not_the_worlds(
     assert shut == ""
 
 
-def test_udp_port_is_published(wherry: Cli, host: PrivateHost, busybox_image: str) -> None:
-    options = ("--name", "echo", "--network", "net", "-p", "5353:53/udp")
+@EITHER
+def test_udp_port_is_published(
+    wherry: Cli, host: PrivateHost, busybox_image: str, network: str
+) -> None:
+    options = ("--name", "echo", "--network", network, "-p", "5353:53/udp")
     wherry("run", "-d", *options, busybox_image, *IDLE)
 
     answer = ask_by_udp(wherry, host, "echo", 5353)
@@ -95,10 +133,11 @@ def test_udp_port_is_published(wherry: Cli, host: PrivateHost, busybox_image: st
     assert answer == f"b'ping {NEIGHBOUR}'\n"
 
 
+@EITHER
 def test_published_port_keeps_the_clients_address(
-    wherry: Cli, host: PrivateHost, busybox_image: str
+    wherry: Cli, host: PrivateHost, busybox_image: str, network: str
 ) -> None:
-    serve_on_net(wherry, "-p", "8080:80")
+    serve(wherry, "--name", "web", "--network", network, "-p", "8080:80")
     connect = f"import socket; s = socket.create_connection(('{HOST}', 8080), 5)"
     client = host.start_outside("python3", "-c", f"{connect}; print('up', flush=True); s.recv(1)")
     assert client.stdout is not None

@@ -35,7 +35,8 @@ class Task:
     # Where its pid is written, before anybody else can know it, and what it says.
     pid_file: str
     log: str
-    # What it publishes of the namespace (wherry_linux.network.publishing); only pasta can.
+    # The ports for datagrams that it publishes of the namespace (wherry_linux.network.publishing);
+    # only pasta can.
     published: Sequence[dict[str, Any]] = ()
     # Whether it outlives this process.
     lasting: bool = False
@@ -149,14 +150,10 @@ def _shares_users(pid: int) -> bool:
 def _pasta_ports(published: Sequence[dict[str, Any]]) -> list[str]:
     options = []
     for each in published:
-        number, _, protocol = each["Port"].partition("/")
-        place = f"{each['Place']}/{each['HostPort']}:{number}"
-        options += ["-u" if protocol == "udp" else "-t", place]
-    for option in ("-t", "-u"):
-        if option not in options:
-            options += [option, "none"]
+        number = each["Port"].partition("/")[0]
+        options += ["-u", f"{each['Place']}/{each['HostPort']}:{number}"]
     # Nothing on the host's loopback is the container's to reach.
-    return [*options, "-T", "none", "-U", "none"]
+    return [*(options or ["-u", "none"]), "-t", "none", "-T", "none", "-U", "none"]
 
 
 def _slirp(program: str, task: Task) -> tuple[int, int]:

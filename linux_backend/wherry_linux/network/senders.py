@@ -4,6 +4,10 @@ A transparent socket takes an address that is not the host's: that of the client
 container answers to it, by way of the namespace that the networks are in, where a rule
 finds that a socket has it (Documentation/networking/tproxy.rst). That all happens in a
 network namespace of ours.
+
+A container that is on no network is reached from within its own namespace. There the
+socket's packets have a mark, with which who accepts the connection answers, too
+(tcp_fwmark_accept in ip-sysctl.rst): what has it does not leave.
 """
 
 from __future__ import annotations
@@ -22,11 +26,12 @@ _MARK = 1
 # linux/in.h, linux/in6.h
 _IP_TRANSPARENT = 19
 _IPV6_TRANSPARENT = 75
+_SO_MARK = 36
+_ACCEPT_MARKS = "/proc/sys/net/ipv4/tcp_fwmark_accept"
 
 
 def prepare() -> bool:
     """Have answers to foreign addresses arrive; whether this kernel can do that."""
-    families = [sockets.AF_INET, sockets.AF_INET6]
     mark = _MARK.to_bytes(4, "little")
     rule = (*nft.is_of_transparent_socket(), nft.load(mark), nft.set_mark())
     requests = [
@@ -37,18 +42,37 @@ def prepare() -> bool:
     try:
         with nft.open_firewall() as connection:
             nft.commit(connection, requests)
-        with Connection() as route:
-            route.send(
-                [each for family in families for each in links.local_where_marked(family, _MARK)]
-            )
+        _keep_marked()
     except OSError:
         return False
     return True
 
 
-def let_take(socket: Any) -> None:
+def prepare_within() -> bool:
+    """The same in the network namespace of a container, for connections to itself."""
+    try:
+        with open(_ACCEPT_MARKS, "w") as file:
+            _keep_marked()
+            file.write("1")
+    except FileExistsError:
+        return True  # for a port that was published before
+    except OSError:
+        return False
+    return True
+
+
+def _keep_marked() -> None:
+    """Have what is marked stay in this network namespace, whatever its address."""
+    with Connection() as route:
+        for family in (sockets.AF_INET, sockets.AF_INET6):
+            route.send(links.local_where_marked(family, _MARK))
+
+
+def let_take(socket: Any, *, marked: bool) -> None:
     """Let a socket take foreign addresses. For who has power over its network namespace."""
     try:
+        if marked:
+            socket.setsockopt(sockets.SOL_SOCKET, _SO_MARK, _MARK)
         if socket.family == sockets.AF_INET6:
             socket.setsockopt(sockets.IPPROTO_IPV6, _IPV6_TRANSPARENT, 1)
         else:

@@ -1,7 +1,8 @@
 """The default network in user mode: a helper process for each container that is on no other.
 
-pasta publishes ports, and keeps their clients' addresses; but not those of IPv6 where the host
-has no way out by that. Those we publish, and for slirp4netns all.
+pasta publishes ports for datagrams, and keeps their clients' addresses; but not those of IPv6
+where the host has no way out by that. Those we publish, for slirp4netns all, and everywhere those
+for connections: pasta copies each byte twice, and what it sends waits for it.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ import os
 from wherry.container.ports import wanted_ports
 from wherry.errors import Unsupported
 from wherry.files import make_dir
-from wherry_linux.network import helpers, publishing
+from wherry_linux.network import helpers, publishing, senders
+from wherry_linux.network.entering import within
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,7 +38,7 @@ def connect(
     """
     directory = make_dir(container.run_directory)
     published = hold(wanted_ports(container.body))
-    helped = [each for each in published if helpers.publishes() and ":" not in each["Place"]]
+    helped = [each for each in published if helpers.publishes() and _is_helpers(each)]
     # They were bound to be told of a busy one, and who has it; the helper does so itself.
     publishing.let_go(helped)
     for each in helped:
@@ -71,7 +73,16 @@ def services(published: Sequence[Published], pid: int) -> list[Service]:
     own = next(iter(addresses(pid)), "")
     place = {"IPAddress": own, "GlobalIPv6Address": "", "Wherry": {"DefaultRoute": True}}
     held = [each for each in published if not each.get("Helped")]
-    return [{**each, "Within": pid} for each in publishing.services(held, [place])]
+    found = [{**each, "Within": pid} for each in publishing.services(held, [place])]
+    connections = [each for each in found if each["Protocol"] == "tcp"]
+    if connections and within(pid, senders.prepare_within):
+        for each in connections:
+            each["Senders"] = True
+    return found
+
+
+def _is_helpers(published: Published) -> bool:
+    return published["Port"].endswith("/udp") and ":" not in published["Place"]
 
 
 def disconnect(run_directory: str, helper: dict[str, Any] | None) -> None:

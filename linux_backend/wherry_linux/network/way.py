@@ -75,7 +75,8 @@ class Way:
         supply = [_new(self._family, kind) for _ in range(_SUPPLY)]
         if self._keeps_senders:
             for socket in supply:
-                senders.let_take(socket)
+                # That of the networks marks packets by a rule of its own.
+                senders.let_take(socket, marked=bool(self._within))
         return supply
 
 
