@@ -121,7 +121,7 @@ class LinuxRuntime:
         return f"{uid}:{gid}"
 
     def cgroup_path(self, container_id: str, parent: str) -> str | None:
-        from wherry_linux.cgroups import place_for
+        from wherry_linux.group_places import place_for
 
         return place_for(container_id, parent)
 

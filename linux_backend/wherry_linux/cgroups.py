@@ -9,14 +9,11 @@ from __future__ import annotations
 
 import errno
 import os
-import posixpath
 
-from wherry.errors import Conflict, KernelError, Unsupported, UsageError, WherryError
+from wherry.errors import Conflict, KernelError, Unsupported, WherryError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from wherry.oci.runtime_spec import LinuxMemory, LinuxResources
 
 # What counts as well as limits: `stats` shows it of containers without limits, too.
@@ -43,106 +40,16 @@ def own_path(pid: int | str = "self") -> str:
     return "/"
 
 
-def place_for(container_id: str, parent: str = "") -> str | None:
-    """The path (below the mount point) of a new container's group; None where we may make none.
-
-    Root's containers live below `parent` (/wherry); another user's below a group that
-    the service manager delegated, or in a scope that the user's own will make.
-    """
-    base = mount_point()
-    if base is None:
-        return None
-    below = posixpath.normpath(f"/{parent}").strip("/") or "wherry"
-    if os.geteuid() == 0:
-        return f"/{below}/{container_id}"
-    delegated = list(_delegated(base, own_path()))
-    # Only a group without processes hands controllers down (cgroup-v2.rst, "No Internal
-    # Process Constraint"): our own session has us in it.
-    for path in (*(path for path in delegated if not _has_processes(base + path)), *delegated):
-        return f"{path}/{below}/{container_id}"
-    from wherry_linux import scopes
-
-    manager = scopes.manager_group(base)
-    if manager is None:
-        return None
-    return f"{scopes.scope_path(manager, container_id)}/{below}/{container_id}"
-
-
-def enter_scope(path: str) -> None:
-    """Move this process to where it may make the group at `path`, if it is not there."""
-    from wherry_linux import scopes
-
-    unit = scopes.scope_of(path)
-    if not unit or unit in own_path().split("/"):
-        return
-    scopes.enter(unit)
-    # Beside the group of the container: one with processes hands no controllers down.
-    own = Cgroup(f"{path.partition(unit)[0]}{unit}/monitor")
-    own.make()
-    own.add(os.getpid())
-
-
-def _delegated(base: str, path: str) -> Iterator[str]:
-    """`path` and the groups above it that are this user's, the nearest first."""
-    while path != "/":
-        directory = base + path
-        # The directory is ours, not only a file in it (cgroup-v2.rst, "Delegation").
-        if os.access(f"{directory}/cgroup.procs", os.W_OK) and os.access(directory, os.W_OK):
-            yield path
-        path = os.path.dirname(path)
-
-
-def _has_processes(directory: str) -> bool:
-    return bool(_read(f"{directory}/cgroup.procs"))
-
-
-def group_path(wanted: str, default: str, *, systemd: bool) -> str | None:
-    """Where `linux.cgroupsPath` puts a container: below the mount point; None for nowhere.
-
-    `default` is the name where the spec has none. `systemd`: it reads "slice:prefix:name".
-    The group then has the place that the unit prefix-name.scope would have.
-    """
-    if not wanted:
-        return place_for(default)
-    if systemd:
-        parts = wanted.split(":")
-        if len(parts) != 3:
-            raise UsageError(f"cgroupsPath {wanted!r} is not of the form slice:prefix:name")
-        slice_name, prefix, name = parts
-        scope = name if name.endswith(".slice") else f"{prefix}-{name}.scope"
-        return posixpath.join("/", *_slices(slice_name or "system.slice"), scope)
-    path = posixpath.normpath(posixpath.join("/", wanted))
-    if wanted.startswith("/"):
-        return path if mount_point() and (os.geteuid() == 0 or _may_make(path)) else None
-    return place_for(path.lstrip("/"))
-
-
-def _slices(name: str) -> list[str]:
-    """systemd.slice(5): a-b.slice is in a.slice; -.slice is the root."""
-    if name == "-.slice":
-        return []
-    parts = name.removesuffix(".slice").split("-")
-    return ["-".join(parts[: count + 1]) + ".slice" for count in range(len(parts))]
-
-
-def _may_make(path: str) -> bool:
-    """Whether this user may make the group, and what is missing above it."""
-    directory = (mount_point() or "") + path
-    while not os.path.isdir(directory):
-        directory = os.path.dirname(directory)
-    return os.access(directory, os.W_OK) and os.access(f"{directory}/cgroup.procs", os.W_OK)
-
-
 def available_controllers() -> set[str]:
     """The controllers that the version 2 hierarchy has."""
-    return set(_read(f"{mount_point()}/cgroup.controllers").split())
+    return set(read(f"{mount_point()}/cgroup.controllers").split())
 
 
 def controllers_for(path: str | None) -> set[str]:
     """The controllers that a group that is to be made at `path` can have."""
     if path is None:
         return set()
-    return set(_read(f"{_existing(path)}/cgroup.controllers").split())
+    return set(read(f"{_existing(path)}/cgroup.controllers").split())
 
 
 def _existing(path: str) -> str:
@@ -162,10 +69,10 @@ def processors_for(path: str | None) -> tuple[str, str]:
     """The CPUs and the memory nodes that a group at `path` can have, as the kernel lists them."""
     directory = "" if path is None else _existing(path)
     return (
-        _read(f"{directory}/cpuset.cpus.effective").strip()
-        or _read("/sys/devices/system/cpu/online").strip(),
-        _read(f"{directory}/cpuset.mems.effective").strip()
-        or _read("/sys/devices/system/node/online").strip()
+        read(f"{directory}/cpuset.cpus.effective").strip()
+        or read("/sys/devices/system/cpu/online").strip(),
+        read(f"{directory}/cpuset.mems.effective").strip()
+        or read("/sys/devices/system/node/online").strip()
         or "0",
     )
 
@@ -181,7 +88,7 @@ def missing_files(path: str | None, names: set[str]) -> set[str]:
         return names
     # The group above shows it, where it has the controller; the top of the tree never does.
     above = Cgroup(os.path.dirname(path))
-    if os.geteuid() == 0:
+    if os.geteuid() == 0 and not above.path.endswith(".scope"):
         above.make()
         above.count()
     while not os.path.isdir(above.directory):
@@ -206,7 +113,7 @@ class Cgroup:
     def require_empty(self) -> None:
         """Raise Conflict where processes are in the group: they would be killed with ours."""
         # The top of the tree has no events.
-        if self.event("populated") == "1" or _read(f"{self.directory}/cgroup.procs"):
+        if self.event("populated") == "1" or read(f"{self.directory}/cgroup.procs"):
             raise Conflict(
                 f"control group {self.path} is in use: it has processes",
                 hint="another container has the same id, or linux.cgroupsPath names the same group",
@@ -253,9 +160,9 @@ class Cgroup:
         from wherry_linux import scopes
 
         manager = scopes.manager_group(mount_point() or "")
-        if manager is None or not self.path.startswith(f"{manager}/"):
+        if not manager or not self.path.startswith(f"{manager}/"):
             return False
-        scopes.enter(f"wherry-{os.getpid()}.scope")
+        scopes.enter(f"{manager}/app.slice/wherry-{os.getpid()}.scope")
         return True
 
     def limit(self, resources: LinuxResources) -> None:
@@ -279,7 +186,7 @@ class Cgroup:
 
     def _check_usage(self, memory: LinuxMemory) -> None:
         """`checkBeforeUpdate`: the kernel would kill to get below a limit."""
-        limit, used = memory.get("limit") or 0, _read(f"{self.directory}/memory.current").strip()
+        limit, used = memory.get("limit") or 0, read(f"{self.directory}/memory.current").strip()
         if memory.get("checkBeforeUpdate") and 0 < limit < int(used or 0):
             raise Conflict(f"cannot limit memory to {limit} bytes: {used} are in use")
 
@@ -290,9 +197,9 @@ class Cgroup:
         top = mount_point() or "/sys/fs/cgroup"
         directory = top
         for part in self.path.strip("/").split("/"):
-            present = set(_read(f"{directory}/cgroup.subtree_control").split())
+            present = set(read(f"{directory}/cgroup.subtree_control").split())
             missing = controllers - present
-            offered = set(_read(f"{directory}/cgroup.controllers").split())
+            offered = set(read(f"{directory}/cgroup.controllers").split())
             if missing - offered:
                 names = ", ".join(sorted(missing - offered))
                 raise Unsupported(
@@ -309,7 +216,7 @@ class Cgroup:
         """The pids in the group and below it."""
         found: list[int] = []
         for directory, _, _ in os.walk(self.directory):
-            found += map(int, _read(f"{directory}/cgroup.procs").split())
+            found += map(int, read(f"{directory}/cgroup.procs").split())
         return found
 
     def freeze(self, *, frozen: bool) -> None:
@@ -318,7 +225,7 @@ class Cgroup:
         self._wait_for_event("frozen", "1" if frozen else "0")
 
     def is_frozen(self) -> bool:
-        return _read(f"{self.directory}/cgroup.freeze").strip() == "1"
+        return read(f"{self.directory}/cgroup.freeze").strip() == "1"
 
     def kill(self) -> None:
         """Kill every process in the group (cgroup.kill, Linux 5.14)."""
@@ -351,7 +258,7 @@ class Cgroup:
 
     def event(self, key: str) -> str:
         """A value of cgroup.events."""
-        for line in _read(f"{self.directory}/cgroup.events").splitlines():
+        for line in read(f"{self.directory}/cgroup.events").splitlines():
             name, _, value = line.partition(" ")
             if name == key:
                 return value
@@ -392,7 +299,7 @@ def _turn_on(directory: str, controllers: set[str]) -> None:
         ) from error
 
 
-def _read(path: str) -> str:
+def read(path: str) -> str:
     try:
         with open(path) as file:
             return file.read()

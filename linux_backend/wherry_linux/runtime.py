@@ -19,9 +19,10 @@ from wherry.oci.shape import SPEC
 from wherry.shapes import TEXTS
 from wherry_linux import constants as c
 from wherry_linux import idmap
-from wherry_linux.cgroups import Cgroup, enter_scope
+from wherry_linux.cgroups import Cgroup
 from wherry_linux.channel import Channel
 from wherry_linux.check import check_spec
+from wherry_linux.group_places import enter_scope
 from wherry_linux.init import Launch, stage_one
 from wherry_linux.mounts import is_idmapped
 from wherry_linux.namespaces import Plan
@@ -134,7 +135,7 @@ class Runtime:
         hooked = False
         try:
             cgroup = _own_group(spec)
-            if cgroup is not None and os.geteuid() != 0:
+            if cgroup is not None:
                 enter_scope(cgroup.path)
             # Before anything is made, so that what a kill leaves can be found.
             self._write_state(directory, state, spec, cgroup, freeze, resctrl)

@@ -1,7 +1,8 @@
-"""A user's control groups on a host with systemd: in a container of ours that runs one."""
+"""Control groups where systemd runs, root's and a user's: on a host in a container of ours."""
 
 from __future__ import annotations
 
+import json
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,20 +24,26 @@ PACKAGES = (
     "python3-platformdirs",
 )  # fmt: skip
 ROOTS = ":".join(f"/wherry/{name}" for name in ("core", "linux_backend", "vm_backend", "vmimage"))
-# A session as sshd and login open it: a scope that is root's.
-SESSION = (
-    "systemd-run -q --scope --uid=1000 --gid=1000 --slice=user-1000.slice env HOME=/home/u"
-    " XDG_RUNTIME_DIR=/run/user/1000 WHERRY_ROOT=/tmp/u PYTHONDONTWRITEBYTECODE=1"
-    f" PYTHONPATH={ROOTS}"
+PYTHON = f"PYTHONDONTWRITEBYTECODE=1 PYTHONPATH={ROOTS} python3 -m wherry"
+ROOT = f"env WHERRY_ROOT=/tmp/r {PYTHON}".split()
+# In a session as sshd and login open it: a scope that is root's.
+USER = (
+    "systemd-run -q --scope --uid=1000 --gid=1000 --slice=user-1000.slice"
+    f" env HOME=/home/u XDG_RUNTIME_DIR=/run/user/1000 WHERRY_ROOT=/tmp/u {PYTHON}"
 ).split()
 MANAGER = "/user.slice/user-1000.slice/user@1000.service"
+OFFLINE = "--network=none"
 
 
 class Host:
-    """A container in which systemd runs, and a user without root in it."""
+    """A container in which systemd runs, as one of its users has it."""
 
-    def __init__(self, wherry: Cli) -> None:
+    def __init__(self, wherry: Cli, command: list[str]) -> None:
         self._wherry = wherry
+        self._command = command
+
+    def boot(self) -> None:
+        wherry = self._wherry
         wherry("bootstrap", "debian:bookworm", "--include", ",".join(PACKAGES), timeout=240)
         wherry(
             "run", "-d", "-t", "--name", "host", "--privileged", "--network", "none",
@@ -44,63 +51,162 @@ class Host:
             "--stop-signal", "RTMIN+3", "--volume", f"{REPOSITORY}:/wherry:ro",
             "debian:bookworm", "/sbin/init",
         )  # fmt: skip
-        wait_until(self._is_up, Deadline(60, "systemd to be up"))
-        self.root("useradd -m -u 1000 u && loginctl enable-linger u")
-        bus = "test -S /run/user/1000/bus"
-        wait_until(
-            lambda: self._wherry("exec", "host", "sh", "-c", bus, check=False).returncode == 0,
-            Deadline(60, "the user's systemd to be up"),
-        )
-
-    def _is_up(self) -> bool:
-        told = self._wherry("exec", "host", "systemctl", "is-system-running", check=False)
-        return told.stdout.strip() in ("running", "degraded")
-
-    def root(self, script: str) -> str:
-        return self._wherry("exec", "host", "sh", "-c", script).stdout
-
-    def user(self, *argv: str, check: bool = True) -> Result:
-        """`wherry ARGV…`, each in a session of its own."""
-        line = shlex.join([*SESSION, "python3", "-m", "wherry", *argv])
-        return self._wherry("exec", "host", "sh", "-c", line, check=check)
+        self.wait_for("systemctl is-system-running | grep -E 'running|degraded'")
+        self.sh("useradd -m -u 1000 u && loginctl enable-linger u")
+        self.wait_for("test -S /run/user/1000/bus")
 
     def load_busybox(self) -> None:
-        line = shlex.join([*SESSION, "python3", "-m", "wherry", "load"])
+        line = shlex.join([*self._command, "load"])
         self._wherry("exec", "-i", "host", "sh", "-c", line, input=busybox_archive())
+
+    def __call__(self, *argv: str, check: bool = True) -> Result:
+        """`wherry ARGV…`."""
+        line = shlex.join([*self._command, *argv])
+        return self._wherry("exec", "host", "sh", "-c", line, check=check)
+
+    def sh(self, script: str) -> str:
+        """What a script of root's prints."""
+        return self._wherry("exec", "host", "sh", "-c", script).stdout
+
+    def wait_for(self, script: str) -> None:
+        def holds() -> bool:
+            return self._wherry("exec", "host", "sh", "-c", script, check=False).returncode == 0
+
+        wait_until(holds, Deadline(60, script))
+
+    def start(self, name: str, *options: str) -> str:
+        """Start a container that waits; its id."""
+        return self(
+            "run", "-d", "--name", name, *options, OFFLINE, "busybox", "sleep", "1000"
+        ).stdout.strip()
+
+    def group_of(self, name: str) -> str:
+        return self.group_of_process(self.state(name, "Pid"))
+
+    def group_of_process(self, pid: str) -> str:
+        return self.sh(f"sed -n 's/^0:://p' /proc/{pid}/cgroup").strip()
+
+    def state(self, name: str, key: str) -> str:
+        return self("inspect", "-f", f"{{{{.State.{key}}}}}", name).stdout.strip()
+
+    def controllers(self, group: str) -> list[str]:
+        return self.sh(f"cat /sys/fs/cgroup{group}/cgroup.controllers").split()
+
+    def wait_for_none(self, *patterns: str) -> None:
+        """Wait until systemd and the tree have no such groups any more."""
+        for pattern in patterns:
+            self.wait_for(f'test -z "$(find /sys/fs/cgroup -name {shlex.quote(pattern)})"')
 
 
 @as_root
-def test_systemd_makes_a_scope_for_a_container_of_a_login_session(wherry: Cli) -> None:
-    host = Host(wherry)
-    host.load_busybox()
+def test_systemd_makes_a_scope_for_each_container(wherry: Cli) -> None:
+    # To boot it takes longer than all that is asked of it.
+    root, user = Host(wherry, ROOT), Host(wherry, USER)
+    root.boot()
+    for host in (root, user):
+        host.load_busybox()
 
-    host.user("run", "-d", "--name", "one", "--network", "none", "busybox", "sleep", "1000")
-    identity = host.user("inspect", "-f", "{{.Id}}", "one").stdout.strip()
-    pid = host.user("inspect", "-f", "{{.State.Pid}}", "one").stdout.strip()
+    check_roots(root)
+    check_runtime(root)
+    check_login_session(user)
+
+
+def check_login_session(host: Host) -> None:
+    identity = host.start("one")
     scope = f"{MANAGER}/app.slice/wherry-{identity}.scope"
 
-    assert host.root(f"grep ^0: /proc/{pid}/cgroup") == f"0::{scope}/wherry/{identity}\n"
-    listed = host.user("exec", "one", "echo", "joined")
-    assert listed.stdout == "joined\n"
-    host.user("pause", "one")
-    assert host.user("ps", "--format", "{{.Status}}").stdout.endswith("(Paused)\n")
-    host.user("unpause", "one")
+    assert host.group_of("one") == f"{scope}/container"
+    assert host("exec", "one", "echo", "joined").stdout == "joined\n"
+    host("pause", "one")
+    assert host("ps", "--format", "{{.Status}}").stdout.endswith("(Paused)\n")
+    host("unpause", "one")
+
+    host.start("two", "--cgroup-parent", "a-b.slice")
+    assert host.group_of("two").startswith(f"{MANAGER}/a.slice/a-b.slice/wherry-")
 
     # What systemd delegates holds; what it does not is told of.
-    delegated = host.root(f"cat /sys/fs/cgroup{MANAGER}/cgroup.controllers").split()
-    limited = host.user("run", "--rm", "-m", "64m", "--network", "none", "busybox", "sh", "-c",
-                        "cat /sys/fs/cgroup/memory.max 2>/dev/null || echo none")  # fmt: skip
+    delegated = host.controllers(MANAGER)
+    limited = host("run", "--rm", "-m", "64m", OFFLINE, "busybox", "sh", "-c",
+                   "cat /sys/fs/cgroup/memory.max 2>/dev/null || echo none")  # fmt: skip
     assert limited.stdout == ("67108864\n" if "memory" in delegated else "none\n")
     assert ("memory limits are discarded" in limited.stderr) is ("memory" not in delegated)
 
-    host.user("rm", "-f", "one")
-    units = "systemctl --user -M u@ list-units --type=scope --no-legend --plain 'wherry-*'"
-    wait_until(lambda: host.root(units) == "", Deadline(60, "the scopes to end"))
-    assert host.root(f"find /sys/fs/cgroup{MANAGER} -name '*wherry*'") == ""
+    host("rm", "-f", "one", "two")
+    host.wait_for_none("wherry-*", "container")
 
-    host.root("rm -r /usr/lib/python3/dist-packages/jeepney")
-    refused = host.user("run", "--rm", "--network", "none", "busybox", "true", check=False)
+    host.sh("rm -r /usr/lib/python3/dist-packages/jeepney")
+    refused = host("run", "--rm", OFFLINE, "busybox", "true", check=False)
     assert refused.returncode == 125
-    assert "cannot enter a control group of this user's" in refused.stderr
+    assert "cannot make a control group: systemd does not make wherry-" in refused.stderr
     assert "it takes the package jeepney" in refused.stderr
-    assert host.user("ps", "-aq").stdout == ""
+    assert host("ps", "-aq").stdout == ""
+
+
+def check_roots(host: Host) -> None:
+    identity = host.start("one")
+    scope = f"/system.slice/wherry-{identity}.scope"
+
+    assert host.group_of("one") == f"{scope}/container"
+    assert host("info", "-f", "{{.CgroupDriver}}").stdout == "systemd\n"
+    told = host.sh(f"systemctl show -p Delegate,Slice,ActiveState wherry-{identity}.scope")
+    assert set(told.split()) == {"Delegate=yes", "Slice=system.slice", "ActiveState=active"}
+    assert host("exec", "one", "echo", "joined").stdout == "joined\n"
+
+    # A reload brings nothing back that systemd had.
+    limits = "memory" in host.controllers("")
+    if limits:
+        host("update", "-m", "64m", "--memory-swap", "-1", "one")
+    host("pause", "one")
+    host.sh("systemctl daemon-reload")
+    assert host.state("one", "Status") == "paused"
+    host("unpause", "one")
+    assert not limits or host.sh(f"cat /sys/fs/cgroup{scope}/container/memory.max") == "67108864\n"
+
+    # Its scope goes, and comes back: there is one at a time.
+    for _ in range(3):
+        host("restart", "--time", "0", "one")
+        assert host.group_of("one") == f"{scope}/container"
+
+    host.start("sliced", "--cgroup-parent", "a-b.slice")
+    assert host.group_of("sliced").startswith("/a.slice/a-b.slice/wherry-")
+    identity = host.start("placed", "--cgroup-parent", "/plain")
+    assert host.group_of("placed") == f"/plain/{identity}"
+
+    # What a killed monitor leaves is nothing, without a command that puts it right.
+    monitor = host.sh(f"cat /sys/fs/cgroup{scope}/monitor/cgroup.procs").strip()
+    host.sh(f"kill -9 {monitor}")
+    host.wait_for_none(Path(scope).name)
+    assert host.state("one", "Status") == "exited"
+
+    host("rm", "-f", "one", "sliced", "placed")
+    host.wait_for_none("wherry-*", "container", identity)
+
+
+def check_runtime(host: Host) -> None:
+    """A container of `wherry oci` is in the scope that its engine names."""
+    host("create", "--name", "files", "busybox")
+    host.sh(f"mkdir -p /srv/b/rootfs && {shlex.join(ROOT)} export files | tar -x -C /srv/b/rootfs")
+    host("oci", "spec", "--bundle", "/srv/b")
+    spec = json.loads(host.sh("cat /srv/b/config.json"))
+    spec["process"] |= {"terminal": False, "args": ["sleep", "1000"]}
+    spec["linux"]["cgroupsPath"] = "a-b.slice:engine:one"
+    host.sh(f"echo {shlex.quote(json.dumps(spec))} > /srv/b/config.json")
+
+    create = shlex.join([*ROOT, "oci", "--systemd-cgroup", "create", "--bundle", "/srv/b"])
+    # The container has the streams of who creates it.
+    host.sh(f"{create} --pid-file /tmp/pid one < /dev/null > /dev/null 2>&1")
+    host("oci", "start", "one")
+    scope = "/a.slice/a-b.slice/engine-one.scope"
+
+    assert host.group_of_process("$(cat /tmp/pid)") == f"{scope}/container"
+    assert host.sh("systemctl is-active engine-one.scope") == "active\n"
+
+    taken = host("oci", "--systemd-cgroup", "create", "--bundle", "/srv/b", "two", check=False)
+    assert taken.returncode == 1
+    assert f"control group {scope}/container is in use" in taken.stderr
+
+    host("oci", "kill", "one", "KILL")
+    host.wait_for_none("engine-one.scope")
+    host("oci", "delete", "one")
+    host("rm", "files")
+    assert host("oci", "list", "--quiet").stdout == ""

@@ -102,7 +102,7 @@ class System:
             "NEventsListener": 0,
             "SystemTime": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             "LoggingDriver": "json-file",
-            "CgroupDriver": "cgroupfs" if cgroup is not None else "none",
+            "CgroupDriver": _driver(cgroup),
             "CgroupVersion": self._engine.runtime.cgroup_version(),
             "KernelVersion": platform.release(),
             "OperatingSystem": _system_name(),
@@ -226,6 +226,13 @@ def _memory() -> int:
     if sys.platform == "win32":
         return 0
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def _driver(cgroup: str | None) -> str:
+    """Who makes containers' control groups, from the place of one."""
+    if cgroup is None:
+        return "none"
+    return "systemd" if cgroup.endswith(".scope/container") else "cgroupfs"
 
 
 def _machine_id() -> str:

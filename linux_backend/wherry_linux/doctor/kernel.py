@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from wherry.errors import KernelError, WherryError
-from wherry_linux import cgroups, idmap
+from wherry_linux import cgroups, group_places, idmap
 from wherry_linux import constants as c
 from wherry_linux import namespaces as kinds
 from wherry_linux.doctor.finding import Finding, read
@@ -51,7 +51,7 @@ def control_groups() -> Iterator[Finding]:
             meanwhile="containers run without limits",
         )
         return
-    path = cgroups.place_for("doctor")
+    path = group_places.place_for("doctor")
     if path is None:
         systemd = os.path.isdir("/run/systemd/system")
         yield Finding(

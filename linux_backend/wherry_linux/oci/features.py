@@ -41,8 +41,8 @@ def document() -> dict[str, Any]:
             "cgroup": {
                 "v1": False,
                 "v2": True,
-                "systemd": False,
-                "systemdUser": False,
+                "systemd": True,
+                "systemdUser": True,
                 "rdma": True,
             },
             "seccomp": {

@@ -9,7 +9,8 @@ from wherry import paths
 from wherry.errors import WherryError
 from wherry.files import claim_directory
 from wherry.lean import dump_json
-from wherry_linux.cgroups import available_controllers, group_path
+from wherry_linux.cgroups import available_controllers
+from wherry_linux.group_places import group_path
 from wherry_linux.runtime import Runtime
 
 TYPE_CHECKING = False
