@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 
+from wherry.builder.config import set_environment
 from wherry.builder.layers import Layers
 from wherry.builder.stage import Needs, Step
 from wherry.builder.words import process_word
@@ -61,6 +62,8 @@ def steps(stage: StageBuild) -> Steps:
         stage.document["history"] = history_of(image)
         stage.inherited = (len(image.diff_ids), len(stage.document["history"]))
         stage.document["config"] = stage.document.get("config") or {}
+    if earlier is None and build.request.env:
+        set_environment(stage.config, build.request.env.items())
 
 
 def base_name(build: Build, text: str) -> str:
@@ -85,10 +88,10 @@ def image_steps(
         reference = parse_reference(wanted)
     except UsageError as error:
         raise UsageError(f"failed to parse stage name {name!r}: {error.message}") from error
-    store = build.engine.image_store
+    store, policy = build.engine.image_store, build.request.pull_options.policy
 
     def look() -> dict[str, Any] | None:
-        if build.request.pull:
+        if policy == "always":
             return None
         try:
             store.find(wanted, platform)
@@ -97,6 +100,8 @@ def image_steps(
         return {}
 
     def pull() -> dict[str, Any]:
+        if policy == "never":
+            raise NotFound(f"{shown}: image not found, and --pull=never")
         options = replace(build.request.pull_options, platform=platform, quiet=False)
         build.engine.images.pull(reference, options)
         return {}

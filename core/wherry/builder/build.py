@@ -8,7 +8,7 @@ import time
 
 from wherry.builder import graph
 from wherry.builder.base import SCRATCH, base_name
-from wherry.builder.checks import check, summary
+from wherry.builder.checks import check, fails, summary
 from wherry.builder.errors import DockerfileError, excerpt
 from wherry.builder.executor import Executor, StepFailed
 from wherry.builder.instructions import read_dockerfile
@@ -21,6 +21,7 @@ from wherry.image.build_cache import BuildCache
 from wherry.image.platform import host_platform, parse_platform
 from wherry.image.reference import parse_reference
 from wherry.timestamps import now, rfc3339
+from wherry.values import replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from wherry.builder.export import Output
-    from wherry.builder.instructions import Stage
+    from wherry.builder.instructions import Dockerfile, Stage
     from wherry.builder.progress import Progress
     from wherry.builder.request import BuildRequest
     from wherry.engine import Engine
@@ -50,6 +51,10 @@ def build(engine: Engine, request: BuildRequest) -> dict[str, Any]:
         ):
             _tell_of_dockerfile(progress, request)
             build = Build(engine, request)
+            found = check(build.dockerfile)
+            if found and fails(build.dockerfile):
+                rules = ", ".join(dict.fromkeys(one.rule for one in found))
+                raise _failed(WherryError(f"lint violation found for rules: {rules}"))
             made = build.run(progress)
     except StepFailed as error:
         _tell_of_failure(error, request)
@@ -57,7 +62,6 @@ def build(engine: Engine, request: BuildRequest) -> dict[str, Any]:
     except DockerfileError as error:
         _show(request, error.first, error.last)
         raise _failed(error) from error
-    found = check(build.dockerfile)
     if found and not request.quiet:
         print(f"\n{summary(found)}", file=sys.stderr)
     return made
@@ -89,7 +93,7 @@ class Build:
     def __init__(self, engine: Engine, request: BuildRequest) -> None:
         self.engine = engine
         self.request = request
-        self.dockerfile = read_dockerfile(request.dockerfile)
+        self.dockerfile = _read(request)
         self.cache = BuildCache(engine.image_store)
         self.platform: Platform = (
             parse_platform(request.platform) if request.platform else host_platform()
@@ -177,7 +181,7 @@ class Build:
         chosen = graph.needed(self.dockerfile.stages, target, self._base_of)
         graph.check_sources(self.dockerfile.stages, chosen)
         progress.expect(self._steps(chosen))
-        executor = Executor(self, progress, os.cpu_count() or 1)
+        executor = Executor(self, progress, self.request.jobs or os.cpu_count() or 1)
         executor.build(chosen)
         stage = self.stages[target]
         outputs = self.request.outputs
@@ -203,12 +207,12 @@ class Build:
 
         def work() -> dict[str, Any]:
             started = time.monotonic()
-            if self.request.squash:
-                squash(stage)
+            if self.request.squash or self.request.squash_all:
+                squash(stage, everything=self.request.squash_all)
             image_id, descriptor = export_image(self.engine.image_store, stage, tags)
             print(f"writing image {image_id} {time.monotonic() - started:.1f}s done")
             for tag in tags:
-                print(f"naming to {tag} done")
+                print(f"naming to {parse_reference(tag).canonical()} done")
             for tag in tags if pushes else ():
                 self.engine.images.push(parse_reference(tag), self.request.pull_options)
             return {"id": image_id, "descriptor": descriptor}
@@ -220,6 +224,14 @@ class Build:
 def _tell_of_dockerfile(progress: Progress, request: BuildRequest) -> None:
     number = progress.begin(f"[internal] load build definition from {request.dockerfile_name}")
     progress.end(number, 0.0)
+
+
+def _read(request: BuildRequest) -> Dockerfile:
+    file = read_dockerfile(request.dockerfile)
+    if not request.base:
+        return file
+    first = replace(file.stages[0], base=request.base)
+    return replace(file, stages=(first, *file.stages[1:]))
 
 
 def _write(stage: StageBuild, output: Output, progress: Progress) -> None:

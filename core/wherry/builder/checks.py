@@ -30,17 +30,23 @@ class Finding:
 
 def check(file: Dockerfile) -> list[Finding]:
     """What there is to say of a Dockerfile, by line, without what its directive leaves out."""
-    skipped = _skipped(file.document.directives.get("check", ""))
+    skipped = _directive(file, "skip")
     if "all" in skipped:
         return []
     found = [one for one in _findings(file) if one.rule.lower() not in skipped]
     return sorted(found, key=lambda one: one.line)
 
 
-def _skipped(directive: str) -> set[str]:
-    for part in directive.split(";"):
+def fails(file: Dockerfile) -> bool:
+    """Whether the directive has a build fail of what there is to say."""
+    return "true" in _directive(file, "error")
+
+
+def _directive(file: Dockerfile, wanted: str) -> set[str]:
+    """What `# check=skip=A,B;error=true` says for one of its keys."""
+    for part in file.document.directives.get("check", "").split(";"):
         key, _, names = part.partition("=")
-        if key.strip().lower() == "skip":
+        if key.strip().lower() == wanted:
             return {name.strip().lower() for name in names.split(",")}
     return set()
 

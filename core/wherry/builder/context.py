@@ -65,10 +65,16 @@ def read_text(path: str) -> str:
         raise UsageError(f"failed to read dockerfile: open {path}: {reason}") from error
 
 
-def local_context(directory: str, dockerfile: str) -> Context:
-    """The context of a directory, with the ignore file of the Dockerfile or its own."""
-    for path in (f"{dockerfile}.dockerignore", os.path.join(directory, ".dockerignore")):
-        if dockerfile and os.path.isfile(path) and not os.path.islink(path):
+def local_context(directory: str, dockerfile: str, ignore: str = "") -> Context:
+    """The context of a directory, with the ignore file of the Dockerfile or its own.
+
+    `ignore` is one that takes their place.
+    """
+    if ignore and not os.path.isfile(ignore):
+        raise NotFound(f"failed to read the ignore file: open {ignore}: no such file or directory")
+    own = (f"{dockerfile}.dockerignore", f"{directory}/.dockerignore") if dockerfile else ()
+    for path in (ignore,) if ignore else own:
+        if os.path.isfile(path) and not os.path.islink(path):
             try:
                 return Context(directory, read_ignore(read_text(path)))
             except ValueError as error:

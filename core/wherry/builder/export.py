@@ -174,7 +174,9 @@ def _write_archive(
     from wherry.image.save import save
 
     document = document_of(stage)
-    image_id, described = put_image(store, document, stage.layers.descriptors)
+    image_id, described = put_image(
+        store, document, stage.layers.descriptors, stage.build.request.annotations
+    )
     manifest = {"config": {"digest": image_id}, "layers": list(stage.layers.descriptors)}
     image = Image(id=image_id, descriptor=described, manifest=manifest, config=document)
     full = [parse_reference(name).canonical() for name in names] or [""]

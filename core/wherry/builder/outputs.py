@@ -25,38 +25,50 @@ if TYPE_CHECKING:
 def document_of(stage: StageBuild) -> dict[str, Any]:
     """The config document of what a stage has come to."""
     build = stage.build
-    config = dict(stage.config)
-    if build.request.labels:
-        config["Labels"] = {**(config.get("Labels") or {}), **build.request.labels}
+    request, config = build.request, dict(stage.config)
+    if labels := {**(config.get("Labels") or {}), **request.labels}:
+        unwanted = request.unset_labels
+        config["Labels"] = {name: text for name, text in labels.items() if name not in unwanted}
+    if unwanted := request.unset_env:
+        entries = config.get("Env") or ()
+        config["Env"] = [each for each in entries if each.partition("=")[0] not in unwanted]
     if not any(entry.startswith("PATH=") for entry in config.get("Env") or ()):
         from wherry.builder.config import DEFAULT_PATH
 
         config["Env"] = [f"PATH={DEFAULT_PATH}", *(config.get("Env") or ())]
     config.setdefault("WorkingDir", "/")
     history = stage.document.get("history")
-    return {
+    document = {
         **stage.document,
         "created": build.created(history[-1]["created"] if history else None),
         "config": config,
         "rootfs": {"type": "layers", "diff_ids": list(stage.layers.diff_ids)},
     }
+    if request.omits_history:
+        document.pop("history", None)
+    return document
 
 
 def export_image(
     store: ImageStore, stage: StageBuild, tags: Sequence[str]
 ) -> tuple[str, Descriptor]:
     """Keep a stage as an image, with these names; its id and its manifest's descriptor."""
-    image_id, descriptor = put_image(store, document_of(stage), stage.layers.descriptors)
+    image_id, descriptor = put_image(
+        store, document_of(stage), stage.layers.descriptors, stage.build.request.annotations
+    )
     names = [parse_reference(tag).canonical() for tag in tags]
     for name in names or [""]:
         give_name(store, name, descriptor)
     return image_id, descriptor
 
 
-def squash(stage: StageBuild) -> None:
-    """Make one layer of all that a stage has put on the image that it began with."""
+def squash(stage: StageBuild, *, everything: bool = False) -> None:
+    """Make one layer of all that a stage has put on the image that it began with.
+
+    With `everything`, of what was in that image, too.
+    """
     build = stage.build
-    layers, steps = stage.inherited
+    layers, steps = (0, 0) if everything else stage.inherited
     base, every = stage.layers.diff_ids[:layers], stage.layers.diff_ids
     if len(every) - layers < 2:
         return

@@ -8,10 +8,10 @@ from wherry.values import value
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from typing import Any
 
     from wherry.builder.context import Context
     from wherry.builder.export import Output
-    from wherry.container.spec import Ulimit
 
 
 @value
@@ -30,9 +30,20 @@ class BuildRequest:
     platform: str = ""
     # Of RUN steps.
     network: str = ""
-    hosts: tuple[str, ...] = ()
-    shm_size: int = 0
-    ulimits: tuple[Ulimit, ...] = ()
+    host_config: Mapping[str, Any] = {}
+    # The part of HostConfig that only limits them: no cache key has it.
+    resources: Mapping[str, Any] = {}
+    own_config: Mapping[str, Any] = {}
+    # How many are carried out at a time; 0 for as many as there are processors.
+    jobs: int = 0
+    # An image in the place of the first FROM's.
+    base: str = ""
+    # Variables that images get in FROM, and what is not left of the last one's in the end.
+    env: Mapping[str, str] = {}
+    unset_env: tuple[str, ...] = ()
+    unset_labels: tuple[str, ...] = ()
+    annotations: Mapping[str, str] = {}
+    omits_history: bool = False
     # The contents of `--secret`, by id.
     secrets: Mapping[str, bytes] = {}
     # Where agents are, by the id of `--ssh`; see `agents.read_agents`.
@@ -42,11 +53,10 @@ class BuildRequest:
     # Ask the cache for nothing, or for nothing of these stages.
     no_cache: bool = False
     no_cache_filter: tuple[str, ...] = ()
-    # Ask registries for base images that are here, too.
-    pull: bool = False
     pull_options: PullOptions = PullOptions()
     tags: tuple[str, ...] = ()
     squash: bool = False
+    squash_all: bool = False
     # What it leaves; an image of the store where nothing is asked for.
     outputs: tuple[Output, ...] = ()
     # "auto", "plain", "tty", "quiet".

@@ -40,12 +40,14 @@ def steps(stage: StageBuild, instruction: Instruction) -> Steps:
     hidden = {name: text for name, text in build.request.args.items() if name in PROXIES}
     known = {**hidden, **stage.variables()}
     known.setdefault("PATH", configs.DEFAULT_PATH)
+    host_config = _host_config(stage, instruction)
     run = Run(
         argv=tuple(argv),
         env=tuple(f"{name}={text}" for name, text in known.items()),
         user=stage.config.get("User") or "",
         directory=configs.working_directory(stage.config),
-        host_config=_host_config(stage, instruction),
+        host_config={**host_config, **build.request.resources},
+        own_config=build.request.own_config,
         script=script_of(instruction),
     )
     seen = yield from _seen(stage, instruction)
@@ -57,7 +59,8 @@ def steps(stage: StageBuild, instruction: Instruction) -> Steps:
         told,
         run.user,
         run.directory,
-        dict(run.host_config),
+        host_config,
+        dict(run.own_config),
     ]
     facts += [[*mount.facts(), source.diff_ids if source else None] for mount, source in seen]
     layers, document = stage.layers, stage.document
@@ -182,7 +185,7 @@ def _host_config(stage: StageBuild, instruction: Instruction) -> dict[str, Any]:
     # Who runs a build may give it the host's network; a Dockerfile cannot take it.
     if asked == "host" and request.network != "host":
         _require(request.allow, "network.host")
-    host: dict[str, Any] = {"NetworkMode": _NETWORKS[network]}
+    host: dict[str, Any] = {**request.host_config, "NetworkMode": _NETWORKS[network]}
     security = instruction.flag("security") or "sandbox"
     if security == "insecure":
         _require(request.allow, "security.insecure")
@@ -191,13 +194,8 @@ def _host_config(stage: StageBuild, instruction: Instruction) -> dict[str, Any]:
         raise UsageError(f'security "{security}" is not valid')
     if devices := instruction.flags.get("device", ()):
         _require(request.allow, "device")
-        host["DeviceRequests"] = [{"Driver": "cdi", "DeviceIDs": list(devices)}]
-    if request.hosts:
-        host["ExtraHosts"] = list(request.hosts)
-    if request.shm_size:
-        host["ShmSize"] = request.shm_size
-    if request.ulimits:
-        host["Ulimits"] = [dict(one) for one in request.ulimits]
+        asked_for = {"Driver": "cdi", "DeviceIDs": list(devices)}
+        host["DeviceRequests"] = [*host.get("DeviceRequests", ()), asked_for]
     return host
 
 

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import os
+from contextlib import contextmanager
 
 from wherry.container.request import RunRequest
-from wherry.errors import WherryError
+from wherry.errors import CommandNotExecutable, WherryError
 from wherry.files import write_atomic
 from wherry.image.assembly import Workspace
+from wherry.image.platform import host_platform, platform_of
 from wherry.image.store import Image
 from wherry.lean import signals
 from wherry.values import value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from typing import Any
 
     from wherry.builder.layers import Layers
@@ -36,6 +38,7 @@ class Run:
     user: str
     directory: str
     host_config: Mapping[str, Any]
+    own_config: Mapping[str, Any]
     # A program that is given to the container, at argv[0].
     script: str = ""
 
@@ -63,7 +66,8 @@ def run_step(
         request = RunRequest(secrets=given.contents(), layers=given.layers)
         container = create(engine, _body(run, given, scripts), request, image=_image(layers, base))
         try:
-            _stay(engine, container, run)
+            with _told_of_platforms(base):
+                _stay(engine, container, run)
             path = workspace.path("layer")
             packed = pack(engine, container, path, latest=latest)
             if packed["count"]:
@@ -74,6 +78,19 @@ def run_step(
             for number in (signals.SIGINT, signals.SIGTERM, signals.SIGHUP):
                 signals.signal(number, signals.SIG_IGN)
             engine.containers.remove(container.id, force=True, volumes=True)
+
+
+@contextmanager
+def _told_of_platforms(base: Mapping[str, Any]) -> Iterator[None]:
+    """Say of a program that cannot be executed that it is another processor's, if it is."""
+    theirs, ours = platform_of(base), host_platform()
+    try:
+        yield
+    except CommandNotExecutable as error:
+        if theirs.architecture == ours.architecture:
+            raise
+        hint = f"programs of {theirs} run on {ours} where binfmt_misc has an emulator for them"
+        raise CommandNotExecutable(error.message, hint=f"{hint} (qemu-user-static)") from error
 
 
 def _script(workspace: Workspace, run: Run) -> dict[str, Any]:
@@ -110,7 +127,7 @@ def _body(run: Run, given: Given, scripts: list[dict[str, Any]]) -> CreateBody:
         "Mounts": [*given.mounts, *scripts],
         "Tmpfs": given.tmpfs,
     }
-    secrets: Any = given.secrets
+    own: Any = {**run.own_config, "Build": True, "Secrets": given.secrets}
     return {
         "Cmd": list(run.argv),
         "Env": [*run.env, *given.env],
@@ -120,5 +137,5 @@ def _body(run: Run, given: Given, scripts: list[dict[str, Any]]) -> CreateBody:
         "AttachStdout": True,
         "AttachStderr": True,
         "HostConfig": host,
-        "Wherry": {"Build": True, "Secrets": secrets},
+        "Wherry": own,
     }

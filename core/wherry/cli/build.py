@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import contextmanager
 
 from wherry import origin
 from wherry.backend import Command, execute
-from wherry.builder.progress import STYLES
-from wherry.cli.grammar import argument, command, option
-from wherry.container import endpoint, limits
+from wherry.cli.build_options import OPTIONS, epoch, host_config, own_config, refuse, resources
+from wherry.cli.grammar import argument, command
 from wherry.container.request import PullOptions
-from wherry.errors import UsageError
-from wherry.words import read_bytes
+from wherry.errors import Unsupported, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from contextlib import ExitStack
     from typing import Any
 
@@ -27,51 +26,7 @@ if TYPE_CHECKING:
 
 
 @command(
-    option("--add-host", multiple=True, metavar="strings", convert=endpoint.read_extra_host,
-           help='Add a custom host-to-IP mapping (format: "host:ip")'),
-    option("--allow", multiple=True, metavar="stringArray",
-           help='Allow extra privileged entitlement (e.g., "network.host", "security.insecure")'),
-    option("--build-arg", multiple=True, metavar="stringArray", help="Set build-time variables"),
-    option("--build-context", multiple=True, metavar="stringArray",
-           help="Additional build contexts (e.g., name=path)"),
-    option("--builder", hidden=True),
-    option("--compress", type=bool, hidden=True),
-    option("-f", "--file", metavar="string",
-           help='Name of the Dockerfile (default: "PATH/Dockerfile")'),
-    option("--force-rm", type=bool, hidden=True),
-    option("--iidfile", metavar="string", help="Write the image ID to a file"),
-    option("--label", multiple=True, metavar="stringArray", help="Set metadata for an image"),
-    option("--load", type=bool, hidden=True),
-    option("--metadata-file", metavar="string", help="Write build result metadata to a file"),
-    option("--network", metavar="string",
-           help='Set the networking mode for the "RUN" instructions during build'),
-    option("--no-cache", type=bool, help="Do not use cache when building the image"),
-    option("--no-cache-filter", multiple=True, metavar="stringArray",
-           help="Do not cache specified stages"),
-    option("-o", "--output", multiple=True, metavar="stringArray",
-           help='Output destination (format: "type=local,dest=path")'),
-    option("--platform", metavar="string", env="DOCKER_DEFAULT_PLATFORM",
-           help="Set target platform for build"),
-    option("--progress", metavar="string", choices=STYLES, default="auto",
-           env="BUILDKIT_PROGRESS",
-           help='Set type of progress output ("auto", "none", "plain", "quiet", "rawjson", "tty")'),
-    option("--pull", type=bool, help="Always attempt to pull all referenced images"),
-    option("--push", type=bool, help='Shorthand for "--output=type=registry"'),
-    option("-q", "--quiet", type=bool,
-           help="Suppress the build output and print image ID on success"),
-    option("--rm", type=bool, default=True, hidden=True),
-    option("--secret", multiple=True, metavar="stringArray",
-           help='Secret to expose to the build (format: "id=mysecret[,src=/local/secret]")'),
-    option("--shm-size", type=int, convert=read_bytes, metavar="bytes",
-           help="Shared memory size for build containers"),
-    option("--squash", type=bool, help="Squash newly built layers into a single new layer"),
-    option("--ssh", multiple=True, metavar="stringArray",
-           help='SSH agent socket to expose to the build (format: "default|<id>[=<socket>]")'),
-    option("--sent", type=bool, hidden=True, help="The contexts are another host's"),
-    option("-t", "--tag", multiple=True, metavar="stringArray",
-           help='Image identifier (format: "[registry/]repository[:tag]")'),
-    option("--target", metavar="string", help="Set the target build stage to build"),
-    option("--ulimit", multiple=True, metavar="ulimit", help="Ulimit options"),
+    *OPTIONS,
     argument("path", metavar="PATH|URL|-"),
     usage="[OPTIONS] PATH | URL | -",
     examples="""\
@@ -79,16 +34,64 @@ if TYPE_CHECKING:
   $ wherry build -t app -f build/Dockerfile ..         another Dockerfile, another context
   $ wherry build -t app - < Dockerfile                 no context at all
 """,
-)  # fmt: skip
+)
 def build(**values: Any) -> int:
     """Build an image from a Dockerfile"""
     from contextlib import ExitStack
 
+    values = _on_this_host(values)
     with ExitStack() as stack:
         return _carry_out(values, _request(values, stack))
 
 
+def _on_this_host(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values with what this host's environment and files say to them."""
+    from wherry.cli.host import chosen_platform, with_profile
+    from wherry.config_file import ConfigFile
+    from wherry.container.env import read_env_file
+
+    refuse(values)
+    proxies = ConfigFile().proxy_environment() if values["http_proxy"] else {}
+    lines = [line for path in values["build_arg_file"] for line in read_env_file(path, os.environ)]
+    return {
+        **values,
+        "build_arg": _as_pairs({**proxies, **_pairs(lines), **_pairs(values["build_arg"])}),
+        "build_arg_file": (),
+        "label": _as_pairs(_pairs(values["label"])),
+        "env": _as_pairs(_pairs(values["env"])),
+        "security_opt": tuple(map(with_profile, values["security_opt"])),
+        "platform": chosen_platform(values),
+        **dict.fromkeys(("arch", "os", "variant"), ""),
+    }
+
+
 def _carry_out(values: Mapping[str, Any], request: BuildRequest) -> int:
+    """Build, or tell about the Dockerfile; where it is told to a file, that is standard error."""
+    if values["check"] or values["call"] != "build":
+        from wherry.builder.calls import call
+
+        return call(request, "check" if values["check"] else values["call"])
+    if not values["logfile"]:
+        return _build(values, request)
+    with open(values["logfile"], "ab", buffering=0) as log, _standard_error(log.fileno()):
+        return _build({**values, "logfile": ""}, request)
+
+
+@contextmanager
+def _standard_error(descriptor: int) -> Iterator[None]:
+    """While it lasts what goes to standard error goes there."""
+    sys.stderr.flush()
+    saved = os.dup(2)
+    os.dup2(descriptor, 2)
+    try:
+        yield
+    finally:
+        sys.stderr.flush()
+        os.dup2(saved, 2)
+        os.close(saved)
+
+
+def _build(values: Mapping[str, Any], request: BuildRequest) -> int:
     def action(engine: Engine) -> int:
         from wherry.builder.build import build as carry_out
 
@@ -105,6 +108,7 @@ def _carry_out(values: Mapping[str, Any], request: BuildRequest) -> int:
         Command(
             argv=build.argv(**values),
             action=action,
+            reads=tuple(filter(None, (values["authfile"],))),
             writes=tuple(filter(None, (request.iid_file, request.metadata_file))),
             secrets=request.secrets,
             elsewhere=lambda forward: _send(values, request, forward),
@@ -116,6 +120,11 @@ def _send(values: Mapping[str, Any], request: BuildRequest, forward: Callable[..
     """Have another wherry build, and send it what it needs of this host's files."""
     from wherry.builder.sending import offer
 
+    if any(text.startswith("/") for text in values["volume"]):
+        raise Unsupported(
+            "--volume: a build in the machine sees no directory of this host",
+            hint="--build-context NAME=DIRECTORY, and RUN --mount=from=NAME, show it one",
+        )
     told = {
         **values,
         "path": "-",
@@ -123,8 +132,7 @@ def _send(values: Mapping[str, Any], request: BuildRequest, forward: Callable[..
         "sent": True,
         "iidfile": request.iid_file,
         "metadata_file": request.metadata_file,
-        "build_arg": _as_pairs(request.args),
-        "label": _as_pairs(request.labels),
+        "ignorefile": "",
         "build_context": _as_pairs(
             {name: each for name, each in request.contexts.items() if isinstance(each, str)}
         ),
@@ -202,31 +210,45 @@ def _request(values: Mapping[str, Any], stack: ExitStack) -> BuildRequest:
         labels=_pairs(values["label"]),
         platform=values["platform"],
         network=values["network"],
-        hosts=values["add_host"],
-        shm_size=values["shm_size"],
-        ulimits=tuple(map(limits.read_ulimit, values["ulimit"])),
+        host_config=host_config(values),
+        resources=resources(values),
+        own_config=own_config(values),
+        base=values["base"],
+        env=_pairs(values["env"]),
+        unset_env=values["unsetenv"],
+        unset_labels=values["unsetlabel"],
+        annotations=_pairs(values["annotation"]),
+        omits_history=values["omit_history"],
+        jobs=values["jobs"],
         contexts=_contexts(values["build_context"]),
         secrets=_secrets(values["secret"]),
         ssh=read_agents(values["ssh"]),
         allow=values["allow"],
-        no_cache=values["no_cache"],
+        no_cache=values["no_cache"] or not values["layers"],
         no_cache_filter=values["no_cache_filter"],
-        pull=values["pull"],
-        pull_options=PullOptions(),
+        pull_options=PullOptions(
+            policy=values["pull"],
+            tls_verify=values["tls_verify"],
+            credentials=values["creds"],
+            auth_file=values["authfile"],
+            retries=values["retry"],
+            retry_delay=values["retry_delay"],
+        ),
         tags=values["tag"],
-        squash=values["squash"],
+        squash=values["squash"] or not values["layers"],
+        squash_all=values["squash_all"],
         outputs=_outputs(values),
         metadata_file=_host_path(values["metadata_file"]),
         progress=values["progress"],
         quiet=values["quiet"] or values["progress"] == "quiet",
         iid_file=_host_path(values["iidfile"]),
-        epoch=_epoch(args),
+        epoch=epoch(values, args),
     )
     if values["sent"]:
         from wherry.builder.received import receive
 
         return receive(request)
-    text, name, context = _sources(values["path"], values["file"], stack)
+    text, name, context = _sources(values["path"], values["file"], values["ignorefile"], stack)
     return replace(request, dockerfile=text, dockerfile_name=name, context=context)
 
 
@@ -235,7 +257,7 @@ def _host_path(path: str) -> str:
     return path if not path or origin.is_elsewhere() else os.path.abspath(path)
 
 
-def _sources(path: str, file: str, stack: ExitStack) -> tuple[str, str, Context]:
+def _sources(path: str, file: str, ignore: str, stack: ExitStack) -> tuple[str, str, Context]:
     """The Dockerfile's text, what it is called, and the context."""
     from wherry.builder import context as contexts
     from wherry.builder.sources import clone, is_repository
@@ -254,9 +276,9 @@ def _sources(path: str, file: str, stack: ExitStack) -> tuple[str, str, Context]
         raise UsageError(f"unable to prepare context: path {path!r} not found")
     if file == "-":
         text = contexts.decode(sys.stdin.buffer.read())
-        return text, "Dockerfile", contexts.local_context(directory, "")
+        return text, "Dockerfile", contexts.local_context(directory, "", ignore)
     found, name = contexts.find_dockerfile(directory, file)
-    return contexts.read_text(found), name, contexts.local_context(directory, found)
+    return contexts.read_text(found), name, contexts.local_context(directory, found, ignore)
 
 
 def _arrived(source: str, stack: ExitStack) -> tuple[str, str]:
@@ -328,12 +350,3 @@ def _with_source(text: str) -> str:
         return text.replace("type=file,", "").replace("type=env,src=", "env=")
     name = next(field for field in text.split(",") if field.startswith("id="))[3:]
     return f"id={name},env={name}" if name in os.environ else f"id={name},src={name}"
-
-
-def _epoch(args: Mapping[str, str]) -> int | None:
-    text = args.get("SOURCE_DATE_EPOCH") or os.environ.get("SOURCE_DATE_EPOCH") or ""
-    if not text:
-        return None
-    if not text.isdecimal():
-        raise UsageError(f"invalid SOURCE_DATE_EPOCH: {text}")
-    return int(text)

@@ -18,7 +18,7 @@ from wherry.words import read_integer, split_csv
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from typing import Any
 
     from wherry.container.spec import SecretMount
@@ -42,10 +42,10 @@ def resolve(values: Values) -> Values:
                *values["label"]),
         label_file=(),
         volume=tuple(map(absolute_bind, values["volume"])),
-        security_opt=tuple(map(_with_profile, values["security_opt"])),
+        security_opt=tuple(map(with_profile, values["security_opt"])),
         tz=_time_zone() if values["tz"] == "local" else values["tz"],
         cidfile=_new_file(values["cidfile"]),
-        platform=_platform(values),
+        platform=chosen_platform(values),
         arch="",
         os="",
         variant="",
@@ -111,7 +111,7 @@ def _host_proxies() -> dict[str, str]:
     return {name: os.environ[name] for name in names if os.environ.get(name)}
 
 
-def _with_profile(option: str) -> str:
+def with_profile(option: str) -> str:
     """A `seccomp=FILE` with the profile in place of its file's name."""
     key, separator, path = option.partition("=")
     if not separator:
@@ -150,7 +150,7 @@ def _new_file(path: str) -> str:
     return os.path.abspath(path)
 
 
-def _platform(values: Values) -> str:
+def chosen_platform(values: Mapping[str, Any]) -> str:
     """`--platform`, or what --os, --arch and --variant say."""
     parts = (values["os"], values["arch"], values["variant"])
     if not any(parts):

@@ -72,9 +72,18 @@ COMMANDS: Table = {
         "prune": "builder:prune",
     },
     "buildx": {
+        "bake": "buildx:other",
         "build": "build:build",
+        "create": "buildx:other",
         "du": "builder:du",
+        "imagetools": "buildx:other",
+        "inspect": "buildx:inspect",
+        "ls": "buildx:ls",
         "prune": "builder:prune",
+        "rm": "buildx:other",
+        "stop": "buildx:other",
+        "use": "buildx:use",
+        "version": "buildx:version",
     },
     "completion": "completion:completion",
     "container": {

@@ -148,13 +148,14 @@ def _host_config(values: Values) -> HostConfig:
         host["Annotations"] = _pairs(values["annotation"])
     if values["init"] is not None:
         host["Init"] = values["init"]
-    _add_devices(host, values)
+    add_devices(host, values)
     if values["link"] and not _is_user_network(host["NetworkMode"]):
         host["Links"] = [":".join(endpoint.read_link(text)) for text in values["link"]]
     return host  # type: ignore[return-value]
 
 
-def _add_devices(host: dict[str, Any], values: Values) -> None:
+def add_devices(host: dict[str, Any], values: Values) -> None:
+    """Put what --device and --gpus ask for into a HostConfig."""
     requests = [limits.read_gpus(text) for text in values["gpus"]]
     names = [text for text in values["device"] if limits.is_cdi_name(text)]
     if names:

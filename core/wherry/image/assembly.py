@@ -10,7 +10,7 @@ from wherry.lean import dump_json, sha256
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from types import TracebackType
     from typing import Any, Self
 
@@ -25,7 +25,10 @@ ZSTD_LAYER = f"{LAYER}+zstd"
 
 
 def put_image(
-    store: ImageStore, config: dict[str, Any], layers: Sequence[Descriptor]
+    store: ImageStore,
+    config: dict[str, Any],
+    layers: Sequence[Descriptor],
+    annotations: Mapping[str, str] | None = None,
 ) -> tuple[str, Descriptor]:
     """Keep an image whose layers are in the store; its id and its manifest's descriptor.
 
@@ -34,20 +37,24 @@ def put_image(
     content = dump_json(config).encode()
     image_id = store.put_blob(content)
     manifest, descriptor = manifest_of(
-        {"mediaType": CONFIG, "digest": image_id, "size": len(content)}, layers
+        {"mediaType": CONFIG, "digest": image_id, "size": len(content)}, layers, annotations
     )
     store.put_blob(manifest)
     return image_id, descriptor
 
 
-def manifest_of(config: Descriptor, layers: Sequence[Descriptor]) -> tuple[bytes, Descriptor]:
+def manifest_of(
+    config: Descriptor, layers: Sequence[Descriptor], annotations: Mapping[str, str] | None = None
+) -> tuple[bytes, Descriptor]:
     """The manifest of an image, and what describes it."""
-    document = {
+    document: dict[str, Any] = {
         "schemaVersion": 2,
         "mediaType": MANIFEST,
         "config": config,
         "layers": list(layers),
     }
+    if annotations:
+        document["annotations"] = dict(annotations)
     content = dump_json(document).encode()
     digest = f"sha256:{sha256(content).hexdigest()}"
     return content, {"mediaType": MANIFEST, "digest": digest, "size": len(content)}
