@@ -215,6 +215,7 @@ class Build:
                 print(f"naming to {parse_reference(tag).canonical()} done")
             for tag in tags if pushes else ():
                 self.engine.images.push(parse_reference(tag), self.request.pull_options)
+                descriptor = self.engine.image_store.find(tag).descriptor
             return {"id": image_id, "descriptor": descriptor}
 
         result = yield Step(name="exporting to image", work=work)

@@ -171,6 +171,7 @@ def keep(output: Output, stream: Any) -> None:
 def _write_archive(
     store: ImageStore, stage: StageBuild, names: Sequence[str], descriptor: int
 ) -> None:
+    from wherry.image.blobs import complete
     from wherry.image.save import save
 
     document = document_of(stage)
@@ -179,6 +180,7 @@ def _write_archive(
     )
     manifest = {"config": {"digest": image_id}, "layers": list(stage.layers.descriptors)}
     image = Image(id=image_id, descriptor=described, manifest=manifest, config=document)
+    complete(store, image, stage.build.engine.runtime.unshared)
     full = [parse_reference(name).canonical() for name in names] or [""]
     with open(descriptor, "wb", closefd=False) as out:
         save(store, [(image, name) for name in full], out.write)

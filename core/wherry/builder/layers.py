@@ -1,4 +1,4 @@
-"""Layers that builds make: from changes to a blob, an unpacked layer, and its record."""
+"""Layers that builds make, of changes to those that are there."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from wherry.builder.copying import Base
 from wherry.builder.tree import DIRECTORY
 from wherry.container.copy import remove_tree
 from wherry.files import make_dir
-from wherry.image.assembly import Workspace
 from wherry.image.commit import make_layer
 from wherry.image.layers import layer_path
 from wherry.values import value
@@ -80,25 +79,22 @@ def pack(
     *,
     latest: int | None,
 ) -> dict[str, Any]:
-    """Make the layer of `changes` on others, and keep its blob; see PackedLayer.
+    """Make the layer of `changes` on others; see PackedLayer.
 
-    `changes` gets what is below, and places to mount on or to put files into. Nothing is
-    younger than `latest`. The caller holds `ImageStore.held()`.
+    `changes` gets what is below, and places to mount on or to put files into; it may be asked
+    twice. Nothing is younger than `latest`. The caller holds `ImageStore.held()`.
     """
-    store = engine.image_store
-    with Workspace(store) as workspace, Scratch() as scratch:
-        path = workspace.path("layer")
+    with Scratch() as scratch:
         place = scratch.place("base")
 
         def make() -> dict[str, Any]:
             root = open_layers(engine.runtime, diff_ids, place)
             try:
-                base = Base(engine.runtime, root)
-                return make_layer(changes(base, scratch), path, latest=latest).to_json()
+                return make_layer(
+                    lambda: changes(Base(engine.runtime, root), scratch), latest=latest
+                ).to_json()
             finally:
                 os.close(root)
 
         packed: dict[str, Any] = engine.runtime.unshared(make, mounts=True)
-        if packed["count"]:
-            store.adopt(path, packed["descriptor"]["digest"])
     return packed

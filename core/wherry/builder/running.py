@@ -60,19 +60,14 @@ def run_step(
     from wherry.engine.creation import create
     from wherry.engine.snapshot import pack
 
-    store = engine.image_store
-    with Workspace(store) as workspace:
+    with Workspace(engine.image_store) as workspace:
         scripts = [_script(workspace, run)] if run.script else []
         request = RunRequest(secrets=given.contents(), layers=given.layers)
         container = create(engine, _body(run, given, scripts), request, image=_image(layers, base))
         try:
             with _told_of_platforms(base):
                 _stay(engine, container, run)
-            path = workspace.path("layer")
-            packed = pack(engine, container, path, latest=latest)
-            if packed["count"]:
-                store.adopt(path, packed["descriptor"]["digest"])
-            return packed
+            return pack(engine, container, latest=latest)
         finally:
             # Whoever has had enough presses ctrl-c more than once.
             for number in (signals.SIGINT, signals.SIGTERM, signals.SIGHUP):

@@ -16,13 +16,14 @@ from wherry.files import storage_error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     Owners = Callable[[os.stat_result], tuple[int, int]]
 
 _DIRECTORY = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0)
 _FILE = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
-_CHUNK = 1 << 30
+_CHUNK = 16 << 20
+_PIECE = 1 << 20
 _CAPABILITY = "security.capability"
 # overlayfs keeps its own notes in these; outside a layer they mean nothing.
 _OVERLAY_NOTES = ("user.overlay.", "trusted.overlay.")
@@ -130,10 +131,16 @@ def open_file(name: str, directory: int) -> int:
         os.close(handle)
 
 
-def copy_content(reader: int, writer: int, size: int) -> None:
-    """Copy `size` bytes from the start of one open file to another, holes as holes."""
+def copy_content(
+    reader: int, writer: int, size: int, tell: Callable[[int], object] = lambda _: None
+) -> None:
+    """Copy `size` bytes from the start of one open file to another, holes as holes.
+
+    `tell` is told again and again how many bytes of the copy are what they will be.
+    """
     if sys.platform != "linux":
         raise Unsupported("trees are copied on Linux only")
+    os.ftruncate(writer, size)
     position = 0
     while position < size:
         try:
@@ -143,12 +150,50 @@ def copy_content(reader: int, writer: int, size: int) -> None:
             if error.errno == errno.ENXIO:
                 break  # nothing but a hole up to the end
             start, end = position, size
-        _copy_range(reader, writer, start, end)
+        _copy_range(reader, writer, start, end, tell)
         position = end
-    os.ftruncate(writer, size)
+    tell(size)
 
 
-def _copy_range(reader: int, writer: int, position: int, end: int) -> None:
+def copied(reader: int, writer: int, size: int) -> Iterator[memoryview]:
+    """Copy `size` bytes from one open file to another, and give what the copy holds, in pieces.
+
+    Another thread copies, ahead of who takes the pieces. A piece is good until the next.
+    """
+    if sys.platform == "win32":
+        raise Unsupported("trees are copied on Linux only")
+    from queue import SimpleQueue
+    from threading import Thread
+
+    told: SimpleQueue[int | OSError] = SimpleQueue()
+
+    def work() -> None:
+        try:
+            copy_content(reader, writer, size, told.put)
+        except OSError as error:
+            told.put(error)
+
+    thread = Thread(target=work)
+    thread.start()
+    try:
+        buffer = memoryview(bytearray(_PIECE))
+        position = 0
+        while position < size:
+            ready = told.get()
+            if isinstance(ready, OSError):
+                raise ready
+            while position < ready:
+                end = min(_PIECE, ready - position)
+                read = os.preadv(writer, [buffer[:end]], position)
+                position += read
+                yield buffer[:read]
+    finally:
+        thread.join()
+
+
+def _copy_range(
+    reader: int, writer: int, position: int, end: int, tell: Callable[[int], object]
+) -> None:
     if sys.platform != "linux":
         raise Unsupported("trees are copied on Linux only")
     try:
@@ -159,6 +204,7 @@ def _copy_range(reader: int, writer: int, position: int, end: int) -> None:
             if done == 0:
                 return  # the file has become shorter
             position += done
+            tell(position)
         return
     except OSError as error:
         if error.errno not in (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP):
@@ -169,6 +215,7 @@ def _copy_range(reader: int, writer: int, position: int, end: int) -> None:
         if done == 0:
             return
         position += done
+        tell(position)
 
 
 def _copy_node(target: int, name: str, found: os.stat_result, *, is_layer: bool) -> bool:

@@ -73,6 +73,7 @@ class Images:
 
     def push(self, reference: Reference, options: PullOptions, *, all_tags: bool = False) -> None:
         """Put an image, or every tag of a repository, into its registry."""
+        from wherry.image.blobs import compress
         from wherry.image.connect import connect
         from wherry.image.progress import open_progress
         from wherry.image.push import push_images
@@ -86,11 +87,12 @@ class Images:
                     f"An image does not exist locally with the tag: {reference.familiar_name}"
                 ) from None
             pairs = [(reference, image)]
-        with open_progress(quiet=options.quiet) as progress:
+        # What is found must not go before it is there.
+        with self.store.held(), open_progress(quiet=options.quiet) as progress:
             registry = connect(reference, progress, options)
             push_images(
                 self.store,
-                [(one, image.descriptor) for one, image in pairs],
+                [(one, compress(self.store, image, self._unshared)) for one, image in pairs],
                 platform=options.platform or None,
                 progress=progress,
                 registry=registry,
@@ -132,11 +134,14 @@ class Images:
         self, names: Sequence[str], write: Callable[[bytes], object], *, platform: str = ""
     ) -> None:
         """Write images as one archive, those given by name with that name."""
+        from wherry.image.blobs import complete
         from wherry.image.save import save
 
         # What is found must not go before it is written.
         with self.store.held():
             found = [(self.store.find(name, platform or None), name) for name in names]
+            for image, _ in found:
+                complete(self.store, image, self._unshared)
             chosen = [(image, _named(image, name) or "") for image, name in found]
             save(self.store, chosen, write, platform=platform or None)
 

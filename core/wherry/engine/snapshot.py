@@ -63,18 +63,17 @@ def changes(engine: Engine, name: str) -> list[tuple[int, str]]:
 
 def commit(engine: Engine, name: str, repository: str, options: CommitOptions) -> str:
     """Make an image of a container as it is now; its id."""
-    from wherry.image.assembly import Workspace, give_name, put_image
+    from wherry.image.assembly import give_name, put_image
 
     container = _find(engine, name)
     reference = _reference(repository)
     config = _config(container, options.changes)
     store = engine.image_store
-    with store.held(), Workspace(store) as workspace:
+    with store.held():
         base = _base(store, container)
-        packed = pack(engine, container, workspace.path("layer"), pause=options.pause)
+        packed = pack(engine, container, pause=options.pause)
         layers = list(base.manifest["layers"])
         if packed["count"]:
-            store.adopt(workspace.path("layer"), packed["descriptor"]["digest"])
             layers.append(packed["descriptor"])
         command = " ".join(container.body.get("Cmd") or ())
         document = _document(base, config, packed, command, options)
@@ -191,21 +190,22 @@ def _undisturbed(engine: Engine, container: Container, look: Callable[[], Any]) 
 def pack(
     engine: Engine,
     container: Container,
-    path: str,
     *,
     pause: bool = False,
     latest: int | None = None,
 ) -> dict[str, Any]:
-    """Write the container's changes to `path` as a layer; see PackedLayer, make_layer."""
+    """Make a layer of the container's changes; see PackedLayer, make_layer."""
+    from wherry.image.assembly import Workspace
     from wherry.image.commit import make_layer
 
-    def write() -> dict[str, Any]:
-        with _Trees(engine, container, f"{path}.upper") as trees:
-            return make_layer(trees.changes(as_layer=True), path, latest=latest).to_json()
+    def make() -> dict[str, Any]:
+        with _Trees(engine, container, workspace.path("upper")) as trees:
+            return make_layer(lambda: trees.changes(as_layer=True), latest=latest).to_json()
 
     is_paused = pause and _pause(engine, container)
     try:
-        answer: dict[str, Any] = _undisturbed(engine, container, write)
+        with Workspace(engine.image_store) as workspace:
+            answer: dict[str, Any] = _undisturbed(engine, container, make)
         return answer
     finally:
         if is_paused:

@@ -14,6 +14,8 @@ import os
 from wherry import paths
 from wherry.errors import CorruptState
 from wherry.files import Lock, make_dir, read_json, remove_file, write_json
+from wherry.image.layers import layer_path
+from wherry.image.streams import has_stream
 from wherry.lean import dump_json, sha256
 from wherry.timestamps import now
 
@@ -33,7 +35,7 @@ _RECORD = {
     "Size": int,
 }
 # Whatever makes other layers of the same step gets another number.
-_VERSION = 1
+_VERSION = 2
 
 
 def key_of(step: Sequence[Any], chain: Sequence[str]) -> str:
@@ -56,9 +58,16 @@ class BuildCache:
             os.utime(path)
         except (OSError, CorruptState):
             return None
-        if record["Count"] and not self._store.has_blob(record["Descriptor"]["digest"]):
-            return None
-        return record
+        return record if self._is_whole(record) else None
+
+    def _is_whole(self, record: dict[str, Any]) -> bool:
+        """Whether the layer of a step is still here."""
+        if not record["Count"]:
+            return True
+        diff_id = record["DiffId"]
+        return os.path.isdir(layer_path(diff_id)) and (
+            has_stream(diff_id) or self._store.has_blob(record["Descriptor"]["digest"])
+        )
 
     def keep(self, key: str, step: str, packed: dict[str, Any]) -> dict[str, Any]:
         """Record the layer that a step has made, as PackedLayer tells of it."""

@@ -14,10 +14,12 @@ from wherry import paths
 from wherry.container.copy import remove_tree
 from wherry.errors import CorruptState, WherryError
 from wherry.files import open_regular, read_json, write_atomic, write_json
+from wherry.image.blobs import is_without_blob
 from wherry.image.decompress import decompressed
 from wherry.image.digests import LENGTHS, hasher
 from wherry.image.layers import StoredLayer, layer_directory, unpack
 from wherry.image.store import LAYOUT, name_of
+from wherry.image.streams import has_stream, write_stream
 from wherry.image.tar import DIRECTORY, FILE, SYMLINK, TarReader
 from wherry.lean import load_json
 from wherry.values import value
@@ -165,8 +167,11 @@ class _Check:
     def _missing_of(self, entry: Descriptor) -> list[str]:
         """The layers of a named image that are not there. Raises where it cannot be read."""
         image = self._store.image_of(entry)
-        digests = [layer["digest"] for layer in image.manifest["layers"]]
-        return [digest for digest in digests if not self._store.has_blob(digest)]
+        return [
+            layer["digest"]
+            for layer in image.manifest["layers"]
+            if not self._store.has_blob(layer["digest"]) and not is_without_blob(self._store, layer)
+        ]
 
     # ---- unpacked layers ----
 
@@ -196,13 +201,25 @@ class _Check:
             read_json(f"{directory}/layer.json", {"size!": int})
         except (FileNotFoundError, CorruptState):
             return "has no layer.json that can be read"
-        if layer is None or self._quick:
+        if self._quick:
             return ""
+        if layer is None:
+            return self._fault_of_stream(diff_id)
         different: list[str] = self._unshared(lambda: differing_files(f"{directory}/diff", layer))
         if not different:
             return ""
         more = f" and {len(different) - 1} other files are" if len(different) > 1 else " is"
         return f"is damaged: /{different[0]}{more} not what the layer's blob holds"
+
+    def _fault_of_stream(self, diff_id: str) -> str:
+        """What is wrong with a layer that was made here, and has no blob."""
+        if not has_stream(diff_id):
+            return ""
+        try:
+            self._unshared(lambda: write_stream(diff_id, len))
+        except CorruptState:
+            return "is damaged: its files are not what they were when it was made"
+        return ""
 
     def _layer_problem(self, diff_id: str, fault: str, layer: StoredLayer | None) -> Problem:
         is_used = diff_id in self._used_layers

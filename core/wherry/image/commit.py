@@ -12,15 +12,15 @@ import sys
 from hashlib import sha256
 
 from wherry import paths
-from wherry.container.copy import remove_tree
-from wherry.errors import Unsupported, WherryError, as_ours, from_json, to_json
+from wherry.container.copy import copied, remove_tree
+from wherry.errors import Unsupported, UsageError, WherryError, as_ours, from_json, to_json
 from wherry.files import make_dir, storage_error
 from wherry.image import tar
-from wherry.image.assembly import GZIP_LAYER
+from wherry.image.assembly import LAYER
 from wherry.image.difference import DELETED
-from wherry.image.gzip import GzipWriter
 from wherry.image.layers import publish
-from wherry.image.tar import Member, TarWriter
+from wherry.image.streams import STREAM, StreamNotes
+from wherry.image.tar import Member
 from wherry.lean import dump_json, load_json
 from wherry.values import value
 
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 _HANDLE = getattr(os, "O_PATH", 0) | getattr(os, "O_NOFOLLOW", 0)
 _PIECE = 1 << 20
+# From here on the content of a file is copied by itself.
+_LARGE = 1 << 20
 _WHITEOUT = ".wh."
 _OPAQUE = ".wh..wh..opq"
 _OVERLAY = "user.overlay."
@@ -42,7 +44,7 @@ _CAPABILITY = "security.capability"
 
 @value
 class PackedLayer:
-    """A layer in a file."""
+    """A layer that was made."""
 
     descriptor: Descriptor
     diff_id: str
@@ -54,45 +56,66 @@ class PackedLayer:
         return dict(vars(self))
 
 
-def make_layer(changes: Iterable[Change], path: str, *, latest: int | None = None) -> PackedLayer:
-    """Write changes, walked `as_layer`, to a new file as a compressed layer; unpack it as well.
+def make_layer(
+    changes: Callable[[], Iterable[Change]], *, latest: int | None = None
+) -> PackedLayer:
+    """Make the layer of changes, walked `as_layer`: its files, its digest, but no blob.
 
     What is younger than `latest` (nanoseconds) gets that time.
 
-    Both are done at once, by two processes: compressing and making files take about as
+    Both are done at once, by two processes: taking a digest and making files take about as
     long as each other. Runs where container ids are our own, within `ImageStore.held()`.
     """
     draft = make_dir(f"{paths.layers()}/sha256/commit.{os.getpid()}.tmp", 0o711)
     try:
-        os.mkdir(f"{draft}/diff", 0o755)
-        with _Unpacking(f"{draft}/diff") as unpacking:
-            packed = _pack(changes, path, unpacking.write, latest)
-            size = unpacking.finish()
-        if packed.count:
-            publish(draft, packed.diff_id, size)
+        try:
+            return _make(changes(), draft, latest, {})
+        except _Repeated as repeated:
+            remove_tree(draft)
+            make_dir(draft, 0o711)
+            return _make(changes(), draft, latest, repeated.paths)
     except BrokenPipeError:
         raise WherryError("the process that unpacks the layer was killed") from None
     except OSError as error:
         raise storage_error(error, "write the layer") from error
     finally:
         remove_tree(draft)
-    return packed
 
 
-def _pack(
-    changes: Iterable[Change], path: str, copy: Callable[[bytes], None], latest: int | None
+def _make(
+    changes: Iterable[Change], draft: str, latest: int | None, repeated: dict[str, int]
 ) -> PackedLayer:
-    with _Layer(path, copy) as layer:
-        packer = _Packer(layer.write, latest)
+    os.mkdir(f"{draft}/diff", 0o755)
+    os.mkdir(f"{draft}/aside", 0o700)
+    with _Unpacking(draft) as unpacking:
+        stream = _Stream(draft, unpacking.write)
+        packer = _Packer(stream, latest, repeated)
         packer.pack(changes)
-        return layer.finish(packer)
+        diff_id, length = stream.finish()
+        size = unpacking.finish()
+    os.rmdir(f"{draft}/aside")
+    if packer.count:
+        publish(draft, diff_id, size)
+    return PackedLayer(
+        descriptor={"mediaType": LAYER, "digest": diff_id, "size": length},
+        diff_id=diff_id,
+        count=packer.count,
+        warnings=packer.warnings,
+    )
+
+
+class _Repeated(Exception):
+    """Several files have come to one path, so often each: only the last of them counts."""
+
+    def __init__(self, paths: dict[str, int]) -> None:
+        self.paths = paths
 
 
 class _Unpacking:
     """A forked process that unpacks the tar stream that is written to it."""
 
-    def __init__(self, directory: str) -> None:
-        self._directory = directory
+    def __init__(self, draft: str) -> None:
+        self._draft = draft
         self._stream = self._outcome = -1
         self._child = 0
 
@@ -117,7 +140,7 @@ class _Unpacking:
             if sys.platform == "linux":
                 from wherry.image.unpack import Unpacker
 
-                unpacker = Unpacker(self._directory)
+                unpacker = Unpacker(f"{self._draft}/diff", f"{self._draft}/aside", _LARGE)
                 answer = {"size": unpacker.unpack(lambda size: os.read(reader, size))}
         except WherryError as error:
             answer = {"error": to_json(error)}
@@ -160,27 +183,42 @@ class _Unpacking:
         os.waitpid(self._child, 0)
 
 
-class _Layer:
-    """A gzip file, and the digests of what it is and of what it holds."""
+class _Stream:
+    """The tar stream of a layer: taken down, digested, and told to who unpacks it.
 
-    def __init__(self, path: str, copy: Callable[[bytes], None]) -> None:
-        """`copy` gets what the layer holds, before it is compressed."""
-        self._copy = copy
-        self._file = open(path, "wb", buffering=0)  # noqa: SIM115 - closed by __exit__
-        self._gzip = GzipWriter()
-        self._inner = sha256()
-        self._outer = sha256()
+    Nobody is told what large files hold: that is copied beside, where it is taken from.
+    """
+
+    def __init__(self, draft: str, tell: Callable[[bytes], None]) -> None:
+        self._tell = tell
+        self._aside = f"{draft}/aside"
+        self._count = 0
+        self._notes = StreamNotes(f"{draft}/{STREAM}")
+        self._digest = sha256()
         self._size = 0
         self._waiting: list[bytes] = []
         self._waiting_size = 0
 
-    def __enter__(self) -> _Layer:
-        return self
+    def add(self, member: Member, descriptor: int = -1) -> None:
+        """Append a member; `descriptor` has the content of a file."""
+        header, size = tar.header_of(member), member.size
+        padding = bytes(-size % tar.BLOCK)
+        self._notes.add(header, member.name, size)
+        if size >= _LARGE:
+            self._flush()
+            self._take(header)
+            self._copy(descriptor, size)
+            self._take(padding)
+            # Now it is there to be taken.
+            self._tell(header)
+            return
+        self._write(header)
+        if size:
+            for piece in _content(descriptor, size):
+                self._write(piece)
+            self._write(padding)
 
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
-
-    def write(self, data: bytes) -> None:
+    def _write(self, data: bytes) -> None:
         # Headers are small, and a call for each would cost more than its work.
         self._waiting.append(data)
         self._waiting_size += len(data)
@@ -190,50 +228,73 @@ class _Layer:
     def _flush(self) -> None:
         data = b"".join(self._waiting)
         self._waiting, self._waiting_size = [], 0
-        self._copy(data)
-        self._inner.update(data)
-        self._put(self._gzip.piece(data))
+        self._tell(data)
+        self._take(data)
 
-    def _put(self, data: bytes) -> None:
-        self._outer.update(data)
+    def _take(self, data: bytes | memoryview) -> None:
+        self._digest.update(data)
         self._size += len(data)
-        view = memoryview(data)
-        while view:
-            view = view[self._file.write(view) :]
 
-    def finish(self, packer: _Packer) -> PackedLayer:
+    def _copy(self, descriptor: int, size: int) -> None:
+        """Copy a large file, and digest what the copy holds meanwhile."""
+        path = f"{self._aside}/{self._count}"
+        self._count += 1
+        writer = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            for piece in copied(descriptor, writer, size):
+                self._take(piece)
+        finally:
+            os.close(writer)
+
+    def finish(self) -> tuple[str, int]:
+        """End the stream; its digest and its length."""
+        self._notes.add(tar.END)
+        self._notes.close()
+        self._write(tar.END)
         self._flush()
-        self._put(self._gzip.end())
-        return PackedLayer(
-            descriptor={
-                "mediaType": GZIP_LAYER,
-                "digest": f"sha256:{self._outer.hexdigest()}",
-                "size": self._size,
-            },
-            diff_id=f"sha256:{self._inner.hexdigest()}",
-            count=packer.count,
-            warnings=packer.warnings,
-        )
+        return f"sha256:{self._digest.hexdigest()}", self._size
 
 
 class _Packer:
     """Changes as the members of a tar stream."""
 
-    def __init__(self, write: Callable[[bytes], object], latest: int | None) -> None:
+    def __init__(self, stream: _Stream, latest: int | None, repeated: dict[str, int]) -> None:
+        """`repeated`: how many files come to a path, where that is more than one."""
         self.count = 0
         self.warnings: list[str] = []
-        self._archive = TarWriter(write)
+        self._stream = stream
         self._latest = latest
         self._linked: dict[tuple[int, int], str] = {}
+        # How many are still to come; only the last one stays.
+        self._left = dict(repeated)
+        # How many files have come to each path; 0 for a directory.
+        self._met: dict[str, int] = {}
 
     def pack(self, changes: Iterable[Change]) -> None:
+        """Raises _Repeated, when all changes are known."""
+        is_single = True
         for change in changes:
             if change.path.rpartition("/")[2].startswith(_WHITEOUT):
                 self.warnings.append(f"/{change.path} is left out: a layer has no such names")
-                continue
-            self.count += 1
-            self._add(change)
-        self._archive.close()
+            elif self._left.get(change.path, 1) > 1:
+                self._left[change.path] -= 1
+            else:
+                is_single &= self._is_first(change)
+                if is_single:
+                    self.count += 1
+                    self._add(change)
+        if not is_single:
+            raise _Repeated({path: count for path, count in self._met.items() if count > 1})
+
+    def _is_first(self, change: Change) -> bool:
+        """Whether no other file has come to this path. Raises UsageError for a directory."""
+        before = self._met.get(change.path)
+        is_directory = change.found is not None and stat.S_ISDIR(change.found.st_mode)
+        if before is not None and is_directory != (before == 0):
+            what = "non-directory" if is_directory else "directory"
+            raise UsageError(f"cannot copy to {what}: /{change.path}")
+        self._met[change.path] = 0 if is_directory else (before or 0) + 1
+        return is_directory or not before
 
     def _add(self, change: Change) -> None:
         found = change.found
@@ -248,12 +309,12 @@ class _Packer:
 
     def _mark(self, path: str, name: str) -> None:
         directory, slash, _ = path.rpartition("/")
-        self._archive.add(Member(directory + slash + name, mode=0))
+        self._stream.add(Member(directory + slash + name, mode=0))
 
     def _directory(self, change: Change, found: os.stat_result) -> None:
         member = self._describe(change.path or ".", tar.DIRECTORY, found)
         member.xattrs = _attributes(change.parent)
-        self._archive.add(member)
+        self._stream.add(member)
         if change.opaque:
             self._mark(f"{change.path}/", _OPAQUE)
 
@@ -263,7 +324,7 @@ class _Packer:
         if first is not None:
             member = self._describe(change.path, tar.HARD_LINK, found)
             member.linkname = first
-            self._archive.add(member)
+            self._stream.add(member)
             return
         descriptor = _open_file(change)
         if descriptor < 0:
@@ -272,7 +333,7 @@ class _Packer:
             member = self._describe(change.path, tar.FILE, found)
             member.size = os.fstat(descriptor).st_size
             member.xattrs = _attributes(descriptor)
-            self._archive.add(member, _content(descriptor, member.size))
+            self._stream.add(member, descriptor)
         finally:
             os.close(descriptor)
         if found.st_nlink > 1:
@@ -303,7 +364,7 @@ class _Packer:
                 change.path, tar.BLOCK_DEVICE if is_block else tar.CHARACTER, found
             )
             member.major, member.minor = os.major(found.st_rdev), os.minor(found.st_rdev)
-        self._archive.add(member)
+        self._stream.add(member)
 
 
 def _open_file(change: Change) -> int:

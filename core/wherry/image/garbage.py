@@ -19,6 +19,7 @@ from wherry.image.digests import LENGTHS
 from wherry.image.layers import layer_size
 from wherry.image.sources import forget_sources
 from wherry.image.store import INDEXES
+from wherry.image.streams import has_stream
 from wherry.lean import load_json
 
 TYPE_CHECKING = False
@@ -50,11 +51,17 @@ def collect(store: ImageStore, used_layers: Iterable[str], unshared: Unshared) -
             digests |= cached_blobs
             diff_ids |= cached_layers
             forget_sources(digests)
+            # Those that can be made again were for what is over now.
+            digests = {digest for digest in digests if not _is_stream(digest)}
             return _remove_blobs(store, digests) + _remove_layers(
                 diff_ids | set(used_layers), unshared
             )
     except Conflict:
         return 0  # something is being pulled
+
+
+def _is_stream(digest: str) -> bool:
+    return digest.startswith("sha256:") and has_stream(digest)
 
 
 def _remove_drafts(store: ImageStore, unshared: Unshared) -> None:

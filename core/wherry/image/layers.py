@@ -2,6 +2,7 @@
 
     DATA/layers/sha256/<hex>/diff        the files, as overlayfs wants them
     DATA/layers/sha256/<hex>/layer.json  {"size": bytes of its files}
+    DATA/layers/sha256/<hex>/stream      of one that was made here; see `wherry.image.streams`
 
 A layer is unpacked beside its place and renamed into it once its diff id has been
 verified and the disk has all of it: what is there is whole, even after a power failure.
@@ -207,19 +208,24 @@ def _unpack_into(target: str, layer: Layer) -> tuple[int, list[str]]:
 
 
 def publish(draft: str, diff_id: str, size: int) -> None:
-    """Make `draft`, which holds a whole layer as `diff`, the layer of `diff_id`.
+    """Make `draft`, which holds a whole layer as `diff` and its `stream`, the layer of `diff_id`.
 
     It is below `paths.layers()`, and gone afterwards even where the layer was there already.
     """
     directory = layer_directory(diff_id)
     make_dir(os.path.dirname(directory), 0o711)
     with _LayerLock(f"{directory}.lock"):
-        if os.path.isdir(f"{directory}/diff"):
-            from wherry.container.copy import remove_tree
-
-            remove_tree(draft)
-        else:
+        if not os.path.isdir(f"{directory}/diff"):
             _put(draft, directory, size)
+            return
+        from wherry.container.copy import remove_tree
+        from wherry.image.streams import STREAM
+
+        if not os.path.exists(f"{directory}/{STREAM}"):
+            # It came as a blob, which goes with its image.
+            _write_out(draft)
+            os.rename(f"{draft}/{STREAM}", f"{directory}/{STREAM}")
+        remove_tree(draft)
 
 
 def _put(draft: str, directory: str, size: int) -> None:

@@ -250,6 +250,15 @@ class ImageStore:
         with self.locked():
             self._write_index([each for each in self.entries() if each["digest"] not in digests])
 
+    def replace(self, digest: str, descriptor: Descriptor) -> None:
+        """Let all names of what has this digest be names of what `descriptor` describes."""
+        with self.locked():
+            entries = self.entries()
+            for entry in entries:
+                if entry["digest"] == digest:
+                    entry.update(descriptor)
+            self._write_index(entries)
+
     # ---- images ----
 
     def find(self, name: str, platform: str | None = None) -> Image:

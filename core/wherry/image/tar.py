@@ -19,6 +19,8 @@ BLOCK = 512
 _HEADER = struct.Struct("100s8s8s8s12s12s8sc100s8s32s32s8s8s155s12x")
 _CHECKSUM = slice(148, 156)
 _ZEROS = bytes(BLOCK)
+END = _ZEROS * 2
+"""What ends a stream."""
 _OCTAL = frozenset(b"01234567")
 _LARGEST_METADATA = 16 << 20
 _CUT_SHORT = "the tar stream ends in the middle"
@@ -70,11 +72,13 @@ class TarReader:
     """The members of a tar stream, each followed by its content.
 
     `read(size)` gives up to `size` bytes, and none only at the end. Content that is not
-    taken is passed over.
+    taken is passed over. Files of `aside` bytes or more come without their content, if that
+    is not 0.
     """
 
-    def __init__(self, read: Callable[[int], bytes]) -> None:
+    def __init__(self, read: Callable[[int], bytes], *, aside: int = 0) -> None:
         self._source = read
+        self._aside = aside
         self._buffer = b""
         self._position = 0
         self._left = 0  # of the member's content
@@ -115,8 +119,12 @@ class TarReader:
             member = _member(fields, size, {**everywhere, **pax} if pax else everywhere,
                              long_name, long_link)  # fmt: skip
             pax, long_name, long_link = {}, None, None
-            self._begin(member.size if member.type == FILE else 0)
+            self._begin(0 if member.type != FILE or self.is_aside(member) else member.size)
             yield member
+
+    def is_aside(self, member: Member) -> bool:
+        """Whether the content of a file is elsewhere."""
+        return 0 < self._aside <= member.size
 
     def _is_at_end(self) -> bool:
         """Whether the stream ends here: not all archives have the blocks that say so."""
@@ -326,7 +334,7 @@ class TarWriter:
 
     def add(self, member: Member, content: Iterable[bytes] = ()) -> None:
         """Append a member; the pieces of `content` have `member.size` bytes together."""
-        self._write(_header_of(member))
+        self._write(header_of(member))
         written = 0
         for piece in content:
             self._write(piece)
@@ -338,10 +346,11 @@ class TarWriter:
 
     def close(self) -> None:
         """Write the end of the archive."""
-        self._write(_ZEROS * 2)
+        self._write(END)
 
 
-def _header_of(member: Member) -> bytes:
+def header_of(member: Member) -> bytes:
+    """What stands before a member's content: a pax header where it needs one, and its own."""
     name = member.name + ("/" if member.type == DIRECTORY and member.name[-1:] != "/" else "")
     records: list[tuple[str, bytes]] = []
     plain = _encode(name, "path", 100, records)

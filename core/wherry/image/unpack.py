@@ -45,8 +45,10 @@ _MOST_OPEN = 64
 class Unpacker:
     """Unpacks one layer into an empty directory."""
 
-    def __init__(self, root: str) -> None:
+    def __init__(self, root: str, aside: str = "", large: int = 0) -> None:
+        """`aside` is a directory with the contents of files of `large` bytes or more: 0, 1, …"""
         self.warnings: list[str] = []
+        self._aside, self._large, self._taken = aside, large, 0
         self._root = os.open(root, _DIRECTORY)
         # What is made in a set-group-id directory would get that directory's group.
         os.fchmod(self._root, 0o755)
@@ -61,7 +63,7 @@ class Unpacker:
         """Unpack the whole stream; the bytes that its files have."""
         size = 0
         umask = os.umask(0)
-        reader = TarReader(read)
+        reader = TarReader(read, aside=self._large)
         try:
             for member in reader:
                 path = _clean(member.name)
@@ -224,11 +226,12 @@ class Unpacker:
     def _add_file(
         self, parent: int, path: str, name: str, member: Member, reader: TarReader
     ) -> None:
+        make = self._take if reader.is_aside(member) else _new
         try:
-            file = os.open(name, _NEW, member.mode & 0o777, dir_fd=parent)
+            file = make(parent, name, member)
         except FileExistsError:
             self._clear(parent, path, name)
-            file = os.open(name, _NEW, member.mode & 0o777, dir_fd=self._parent(path))
+            file = make(self._parent(path), name, member)
         try:
             for piece in reader.pieces():
                 view = memoryview(piece)
@@ -237,6 +240,16 @@ class Unpacker:
             self._finish(file, path, member)
         finally:
             os.close(file)
+
+    def _take(self, parent: int, name: str, member: Member) -> int:
+        """A file whose content has been put aside, in its place. Raises FileExistsError."""
+        source = f"{self._aside}/{self._taken}"
+        os.link(source, name, dst_dir_fd=parent)
+        os.unlink(source)
+        self._taken += 1
+        file = os.open(name, os.O_RDONLY | os.O_NOFOLLOW, dir_fd=parent)
+        os.fchmod(file, member.mode & 0o777)
+        return file
 
     def _finish(self, descriptor: int, path: str, member: Member) -> None:
         """Owner, mode, attributes and time of what `descriptor` holds, in this order.
@@ -383,6 +396,10 @@ class Unpacker:
                 self._finish(descriptor, path, member)
             finally:
                 os.close(descriptor)
+
+
+def _new(parent: int, name: str, member: Member) -> int:
+    return os.open(name, _NEW, member.mode & 0o777, dir_fd=parent)
 
 
 def _make(parent: int, name: str) -> int:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import gzip
 import io
 import os
 import socket
 import stat
 import sys
 import tarfile
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,9 +17,11 @@ import pytest
 if sys.platform != "linux":
     pytest.skip("layers are committed on Linux", allow_module_level=True)
 
+from wherry.errors import CorruptState
 from wherry.image.commit import PackedLayer, make_layer
 from wherry.image.difference import ADDED, DELETED, MODIFIED, changes
 from wherry.image.layers import layer_path
+from wherry.image.streams import write_stream
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,7 +35,6 @@ class Trees:
     def __init__(self, directory: Path) -> None:
         self.upper = directory / "upper"
         self.lower = directory / "lower"
-        self.layer = directory / "layer"
         self.upper.mkdir(parents=True)
         self.lower.mkdir()
 
@@ -50,12 +51,15 @@ class Trees:
 
     def pack(self) -> PackedLayer:
         with self._open() as (upper, lower):
-            return make_layer(changes(upper, lower, as_layer=True), str(self.layer))
+            return make_layer(lambda: changes(upper, lower, as_layer=True))
+
+    def stream(self) -> bytes:
+        pieces: list[bytes] = []
+        write_stream(self.pack().diff_id, pieces.append)
+        return b"".join(pieces)
 
     def members(self) -> dict[str, tarfile.TarInfo]:
-        self.pack()
-        content = gzip.decompress(self.layer.read_bytes())
-        with tarfile.open(fileobj=io.BytesIO(content)) as archive:
+        with tarfile.open(fileobj=io.BytesIO(self.stream())) as archive:
             return {member.name: member for member in archive}
 
     def _open(self) -> _Open:
@@ -212,7 +216,33 @@ def test_the_same_files_make_the_same_layer(trees: Trees) -> None:
     first, second = trees.pack(), trees.pack()
 
     assert first == second
-    assert trees.layer.read_bytes()[4:8] == bytes(4)  # gzip's own time
+
+
+def test_the_stream_is_put_together_again_of_the_files(trees: Trees) -> None:
+    content = os.urandom(5_000_001)
+    (trees.upper / "large").write_bytes(content)
+    with open(trees.upper / "holes", "wb") as file:
+        file.seek(3_000_000)
+        file.write(b"end")
+    (trees.upper / "small").write_text("x")
+
+    stream = trees.stream()
+
+    unpacked = Path(layer_path(f"sha256:{sha256(stream).hexdigest()}"))
+    assert (unpacked / "large").read_bytes() == content
+    with tarfile.open(fileobj=io.BytesIO(stream)) as archive:
+        large, holes = archive.extractfile("large"), archive.extractfile("holes")
+        assert large is not None and large.read() == content
+        assert holes is not None and holes.read() == bytes(3_000_000) + b"end"
+
+
+def test_a_layer_whose_files_have_changed_has_no_stream(trees: Trees) -> None:
+    (trees.upper / "file").write_text("x")
+    packed = trees.pack()
+    (Path(layer_path(packed.diff_id)) / "file").write_text("y")
+
+    with pytest.raises(CorruptState, match="not what they were"):
+        write_stream(packed.diff_id, len)
 
 
 def test_what_changed_nothing_is_no_layer(trees: Trees) -> None:

@@ -116,8 +116,9 @@ def test_layer_that_was_made_here_is_published_once(store: ImageStore) -> None:
     for number in range(2):
         draft = f"{paths.layers()}/draft{number}"
         os.makedirs(f"{draft}/diff")
-        with open(f"{draft}/diff/file{number}", "w"):
-            pass
+        for name in (f"diff/file{number}", "stream"):
+            with open(f"{draft}/{name}", "w"):
+                pass
         publish(draft, diff_id, number)
         assert not os.path.exists(draft)
 
