@@ -16,12 +16,13 @@ import time
 
 from wherry.errors import CorruptState, MachineError
 from wherry.files import make_dir, read_json, remove_file, write_json
-from wherry.values import value
-from wherry_vm.disk import NEW_DISK
+from wherry.values import replace, value
+from wherry_vm.disk import NEW_DISK, is_new
 from wherry_vm.link import with_short_path
 from wherry_vm.qemu.accelerator import Refusal, candidates, describe
 from wherry_vm.qemu.command import Guest, Sockets, command_line
 from wherry_vm.qemu.host import boot_id
+from wherry_vm.saved import PAUSE, SavedStart, can_save
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -77,20 +78,45 @@ class Boot:
         self.qmp_listener = _listen(machine, "qmp.sock")
         self.events_listener = _listen(machine, "events.sock")
         self.share_listeners = _listen_for_shares(machine)
+        # Where a start of this kind is saved, and whether this one goes on from there.
+        self.saved: SavedStart | None = None
+        self.resumes = False
         self.process = self._start(host, qemu, image)
 
     def _start(self, host: Host, qemu: Qemu, image: GuestImage) -> subprocess.Popen[bytes]:
         machine = self.machine
-        settings = machine.settings
         remove_file(machine.file("console.log"))
-        guest = Guest(
+        guest = self._guest(host, image)
+        words = command_line(host, qemu, self.accelerator, guest)
+        if can_save(self.accelerator):
+            files = (path for _, path in guest.firmware)
+            self.saved = SavedStart(machine, [*_key(qemu, image), words], files)
+            self.resumes = self.saved.is_there()
+        if self.resumes:
+            words = command_line(host, qemu, self.accelerator, replace(guest, resumes=True))
+        with open(machine.file("qemu.log"), "wb") as log:
+            return subprocess.Popen(
+                words,
+                cwd=machine.run_directory,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                creationflags=0x08000000 if sys.platform == "win32" else 0,  # no window
+            )
+
+    def _guest(self, host: Host, image: GuestImage) -> Guest:
+        machine = self.machine
+        settings = machine.settings
+        pauses = can_save(self.accelerator)
+        options = image.kernel_options(self.accelerator)
+        return Guest(
             name=machine.name,
             kernel=image.kernel,
             initrd=image.initramfs,
             root=image.root,
             data=machine.file("data.img"),
-            options=image.kernel_options(self.accelerator),
-            firmware=_firmware(machine),
+            options=(*options, PAUSE) if pauses else options,
+            firmware=_firmware(machine, pauses=pauses),
             console=machine.file("console.log"),
             cpus=min(settings.cpus, host.cpus),
             memory=settings.memory,
@@ -101,15 +127,6 @@ class Boot:
                 unix=hasattr(socket, "AF_UNIX"),
             ),
         )
-        with open(machine.file("qemu.log"), "wb") as log:
-            return subprocess.Popen(
-                command_line(host, qemu, self.accelerator, guest),
-                cwd=machine.run_directory,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                creationflags=0x08000000 if sys.platform == "win32" else 0,  # no window
-            )
 
     def connect_monitor(self) -> Monitor:
         """QEMU's monitor. Raises Silent where it says nothing."""
@@ -261,10 +278,10 @@ def remember(
     )
 
 
-def _firmware(machine: Machine) -> tuple[tuple[str, str], ...]:
-    """What the guest is told at its start."""
+def _firmware(machine: Machine, *, pauses: bool) -> tuple[tuple[str, str], ...]:
+    """What the guest is told at its start; of its disk, when it goes on, where it pauses."""
     files = {"authorized_keys": "key.pub", "host_key": "host_key"}
-    if os.path.exists(machine.file(NEW_DISK)):
+    if not pauses and is_new(machine):
         files["disk"] = NEW_DISK
     return tuple((name, machine.file(file)) for name, file in files.items())
 

@@ -46,6 +46,11 @@ def _open_own(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)
 
 
+def is_new(machine: Machine) -> bool:
+    """Whether the guest has never mounted the disk."""
+    return os.path.exists(machine.file(NEW_DISK))
+
+
 def settle_disk(machine: Machine) -> None:
     """The guest has mounted the disk: from now on it is not made anew, whatever it holds."""
     remove_file(machine.file(NEW_DISK))

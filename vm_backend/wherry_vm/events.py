@@ -5,6 +5,7 @@ It is there before the network, and does not depend on SSH. The guest says
     {"event": "listening"}                       sshd does; nothing else is ready yet
     {"event": "ready", "data", "version",        sshd and the runner listen; `data` is
      "kernel", "uptime"}                         "mounted", or what is wrong with the disk
+    {"event": "paused"}                          all but the disk is there: wherry_vm.saved
     {"event": "beat", "time": …, "running": n, "binds": […]}
                                                  every few seconds: its clock, how many
                                                  containers run, and what they have mounted
@@ -20,6 +21,8 @@ It is there before the network, and does not depend on SSH. The guest says
 
 and is told
 
+    {"op": "resume", …}                          what goes with a pause's end, see
+                                                 wherry_vm.guest.pausing
     {"op": "time", "time": …}                    the seconds since 1970 that it is now
     {"op": "mount", "target": …, "port": …, "options": …}   mount a directory of the host
     {"op": "ports", "id": n, "answer": {…}}      what the host answers it

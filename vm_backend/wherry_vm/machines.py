@@ -8,6 +8,7 @@ DATA/machines/NAME/
     console.log      what the guest's kernel said since it was last started
     supervisor.log   what went wrong
     accelerator.json which one the guest has run under
+    start.state, start.json   a start to go on from: see wherry_vm.saved
 RUN/machines/NAME/   the supervisor's sockets, gone with it
 """
 

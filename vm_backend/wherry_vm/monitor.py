@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 _PATIENCE, _LOOK = 10, 5
 """Seconds for an answer where the host has other things to do, and to see whether one comes."""
 
+_UNLIMITED = 1 << 40
+
 
 class Monitor:
     """The connection that QEMU has made to us; one question at a time, of any thread."""
@@ -64,8 +66,26 @@ class Monitor:
         self._execute("device_del", id=old)
         self._execute("device_add", driver="virtserialport", id=name, chardev=name, name=name)
 
-    def _execute(self, command: str, **arguments: object) -> None:
-        self._do(self._client.execute(command, arguments))
+    def send_guest(self, path: str) -> None:
+        """Stop the guest, and have QEMU send all of it to the socket at `path`."""
+        self._execute("stop")
+        self._execute("migrate-set-parameters", **{"max-bandwidth": _UNLIMITED})
+        self._execute("migrate", uri=f"unix:{path}")
+
+    def receive_guest(self, path: str) -> None:
+        """Have QEMU listen at `path` for what `send_guest` sent."""
+        self._execute("migrate-incoming", uri=f"unix:{path}")
+
+    def migration(self) -> str:
+        """How far either of the two is: "completed" and "failed" are its ends."""
+        return str(self._execute("query-migrate").get("status"))
+
+    def go_on(self) -> None:
+        """Have the guest run that was stopped."""
+        self._execute("cont")
+
+    def _execute(self, command: str, **arguments: object) -> Any:
+        return self._do(self._client.execute(command, arguments))
 
     def close(self) -> None:
         """Ask nothing more."""

@@ -35,6 +35,7 @@ from wherry_vm.channels import Channels, join
 from wherry_vm.ports import Forwards
 from wherry_vm.protocol import RUNNER_SOCKET
 from wherry_vm.reception import Reception
+from wherry_vm.saved import word_to_go_on
 from wherry_vm.shares.mounts import Mounts
 
 TYPE_CHECKING = False
@@ -98,7 +99,7 @@ class Supervisor:
         # What kept it from coming up.
         self._error: WherryError | None = None
         self._was_up = False
-        self._is_listening = False
+        self._has_paused = self._is_listening = False
         self._ready: dict[str, Any] | None = None
         self._boot: Boot | None = None
         self._events: EventChannel | None = None
@@ -158,11 +159,9 @@ class Supervisor:
         for name in names:
             if slow := boot.slow_because(name, refusals):
                 self._tell(slow)
-            attempt = self._attempt(host, qemu, image, name)
             try:
-                self._come_up(attempt)
+                self._bring_up(host, qemu, image, name)
             except (boot.Silent, MachineError) as error:
-                attempt.end()
                 if name == names[-1]:
                     if isinstance(error, MachineError):
                         raise
@@ -179,6 +178,19 @@ class Supervisor:
             self._last_use = self._last_heard = time.monotonic()
             self._changed.notify_all()
 
+    def _bring_up(self, host: Host, qemu: Qemu, image: GuestImage, accelerator: str) -> None:
+        """Start under an accelerator: go on from the saved start, or boot."""
+        attempt = self._attempt(host, qemu, image, accelerator)
+        try:
+            self._come_up(attempt)
+        except (boot.Silent, MachineError) as error:
+            attempt.end()
+            if not attempt.resumes or attempt.saved is None:
+                raise
+            print(f"wherry: the saved start is of no use: {error}", file=sys.stderr)
+            attempt.saved.remove()
+            self._bring_up(host, qemu, image, accelerator)
+
     def _attempt(self, host: Host, qemu: Qemu, image: GuestImage, accelerator: str) -> Boot:
         """QEMU as it starts. Raises Cancelled where the machine is to stop."""
         attempt = boot.Boot(self.machine, host, qemu, image, accelerator)
@@ -192,15 +204,19 @@ class Supervisor:
         """Wait for the guest, and connect to it."""
         from concurrent.futures import ThreadPoolExecutor
 
-        # Loads while the guest boots.
-        from wherry_vm import ssh  # noqa: F401
         from wherry_vm.events import EventChannel
-        from wherry_vm.surroundings import telling  # noqa: F401
 
-        self._is_listening = False
+        self._is_listening = self._has_paused = False
         self._ready = None
         self._events = EventChannel(attempt.accept(attempt.events_listener, 10), self._hear)
         attempt.connect_monitor()
+        with ThreadPoolExecutor(1) as helper:
+            paused = helper.submit(self._pause, attempt, self._events)
+            # Loads while the guest boots.
+            from wherry_vm import ssh  # noqa: F401
+            from wherry_vm.surroundings import telling  # noqa: F401
+
+            paused.result()
         attempt.wait_ready(lambda seconds: self._wait(lambda: self._is_listening, seconds))
         with ThreadPoolExecutor(1) as helper:
             # The rest comes up while we connect.
@@ -208,6 +224,17 @@ class Supervisor:
             attempt.wait_ready(lambda seconds: self._wait(lambda: bool(self._ready), seconds))
             self._attach(attempt)
             self._ssh = login.result()
+
+    def _pause(self, attempt: Boot, events: EventChannel) -> None:
+        """Have a start that is saved go on from where it is, or be saved there."""
+        if attempt.saved is None:
+            return
+        if attempt.resumes:
+            attempt.saved.resume(attempt)
+        else:
+            attempt.wait_ready(lambda seconds: self._wait(lambda: self._has_paused, seconds))
+            attempt.saved.save(attempt)
+        events.send(word_to_go_on(self.machine))
 
     def _attach(self, attempt: Boot) -> None:
         """Give a guest that is ready what it needs of the host. Raises MachineError."""
@@ -237,9 +264,10 @@ class Supervisor:
     def _hear(self, message: dict[str, Any]) -> None:
         """What the guest's agent says. Raises what is in wherry_vm.protocol.NONSENSE."""
         self._last_heard = time.monotonic()
-        if message.get("event") in ("listening", "ready"):
+        if message.get("event") in ("paused", "listening", "ready"):
             with self._changed:
-                self._is_listening = True
+                self._has_paused = message["event"] == "paused"
+                self._is_listening = not self._has_paused
                 if message["event"] == "ready":
                     self._ready = message
                 self._changed.notify_all()

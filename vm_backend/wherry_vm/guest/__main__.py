@@ -44,12 +44,16 @@ def main(path: str = RUNNER_SOCKET) -> None:
     """Listen at `path` for ever."""
     listener = listen(path)
     port = find_port()
+    warm, not_yet = os.pipe()
     if port is not None and os.fork() == 0:
         # What comes now waits in the listener's queue: the guest is ready.
         listener.close()
-        serve_events(port)
+        os.close(not_yet)
+        serve_events(port, warm)
         os._exit(0)
+    os.close(warm)
     warm_up()
+    os.close(not_yet)
     run(listener)
 
 

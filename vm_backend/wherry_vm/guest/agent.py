@@ -14,6 +14,7 @@ from wherry.errors import WherryError
 from wherry.files import make_dir, remove_file
 from wherry.lean import dump_json, load_json
 from wherry_vm.guest.mounts import Mounts, port_device
+from wherry_vm.guest.pausing import is_to_pause, pause
 from wherry_vm.guest.questions import Questions
 
 TYPE_CHECKING = False
@@ -45,10 +46,16 @@ def find_port() -> str | None:
     return port_device(_NAME)
 
 
-def serve_events(path: str) -> None:
-    """Say that the guest is ready, and serve the channel until the end."""
+def serve_events(path: str, warm: int) -> None:
+    """Say that the guest is ready, and serve the channel until the end.
+
+    `warm` is as in `pause`.
+    """
     port = _open(path)
     ports = open_ports()
+    if is_to_pause():
+        pause(port, warm, _is_listening, lambda message: _say(port, message))
+    os.close(warm)
     # From here on whoever asks is heard: what is said waits in the port.
     _say(port, {"event": "ready", **_beat(_running()), **wait_until_ready()})
 

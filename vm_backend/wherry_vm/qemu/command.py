@@ -46,8 +46,9 @@ class Sockets:
 class Guest:
     """What the machine is to be: files by their absolute paths, memory in MiB.
 
-    `options` are what the image wants its kernel to be told; `firmware` are files that the
-    guest reads at its start, by the names that it knows them by.
+    `options` are what its kernel is told; `firmware` are files that the guest reads at its
+    start, by the names that it knows them by. One that `resumes` does not boot: QEMU waits to be
+    given the state that it had.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Guest:
     cpus: int
     memory: int
     sockets: Sockets
+    resumes: bool = False
 
 
 def command_line(host: Host, qemu: Qemu, accelerator: str, guest: Guest) -> list[str]:
@@ -90,6 +92,7 @@ def command_line(host: Host, qemu: Qemu, accelerator: str, guest: Guest) -> list
         *("-device", "virtio-rng-pci"),
         # Memory that the guest does not use goes back to the host.
         *("-device", "virtio-balloon-pci,free-page-reporting=on,deflate-on-oom=on"),
+        *(("-incoming", "defer") if guest.resumes else ()),
     ]
 
 

@@ -1,0 +1,83 @@
+"""A guest that waits for its host's word, so that it can be written down: see wherry_vm.saved.
+
+Everything is up then but the data disk. What the guest must have anew each time it goes on
+comes with the word:
+
+    {"op": "resume", "time": …, "random": …, "disk": "new"}
+
+The kernel has not been asked for the identity of its boot before: it makes one up when it
+first is, out of what is random by then.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import select
+import struct
+import time
+from binascii import a2b_base64
+
+from wherry.lean import load_json
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import Any
+
+_WORD = "wherry.pause"
+_COMMAND_LINE = "/proc/cmdline"
+_STATE = "/run/wherry-guest"
+_MODULES = f"{_STATE}/modules"
+_RESUMED = f"{_STATE}/resumed"
+_LOOK = 0.02
+
+# linux/random.h
+_RNDADDENTROPY = 0x40085203
+_RNDRESEEDCRNG = 0x5207
+
+
+def is_to_pause() -> bool:
+    """Whether the host wants this start to pause."""
+    with open(_COMMAND_LINE, encoding="ascii", errors="replace") as file:
+        return _WORD in file.read().split()
+
+
+def pause(port: int, warm: int, is_listening: Callable[[], bool], say: Callable[..., None]) -> None:
+    """Tell the host when nothing more goes on here, and wait for its word on `port`.
+
+    At `warm` the runner's end of a pipe is closed when it has imported what it needs.
+    """
+    # What comes after is there already when the guest goes on.
+    import subprocess  # noqa: F401
+
+    from wherry_vm.guest import listeners, news, surroundings  # noqa: F401
+
+    os.read(warm, 1)
+    while not (is_listening() and os.path.exists(_MODULES)):
+        time.sleep(_LOOK)
+    say({"event": "paused"})
+    line = b""
+    while not line.endswith(b"\n"):
+        select.select([port], [], [])
+        line += os.read(port, 1)
+    go_on(load_json(line))
+    say({"event": "listening"})
+
+
+def go_on(message: Mapping[str, Any]) -> None:
+    """Be another guest than the last one that was resumed from here."""
+    add_randomness(a2b_base64(message["random"]))
+    time.clock_settime(time.CLOCK_REALTIME, float(message["time"]))
+    # The script that mounts the disk waits for it.
+    with open(f"{_RESUMED}.draft", "w", encoding="ascii") as file:
+        file.write(f"{message['disk']}\n")
+    os.rename(f"{_RESUMED}.draft", _RESUMED)
+
+
+def add_randomness(content: bytes) -> None:
+    """Have all that is random from now on depend on `content`, too."""
+    with open("/dev/urandom", "wb", buffering=0) as device:
+        entropy = struct.pack("ii", 8 * len(content), len(content)) + content
+        fcntl.ioctl(device, _RNDADDENTROPY, entropy)
+        fcntl.ioctl(device, _RNDRESEEDCRNG)
