@@ -13,6 +13,7 @@ from wherry.engine.published import SOCKET
 from wherry.errors import WherryError
 from wherry.files import make_dir, remove_file
 from wherry.lean import dump_json, load_json
+from wherry_vm.guest.disk import mount_disk
 from wherry_vm.guest.mounts import Mounts, port_device
 from wherry_vm.guest.pausing import is_to_pause, pause
 from wherry_vm.guest.questions import Questions
@@ -35,7 +36,6 @@ _LOOK = 1.0
 _TRIES = 100
 
 _SSH_PORT = 22
-_DATA = "/run/wherry-guest/data"
 _POWEROFF = "/sbin/poweroff"
 
 _saying = _thread.allocate_lock()
@@ -53,11 +53,13 @@ def serve_events(path: str, warm: int) -> None:
     """
     port = _open(path)
     ports = open_ports()
+    is_new = False
     if is_to_pause():
-        pause(port, warm, _is_listening, lambda message: _say(port, message))
+        is_new = pause(port, warm, is_listening, lambda message: _say(port, message))
     os.close(warm)
+    data = mount_disk(is_new=is_new)
     # From here on whoever asks is heard: what is said waits in the port.
-    _say(port, {"event": "ready", **_beat(_running()), **wait_until_ready()})
+    _say(port, {"event": "ready", **_beat(_running()), **wait_until_ready(), "data": data})
 
     # The machine's start does not wait for what this imports.
     from wherry_vm.guest.listeners import Listeners
@@ -122,17 +124,15 @@ def _open(path: str) -> int:
 
 
 def wait_until_ready() -> dict[str, Any]:
-    """What there is, when sshd listens and the data disk has been seen to."""
-    while not (os.path.exists(_DATA) and _is_listening()):
+    """What this guest is, when sshd listens."""
+    while not is_listening():
         time.sleep(0.02)
-    with open(_DATA, encoding="utf-8", errors="replace") as file:
-        data = file.readline().strip()
     with open("/proc/uptime", encoding="ascii") as file:
         uptime = float(file.read().split()[0])
-    return {"data": data, "version": __version__, "kernel": os.uname().release, "uptime": uptime}
+    return {"version": __version__, "kernel": os.uname().release, "uptime": uptime}
 
 
-def _is_listening() -> bool:
+def is_listening() -> bool:
     """Whether something has the port of SSH; sshd is not woken for it."""
     with open("/proc/net/tcp", encoding="ascii") as lines:
         return any(f":{_SSH_PORT:04X} 00000000:0000 0A" in line for line in lines)

@@ -38,15 +38,18 @@ _RNDRESEEDCRNG = 0x5207
 
 
 def is_to_pause() -> bool:
-    """Whether the host wants this start to pause."""
+    """Whether the host wants this start to pause, and it has not yet."""
+    if os.path.exists(_RESUMED):
+        return False
     with open(_COMMAND_LINE, encoding="ascii", errors="replace") as file:
         return _WORD in file.read().split()
 
 
-def pause(port: int, warm: int, is_listening: Callable[[], bool], say: Callable[..., None]) -> None:
+def pause(port: int, warm: int, is_listening: Callable[[], bool], say: Callable[..., None]) -> bool:
     """Tell the host when nothing more goes on here, and wait for its word on `port`.
 
-    At `warm` the runner's end of a pipe is closed when it has imported what it needs.
+    At `warm` the runner's end of a pipe is closed when it has imported what it needs. True
+    where the data disk is one that no guest has mounted yet.
     """
     # What comes after is there already when the guest goes on.
     import subprocess  # noqa: F401
@@ -61,18 +64,18 @@ def pause(port: int, warm: int, is_listening: Callable[[], bool], say: Callable[
     while not line.endswith(b"\n"):
         select.select([port], [], [])
         line += os.read(port, 1)
-    go_on(load_json(line))
+    message = load_json(line)
+    go_on(message)
     say({"event": "listening"})
+    return bool(message["disk"] == "new")
 
 
 def go_on(message: Mapping[str, Any]) -> None:
     """Be another guest than the last one that was resumed from here."""
     add_randomness(a2b_base64(message["random"]))
     time.clock_settime(time.CLOCK_REALTIME, float(message["time"]))
-    # The script that mounts the disk waits for it.
-    with open(f"{_RESUMED}.draft", "w", encoding="ascii") as file:
-        file.write(f"{message['disk']}\n")
-    os.rename(f"{_RESUMED}.draft", _RESUMED)
+    with open(_RESUMED, "w", encoding="ascii"):
+        pass
 
 
 def add_randomness(content: bytes) -> None:

@@ -10,6 +10,8 @@ The host says {"op": "surroundings", …} with
 
 from __future__ import annotations
 
+import os
+
 from wherry.files import write_atomic
 from wherry_vm.guest.rules import lead_names
 
@@ -46,6 +48,8 @@ def with_proxies(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def _trust(authorities: str) -> None:
+    if not authorities and os.path.islink(_TRUSTED):
+        return  # Debian's are all there are
     with open(_DEBIANS, encoding="ascii") as file:
         debians = file.read()
     known = set(debians.split(_BEGIN))

@@ -64,7 +64,7 @@ _LINKS = {
     "usr/lib/ssl/certs": "/etc/ssl/certs",
     "usr/lib/ssl/cert.pem": "/etc/ssl/certs/ca-certificates.crt",
 }
-_PROGRAMS = ("boot", "data", "modules", "power-button", "runner", "shutdown", "sshd")
+_PROGRAMS = ("boot", "modules", "power-button", "runner", "shutdown", "sshd")
 _WHERRY = """\
 #!/usr/bin/python3
 from wherry.__main__ import main
