@@ -71,6 +71,15 @@ def guest(host: Host) -> Guest:
     )
 
 
+def test_a_saved_start_is_gone_on_from_by_the_machine_that_it_is_of() -> None:
+    qemu = Qemu(path="qemu-system-x86_64", version=(7, 2, 22))
+    booted = command_line(INTEL, qemu, "tcg", guest(INTEL))
+
+    resumed = command_line(INTEL, qemu, "tcg", replace(guest(INTEL), resumes=True))
+
+    assert resumed == [*booted, "-incoming", "defer"]
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_command_line_is_the_one_that_is_known_to_work(name: str) -> None:
     host, version, accelerator = CASES[name]

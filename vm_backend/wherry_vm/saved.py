@@ -89,6 +89,7 @@ class SavedStart:
     def resume(self, attempt: Boot) -> None:
         """Have QEMU, which waits for it, go on from there. Raises MachineError."""
         assert attempt.monitor is not None
+        assert hasattr(socket, "AF_UNIX")  # see `can_save`
         attempt.monitor.receive_guest(_SOCKET)
         try:
             with socket.socket(socket.AF_UNIX) as stream, open(self._state, "rb") as file:
