@@ -93,9 +93,13 @@ def context(directory: str) -> str:
         member = tarfile.TarInfo("in/file")
         member.size, member.mtime = 3, 5
         archive.addfile(member, io.BytesIO(b"abc"))
+    os.mkfifo(top / "pipe")
     # As far as they count in an image, modes are the context's and not those of a mask.
     subprocess.run(["chmod", "-R", "u=rwX,go=rX", top], check=True)
     (top / "sub" / "one").chmod(0o755)
+    # What is older than the moment keeps its time.
+    for name in ("pipe", "link", "hello", "sub/deep"):
+        os.utime(top / name, (EPOCH - 1000, EPOCH - 1000), follow_symlinks=False)
     return str(top)
 
 

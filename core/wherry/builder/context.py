@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 
 from wherry.builder.ignore import Ignore, read_ignore
 from wherry.errors import NotFound, UsageError
@@ -113,6 +114,11 @@ def is_archive(head: bytes) -> bool:
 
 def unpack_context(stream: Any, directory: str) -> None:
     """Unpack a tar stream into an empty directory; its files are this user's."""
+    if sys.platform == "win32":
+        from wherry.container import archive_by_path
+
+        archive_by_path.unpack(stream, directory)
+        return
     from wherry.container.archive import open_below, unpack
 
     top = os.open(directory, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0))

@@ -17,6 +17,7 @@ import os
 import stat
 import sys
 
+from wherry.container.archive_by_path import MOUNT_POINT
 from wherry.errors import UsageError
 from wherry.values import value
 
@@ -29,12 +30,12 @@ if TYPE_CHECKING:
 
 FAILED = 0xFFFF_FFFF
 
-FILE, DIRECTORY, LINK = "file", "directory", "link"
+FILE, DIRECTORY, LINK, PIPE = "file", "directory", "link", "pipe"
 
 
 @value
 class Entry:
-    """One file, directory or link of a context."""
+    """One file, directory, link or named pipe of a context."""
 
     # Below the context, with slashes.
     path: str
@@ -86,7 +87,7 @@ def _list(directory: str, above: str, ignore: Ignore) -> Iterator[Entry]:
     for each in entries:
         path = f"{above}/{each.name}" if above else each.name
         is_out = bool(ignore) and ignore.excludes(path)
-        is_directory = each.is_dir(follow_symlinks=False)
+        is_directory = each.is_dir(follow_symlinks=False) and not _is_junction(each)
         if is_out and not (is_directory and ignore.may_hold(path)):
             continue
         entry = _entry(each, path)
@@ -97,16 +98,16 @@ def _list(directory: str, above: str, ignore: Ignore) -> Iterator[Entry]:
 
 
 def _entry(found: os.DirEntry[str], path: str) -> Entry | None:
-    """None for a socket, a device or a pipe, which no image has from a context."""
+    """None for a socket or a device, which no image has from a context."""
     status = found.stat(follow_symlinks=False)
     kind = status.st_mode
-    if stat.S_ISLNK(kind):
-        target = os.readlink(found.path)
-        if sys.platform == "win32":
-            target = target.removeprefix("\\\\?\\").replace("\\", "/")
+    if stat.S_ISLNK(kind) or _is_junction(found):
+        target = _target(found.path)
         return Entry(path=path, kind=LINK, mode=0o777, mtime_ns=status.st_mtime_ns, target=target)
     if stat.S_ISDIR(kind):
         return Entry(path=path, kind=DIRECTORY, mode=_mode(kind), mtime_ns=status.st_mtime_ns)
+    if stat.S_ISFIFO(kind):
+        return Entry(path=path, kind=PIPE, mode=_mode(kind), mtime_ns=status.st_mtime_ns)
     if not stat.S_ISREG(kind):
         return None
     return Entry(
@@ -117,6 +118,27 @@ def _entry(found: os.DirEntry[str], path: str) -> Entry | None:
         mtime_ns=status.st_mtime_ns,
         ctime_ns=0 if sys.platform == "win32" else status.st_ctime_ns,
     )
+
+
+def _is_junction(found: os.DirEntry[str]) -> bool:
+    """Whether it is a link of Windows' to a directory, which stat(2) takes for the directory."""
+    status = found.stat(follow_symlinks=False)
+    return getattr(status, "st_reparse_tag", 0) == MOUNT_POINT
+
+
+def _target(path: str) -> str:
+    """Where a link leads, in the words of Linux."""
+    target = os.readlink(path)
+    if sys.platform != "win32":
+        return target
+    target = target.removeprefix("\\\\?\\")
+    if os.path.isabs(target):
+        # No other system knows a drive. What leads out of the context leads nowhere.
+        try:
+            target = os.path.relpath(target, os.path.dirname(path))
+        except ValueError:
+            pass
+    return target.replace("\\", "/")
 
 
 def _mode(mode: int) -> int:

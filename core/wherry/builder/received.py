@@ -26,7 +26,7 @@ from wherry.container.copy import remove_tree
 from wherry.errors import Conflict, CorruptState, MachineError, UsageError
 from wherry.files import Lock, make_dir, read_json, remove_file, write_json
 from wherry.human import human_size
-from wherry.lean import load_json
+from wherry.lean import load_json, posix
 from wherry.values import replace
 
 TYPE_CHECKING = False
@@ -136,8 +136,8 @@ class _Copy:
         for entry in entries:
             if entry.kind == DIRECTORY:
                 make_dir(f"{self.files}/{entry.path}")
-            elif entry.kind == LINK and not _is_same(entry, old.get(entry.path)):
-                os.symlink(entry.target, f"{self.files}/{entry.path}")
+            elif entry.kind != FILE and not _is_same(entry, old.get(entry.path)):
+                self._make(entry)
         self._entries = list(entries)
         self._number()
         self.save()
@@ -198,6 +198,16 @@ class _Copy:
         os.chmod(path, entry.mode)
         os.utime(path, ns=(entry.mtime_ns, entry.mtime_ns))
         return size
+
+    def _make(self, entry: Entry) -> None:
+        """A link or a named pipe."""
+        path = f"{self.files}/{entry.path}"
+        if entry.kind == LINK:
+            os.symlink(entry.target, path)
+        else:
+            posix.mkfifo(path)
+            os.chmod(path, entry.mode)
+        os.utime(path, ns=(entry.mtime_ns, entry.mtime_ns), follow_symlinks=False)
 
     def _remove(self, entry: Entry) -> None:
         path = f"{self.files}/{entry.path}"

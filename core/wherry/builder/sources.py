@@ -176,13 +176,13 @@ def clone(url: str, directory: str, *, keep_git: bool = False) -> str:
     import shutil
     import subprocess
 
-    from wherry.container.copy import remove_tree
-
     address, ref, subdirectory = split_repository(url)
     if shutil.which("git") is None:
         raise Unsupported(f"cannot fetch {url}: git is not installed")
     tree = f"{directory}/tree"
-    quiet = ["git", "-c", "core.hooksPath=/dev/null", "-c", "init.defaultBranch=main"]
+    # Lines end as they do in the repository, whatever this system's custom is.
+    settings = ("core.hooksPath=/dev/null", "init.defaultBranch=main", "core.autocrlf=false")
+    quiet = ["git", *(word for setting in settings for word in ("-c", setting))]
     environment = {**os.environ, "GIT_TERMINAL_PROMPT": "0", "GIT_LFS_SKIP_SMUDGE": "1"}
 
     def git(*words: str) -> None:
@@ -199,15 +199,16 @@ def clone(url: str, directory: str, *, keep_git: bool = False) -> str:
             reason = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
             raise WherryError(f"failed to fetch remote {url}: {reason[-1]}")
 
-    git("init", "-q", tree)
+    git("init", "-q", *([] if keep_git else [f"--separate-git-dir={directory}/git"]), tree)
     git("-C", tree, "remote", "add", "origin", "--", address)
     git("-C", tree, "fetch", "-q", "--depth=1", "--", "origin", ref or "HEAD")
     git("-C", tree, "checkout", "-q", "FETCH_HEAD")
     git("-C", tree, "submodule", "update", "-q", "--init", "--recursive", "--depth=1")
     if not keep_git:
-        remove_tree(f"{tree}/.git")
+        os.unlink(f"{tree}/.git")  # a file that tells where it is
     found = os.path.realpath(f"{tree}/{subdirectory}")
-    if not f"{found}/".startswith(f"{os.path.realpath(tree)}/") or not os.path.isdir(found):
+    top = os.path.join(os.path.realpath(tree), "")
+    if not os.path.join(found, "").startswith(top) or not os.path.isdir(found):
         raise UsageError(f"failed to fetch remote {url}: no directory {subdirectory!r} in it")
     return found
 

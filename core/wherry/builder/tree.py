@@ -182,45 +182,54 @@ def _not_found(path: str) -> NotFound:
 
 def digest(tree: Tree, selected: Sequence[tuple[str, str]], *, with_owners: bool) -> str:
     """What the selected files are: their names, contents, modes, and owners if they stay."""
-    total = sha256()
-    for called, path in selected:
-        parent, name = tree.open_parent(path)
+    return _Digest(tree, with_owners).of(selected)
+
+
+class _Digest:
+    def __init__(self, tree: Tree, with_owners: bool) -> None:
+        self._tree = tree
+        self._with_owners = with_owners
+        self._total = sha256()
+        # What files hold that have more names than one, by device and inode.
+        self._known: dict[tuple[int, int], str] = {}
+
+    def of(self, selected: Sequence[tuple[str, str]]) -> str:
+        for called, path in selected:
+            parent, name = self._tree.open_parent(path)
+            try:
+                status = os.stat(name, dir_fd=parent, follow_symlinks=False)
+                self._add(parent, name, path, status, called, path)
+            finally:
+                os.close(parent)
+        return self._total.hexdigest()
+
+    def _add(
+        self, parent: int, name: str, path: str, status: os.stat_result, called: str, top: str
+    ) -> None:
+        fields: list[object] = [called, status.st_mode]
+        if self._with_owners:
+            fields += [status.st_uid, status.st_gid]
+        if stat.S_ISREG(status.st_mode):
+            fields.append(self._content(name, parent, status))
+        elif stat.S_ISLNK(status.st_mode):
+            fields.append(os.readlink(name, dir_fd=parent))
+        self._total.update(dump_json(fields).encode())
+        if not stat.S_ISDIR(status.st_mode):
+            return
+        descriptor = open_below(name, parent)
         try:
-            status = os.stat(name, dir_fd=parent, follow_symlinks=False)
-            _add(total, tree, parent, name, path, status, called, with_owners, path)
+            for child, below, found in self._tree.children(descriptor, path, top):
+                self._add(descriptor, child, below, found, f"{called}/{child}", top)
         finally:
-            os.close(parent)
-    return total.hexdigest()
+            os.close(descriptor)
 
-
-def _add(
-    total: sha256,  # type: ignore[valid-type]
-    tree: Tree,
-    parent: int,
-    name: str,
-    path: str,
-    status: os.stat_result,
-    called: str,
-    with_owners: bool,
-    top: str,
-) -> None:
-    fields: list[object] = [called, status.st_mode]
-    if with_owners:
-        fields += [status.st_uid, status.st_gid]
-    if stat.S_ISREG(status.st_mode):
-        fields.append(_content(name, parent))
-    elif stat.S_ISLNK(status.st_mode):
-        fields.append(os.readlink(name, dir_fd=parent))
-    total.update(dump_json(fields).encode())  # type: ignore[attr-defined]
-    if not stat.S_ISDIR(status.st_mode):
-        return
-    descriptor = open_below(name, parent)
-    try:
-        for child, below, found in tree.children(descriptor, path, top):
-            name = f"{called}/{child}"
-            _add(total, tree, descriptor, child, below, found, name, with_owners, top)
-    finally:
-        os.close(descriptor)
+    def _content(self, name: str, parent: int, status: os.stat_result) -> str:
+        if status.st_nlink == 1:
+            return _content(name, parent)
+        key = (status.st_dev, status.st_ino)
+        if key not in self._known:
+            self._known[key] = _content(name, parent)
+        return self._known[key]
 
 
 def _content(name: str, parent: int) -> str:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _CHUNK = 1 << 20
 _MODE = 0o755
 """Of all files: Windows does not know which are programs."""
-_MOUNT_POINT = 0xA0000003  # IO_REPARSE_TAG_MOUNT_POINT of winnt.h
+MOUNT_POINT = 0xA0000003  # IO_REPARSE_TAG_MOUNT_POINT of winnt.h
 
 
 def pack(directory: str, name: str, out: BinaryIO, rename: str) -> None:
@@ -155,7 +155,7 @@ def _is_link(path: str) -> bool:
         status = os.lstat(path)
     except OSError:
         return False
-    return stat.S_ISLNK(status.st_mode) or getattr(status, "st_reparse_tag", 0) == _MOUNT_POINT
+    return stat.S_ISLNK(status.st_mode) or getattr(status, "st_reparse_tag", 0) == MOUNT_POINT
 
 
 def _remove_link(path: str) -> None:

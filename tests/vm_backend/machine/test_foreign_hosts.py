@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
+import os
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -100,6 +103,62 @@ def test_what_commands_name_of_the_host_is_the_hosts(there: Foreign, own_world: 
     assert (signalled.stdout, ended.stdout) == (b"box\n", b"137\n")
     assert forgotten.returncode == 0, forgotten.stderr
     assert not Path(own_world.root, "data/machines/default").exists()
+
+
+def test_a_whole_build(there: Foreign, own_world: World, request: pytest.FixtureRequest) -> None:
+    place = Path(own_world.directory, "context")
+    (place / "sub").mkdir(parents=True)
+    (place / "sub" / "file").write_text("file\n")
+    (place / "plain").write_text("plain\n")
+    (place / "left").write_text("left\n")
+    (place / "link").symlink_to("sub")
+    (place / "absolute").symlink_to(place / "sub")
+    (place / ".dockerignore").write_text("left\n")
+    Path(own_world.directory, "secret").write_text("hush\n")
+    (place / "Dockerfile").write_text(DOCKERFILE)
+    there("load", input=busybox_archive())
+    words = ("build", OFFLINE, "--progress=plain", "--secret", "id=s,src=secret")
+
+    first = there(*words, "-t", "made", "--iidfile", "id", "context")
+    again = there(*words, "-t", "made", "-o", "out", "-o", "type=tar,dest=out.tar", "context")
+    sent = there(*words, "-q", "-t", "piped", "-", input=archive_of(place))
+    shown = there("run", "--rm", OFFLINE, "piped", "cat", "/all/link/file")
+    there("machine", "stop")
+
+    assert first.returncode == again.returncode == sent.returncode == 0, (
+        first.stderr + again.stderr + sent.stderr
+    )
+    assert b"transferring context" in first.stderr
+    assert b"transferring context" not in again.stderr
+    assert Path(own_world.directory, "id").read_text().startswith("sha256:")
+    out = Path(own_world.directory, "out")
+    assert (out / "seen").read_text() == "hush\n"
+    assert os.readlink(out / "all" / "link") == "sub"
+    is_windows = request.node.callspec.params["there"] == "win32"
+    assert os.readlink(out / "all" / "absolute") == ("sub" if is_windows else str(place / "sub"))
+    assert (out / "modes").read_text() == ("755\n755\n" if is_windows else "644\n755\n")
+    assert not (out / "all" / "left").exists()
+    assert Path(own_world.directory, "out.tar").stat().st_size > 1000
+    assert shown.stdout == b"file\n", shown.stderr
+
+
+DOCKERFILE = """\
+FROM busybox AS made
+COPY . /all/
+RUN --mount=type=secret,id=s cat /run/secrets/s > /seen
+RUN stat -c %a /all/plain /all/sub > /modes
+FROM scratch
+COPY --from=made /all /all
+COPY --from=made /bin/busybox /bin/cat
+COPY --from=made /seen /modes /
+"""
+
+
+def archive_of(directory: Path) -> bytes:
+    content = io.BytesIO()
+    with tarfile.open(fileobj=content, mode="w:gz") as archive:
+        archive.add(directory, ".")
+    return content.getvalue()
 
 
 @pytest.mark.parametrize("there", ["win32"], indirect=True)
