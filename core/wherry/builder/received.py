@@ -7,6 +7,8 @@ same time has one of its own.
     DATA/build-contexts/KEY[.N]/    the lock of a copy
         state.json                  the entries, and which files are here; without it the
                                     copy is worth nothing
+        receiving                   there while files come: where it has stayed nobody knows
+                                    what comes next
         files/
 """
 
@@ -24,7 +26,7 @@ from wherry.builder.offer import DIRECTORY, FAILED, FILE, LINK, Entry, ranges
 from wherry.builder.tree import is_pattern
 from wherry.container.copy import remove_tree
 from wherry.errors import Conflict, CorruptState, MachineError, UsageError
-from wherry.files import Lock, make_dir, read_json, remove_file, write_json
+from wherry.files import Lock, make_dir, read_json, remove_file, write_atomic, write_json
 from wherry.human import human_size
 from wherry.lean import load_json, posix
 from wherry.values import replace
@@ -94,12 +96,12 @@ class SentContext(Context):
             self._copy.look_again()
             lacking = self._copy.lacks(patterns)
             runs = ranges(lacking)
-            total = 0
+            self._copy.begin()
             for start in range(0, len(runs), _RUNS):
                 some = runs[start : start + _RUNS]
                 origin.ask(ask="files", context=self._number, files=some)
-                total += self._copy.receive(some)
-            self._copy.save()
+                self._copy.receive(some)
+            total = self._copy.end()
             print(f"transferring context: {human_size(total)}")
             return {}
 
@@ -114,10 +116,13 @@ class _Copy:
         self.place = place
         self.files = f"{place}/files"
         self._state = f"{place}/state.json"
+        self._mark = f"{place}/receiving"
         self._entries: list[Entry] = []
         self._numbered: list[Entry] = []
         # The paths of the files that are here.
         self._here: set[str] = set()
+        self._size = 0
+        self._problem: UsageError | None = None
 
     def change_to(self, entries: Sequence[Entry]) -> None:
         """Make it a copy of `entries`, as far as it can be without contents."""
@@ -126,6 +131,7 @@ class _Copy:
             remove_tree(self.files)
         make_dir(self.files, 0o755)
         self.look_again()
+        remove_file(self._mark)
         old = {entry.path: entry for entry in self._entries}
         new = {entry.path: entry for entry in entries}
         remove_file(self._state)
@@ -175,14 +181,30 @@ class _Copy:
             if entry.path not in self._here and reached.fullmatch(entry.path)
         ]
 
-    def receive(self, runs: Sequence[Sequence[int]]) -> int:
-        """Take the contents of files that were asked for; how many bytes they had."""
-        total = 0
+    def begin(self) -> None:
+        """Before files come. Raises MachineError where another step's have not all been taken."""
+        if os.path.exists(self._mark):
+            raise MachineError("another step was stopped while its files of the context came")
+        write_atomic(self._mark, b"")
+        self._size = 0
+
+    def receive(self, runs: Sequence[Sequence[int]]) -> None:
+        """Take the contents of files that were asked for."""
         for first, last in runs:
             for entry in self._numbered[first : last + 1]:
-                total += self._take(entry)
-                self._here.add(entry.path)
-        return total
+                try:
+                    self._size += self._take(entry)
+                    self._here.add(entry.path)
+                except UsageError as error:
+                    self._problem = self._problem or error
+
+    def end(self) -> int:
+        """When they have come; how many bytes they had. Raises what the host could not read."""
+        self.save()
+        remove_file(self._mark)
+        if self._problem is not None:
+            raise self._problem
+        return self._size
 
     def _take(self, entry: Entry) -> int:
         path = f"{self.files}/{entry.path}"

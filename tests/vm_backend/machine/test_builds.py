@@ -139,6 +139,28 @@ def test_two_builds_of_a_context_run_at_the_same_time(machine: Cli, context: Pat
     assert machine("run", "--rm", "made2", "cat", "/n").stdout == "2\n"
 
 
+def test_a_file_that_cannot_be_read_any_more_is_named_and_the_rest_is_kept(
+    machine: Cli, build: Build, context: Path
+) -> None:
+    """Its place is taken by a link after the context has been told, but before it is sent."""
+    text = "FROM busybox\nRUN echo now; sleep 5\nCOPY program small sub /all/\n"
+    (context / "Dockerfile").write_text(text)
+    process = machine.start("build", "--network=none", "--progress=plain", str(context))
+    assert process.stderr is not None
+    while not process.stderr.readline().endswith(b" now\n"):
+        assert process.poll() is None
+    (context / "small").unlink()
+    (context / "small").symlink_to("/etc/passwd")
+    failed = process.communicate(timeout=60)[1].decode()
+    (context / "small").unlink()
+
+    result = build("FROM busybox\nCOPY program sub /all/\n")
+
+    assert process.returncode == 1
+    assert "can't read small" in failed
+    assert transferred(result) == []
+
+
 def test_a_build_that_is_interrupted_leaves_the_copy_good(
     machine: Cli, build: Build, context: Path
 ) -> None:
