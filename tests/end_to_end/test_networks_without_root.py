@@ -92,6 +92,53 @@ def test_port_of_the_default_network_answers_everywhere(
     assert host.run("curl", "-s", "-m", "1", "http://127.0.0.1:8080", check=False) == ""
 
 
+@pytest.mark.parametrize("network", ["six", "bridge"])
+def test_client_of_ipv6_keeps_its_address_where_the_container_has_ipv6(
+    wherry: Cli, host: PrivateHost, busybox_image: str, network: str
+) -> None:
+    for run, link, end in ((host.run, "outside", 1), (host.run_outside, "inside", 2)):
+        run("ip", "address", "add", f"fd00:99::{end}/64", "dev", link, "nodad")
+    host.run("ip", "route", "add", "default", "via", "fd00:99::2")
+    wherry("network", "create", "--ipv6", "six")
+    serve(wherry, "--name", "web", "--network", network, "-p", "8080:80")
+    # What listens by IPv4 only is found, too.
+    old = ("httpd", "-f", "-p", "0.0.0.0:80")
+    wherry("run", "-d", "--name", "old", "--network", network, "-p", "8081:80", busybox_image, *old)
+
+    connect = "import socket; s = socket.create_connection(('fd00:99::1', 8080), 5)"
+    client = host.start_outside("python3", "-c", f"{connect}; print('up', flush=True); s.recv(1)")
+    assert client.stdout is not None
+    client.stdout.readline()
+    seen = "990000FD000000000000000002000000"
+
+    wait_until(
+        lambda: seen in wherry("exec", "web", "cat", "/proc/net/tcp6").stdout,
+        Deadline(60, "the client's address"),
+    )
+    client.kill()
+    client.communicate()
+    by_ipv4 = ["curl", "-s", "-o", "/dev/null", "-m", "5", "-w", "%{http_code}"]
+    wait_until(
+        lambda: host.run_outside(*by_ipv4, "http://[fd00:99::1]:8081", check=False) == "404",
+        Deadline(60, "an answer by IPv4"),
+    )
+
+
+@EITHER
+def test_client_of_a_port_on_which_nobody_listens_is_hung_up_on(
+    wherry: Cli, host: PrivateHost, busybox_image: str, network: str
+) -> None:
+    wherry("run", "-d", "--network", network, "-p", "8080:80", busybox_image, *IDLE)
+    wait = (
+        "import socket\n"
+        f"s = socket.create_connection(('{HOST}', 8080), 20)\n"
+        "try: print(s.recv(1))\n"
+        "except ConnectionError: print(b'')"
+    )
+
+    assert host.run_outside("python3", "-c", wait) == "b''\n"
+
+
 @EITHER
 def test_each_side_ends_what_it_says_for_itself(
     wherry: Cli, host: PrivateHost, busybox_image: str, network: str

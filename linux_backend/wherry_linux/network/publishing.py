@@ -86,12 +86,15 @@ def services(
 ) -> list[dict[str, Any]]:
     """What has to be served for the ports (wherry_linux.network.services)."""
     found = []
-    address = _way_in(endpoints, "IPAddress") or _way_in(endpoints, "GlobalIPv6Address")
+    ways = [_way_in(endpoints, key) for key in ("IPAddress", "GlobalIPv6Address")]
     for each in published:
         number, _, protocol = each["Port"].partition("/")
         service = {"Kind": "port", "Descriptor": each["Descriptor"], "Protocol": protocol}
+        # Who comes by IPv6 keeps his address on his way to one of IPv6.
+        ordered = reversed(ways) if ":" in each["Place"] else ways
+        addresses = [address for address in ordered if address]
         key = port_key(each)
-        found.append({**service, "Address": address, "Port": int(number), "Key": key})
+        found.append({**service, "Addresses": addresses, "Port": int(number), "Key": key})
     return found
 
 

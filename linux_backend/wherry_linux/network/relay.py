@@ -17,11 +17,13 @@ from wherry_linux.network.way import Way
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, ClassVar
 
     from wherry_linux.monitor import Monitor
 
-_CHUNK = 1 << 18
+# As much as a pipe may hold without a privilege (pipe-max-size in proc(5)).
+_CHUNK = 1 << 20
+_MOST_PIPES = 4
 _DATAGRAM = 1 << 16
 # How often a connection's bytes are moved before it is another's turn.
 _TURNS = 16
@@ -114,19 +116,22 @@ class _Pair:
 
 
 class _Flow:
-    """What goes from one socket to another, by a pipe: no byte of it is ours to copy."""
+    """What goes from one socket to another, by a pipe: no byte of it is ours to copy.
+
+    It has the pipe to itself only as long as there is something in it.
+    """
 
     def __init__(self, source: Any, target: Any) -> None:
         self._source, self._target = source, target
-        self._read, self._write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        self._capacity = _enlarge(self._write)
+        self._pipe: _Pipe | None = None
         self.waiting = 0
         self.is_shut = False
         self._has_ended = False
 
     def close(self) -> None:
-        os.close(self._read)
-        os.close(self._write)
+        if self._pipe is not None:
+            self._pipe.close()
+            self._pipe = None
 
     def has_room(self) -> bool:
         """Whether it is worth to look at the source."""
@@ -134,40 +139,65 @@ class _Flow:
 
     def move(self) -> None:
         """Move what can be moved now. Raises OSError where a side is gone."""
-        for _ in range(_TURNS):
-            filled = self.has_room() and self._fill()
-            if not (filled or self.waiting) or not self._drain():
-                break
+        if self.has_room() or self.waiting:
+            pipe = self._pipe = self._pipe or _Pipe.take()
+            for _ in range(_TURNS):
+                filled = self.has_room() and self._fill(pipe)
+                if not (filled or self.waiting) or not self._drain(pipe):
+                    break
+            if not self.waiting:
+                pipe.give()
+                self._pipe = None
         if self._has_ended and not self.waiting and not self.is_shut:
             self.is_shut = True
             self._target.shutdown(sockets.SHUT_WR)
 
-    def _fill(self) -> bool:
+    def _fill(self, pipe: _Pipe) -> bool:
         source = self._source.fileno()
         try:
-            size = os.splice(source, self._write, self._capacity, flags=_NOW)
+            size = os.splice(source, pipe.write, pipe.capacity, flags=_NOW)
         except (BlockingIOError, InterruptedError):
             return False
         self._has_ended = not size
         self.waiting += size
         return size > 0
 
-    def _drain(self) -> bool:
+    def _drain(self, pipe: _Pipe) -> bool:
         try:
             while self.waiting:
                 target = self._target.fileno()
-                self.waiting -= os.splice(self._read, target, self.waiting, flags=_NOW)
+                self.waiting -= os.splice(pipe.read, target, self.waiting, flags=_NOW)
         except (BlockingIOError, InterruptedError):
             return False
         return True
 
 
-def _enlarge(pipe: int) -> int:
-    """Let a pipe hold more, where its user may have that; how much it holds."""
-    try:
-        return fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _CHUNK)
-    except OSError:
-        return fcntl.fcntl(pipe, fcntl.F_GETPIPE_SZ)
+class _Pipe:
+    """A pipe that holds much; few are kept, since a user may not have many (pipe(7))."""
+
+    _kept: ClassVar[list[_Pipe]] = []
+
+    def __init__(self) -> None:
+        self.read, self.write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        try:
+            self.capacity = fcntl.fcntl(self.write, fcntl.F_SETPIPE_SZ, _CHUNK)
+        except OSError:
+            self.capacity = fcntl.fcntl(self.write, fcntl.F_GETPIPE_SZ)
+
+    @classmethod
+    def take(cls) -> _Pipe:
+        return cls._kept.pop() if cls._kept else cls()
+
+    def give(self) -> None:
+        """Let others have it; it is empty."""
+        if len(self._kept) < _MOST_PIPES:
+            self._kept.append(self)
+        else:
+            self.close()
+
+    def close(self) -> None:
+        os.close(self.read)
+        os.close(self.write)
 
 
 class UdpRelay:

@@ -6,11 +6,12 @@ finds that a socket has it (Documentation/networking/tproxy.rst). That all happe
 network namespace of ours.
 
 A container that is on no network is reached from within its own namespace. There the
-socket's packets have a mark, with which who accepts the connection answers, too
-(tcp_fwmark_accept in ip-sysctl.rst): what has it does not leave.
+socket's packets have a mark, with which the answers come, too: what has it does not leave.
 """
 
 from __future__ import annotations
+
+import os
 
 from wherry.lean import sockets
 from wherry_linux.network import links
@@ -27,7 +28,12 @@ _MARK = 1
 _IP_TRANSPARENT = 19
 _IPV6_TRANSPARENT = 75
 _SO_MARK = 36
-_ACCEPT_MARKS = "/proc/sys/net/ipv4/tcp_fwmark_accept"
+# What answers with the mark: a connection, and the kernel where nobody listens (ip-sysctl.rst).
+_REFLECT: dict[int, tuple[str, ...]] = {
+    sockets.AF_INET: ("ipv4/tcp_fwmark_accept", "ipv4/fwmark_reflect"),
+    sockets.AF_INET6: ("ipv6/fwmark_reflect",),
+}
+_SYSCTL = "/proc/sys/net"
 
 
 def prepare() -> bool:
@@ -51,9 +57,11 @@ def prepare() -> bool:
 def prepare_within() -> bool:
     """The same in the network namespace of a container, for connections to itself."""
     try:
-        with open(_ACCEPT_MARKS, "w") as file:
-            _keep_marked()
-            file.write("1")
+        for family in _families():
+            for name in _REFLECT[family]:
+                with open(f"{_SYSCTL}/{name}", "w") as file:
+                    file.write("1")
+        _keep_marked()
     except FileExistsError:
         return True  # for a port that was published before
     except OSError:
@@ -64,8 +72,14 @@ def prepare_within() -> bool:
 def _keep_marked() -> None:
     """Have what is marked stay in this network namespace, whatever its address."""
     with Connection() as route:
-        for family in (sockets.AF_INET, sockets.AF_INET6):
+        for family in _families():
             route.send(links.local_where_marked(family, _MARK))
+
+
+def _families() -> list[int]:
+    """Those that this kernel has; IPv6 may be left out of it."""
+    has_ipv6 = os.path.isdir(f"{_SYSCTL}/ipv6")
+    return [sockets.AF_INET, *([sockets.AF_INET6] if has_ipv6 else [])]
 
 
 def let_take(socket: Any, *, marked: bool) -> None:

@@ -2,7 +2,7 @@
 
 A service is a dict, so that it goes over to another interpreter as it is:
 
-    {"Kind": "port", "Descriptor", "Protocol", "Address", "Port", "Key"}, and "Within" where
+    {"Kind": "port", "Descriptor", "Protocol", "Addresses", "Port", "Key"}, and "Within" where
     the container can be reached from another network namespace alone: the process that it
     is of, or 0 for that of an unprivileged user's networks, and "Senders" if clients keep
     their addresses there

@@ -68,10 +68,10 @@ def hold(bindings: dict[str, Any]) -> list[Published]:
 
 def services(published: Sequence[Published], pid: int) -> list[Service]:
     """What has to be served for the ports that no helper publishes."""
-    from wherry_linux.network.addresses import addresses
+    from wherry_linux.network.addresses import addresses, ipv6_addresses
 
-    own = next(iter(addresses(pid)), "")
-    place = {"IPAddress": own, "GlobalIPv6Address": "", "Wherry": {"DefaultRoute": True}}
+    own, ipv6 = (next(iter(found), "") for found in (addresses(pid), ipv6_addresses(pid)))
+    place = {"IPAddress": own, "GlobalIPv6Address": ipv6, "Wherry": {"DefaultRoute": True}}
     held = [each for each in published if not each.get("Helped")]
     found = [{**each, "Within": pid} for each in publishing.services(held, [place])]
     connections = [each for each in found if each["Protocol"] == "tcp"]

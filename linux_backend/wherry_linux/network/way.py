@@ -7,6 +7,8 @@ forked child that goes there sends a supply of them.
 
 from __future__ import annotations
 
+import select
+
 from wherry.errors import WherryError
 from wherry.lean import sockets
 from wherry_linux.network import senders
@@ -17,30 +19,54 @@ if TYPE_CHECKING:
 
 # How many sockets are fetched at once.
 _SUPPLY = 32
+# How long a container may take to answer before another way to it is not tried, in milliseconds.
+_ANSWER = 100
+_SO_ERROR = 4
 
 
 class Way:
-    """The way to one port of a container."""
+    """The way to one port of a container, by the first of its addresses that takes it."""
 
     def __init__(self, service: dict[str, Any]) -> None:
-        self._target = (service["Address"], service["Port"])
-        self._family = sockets.AF_INET6 if ":" in service["Address"] else sockets.AF_INET
-        self._within: int | None = service.get("Within")
-        self._keeps_senders = bool(service.get("Senders"))
-        self._supply: list[Any] = []
+        self._ends = [_End(service, address) for address in service["Addresses"]]
 
     def open(self, kind: int, sender: tuple[Any, ...]) -> Any:
         """A socket on its way to the container, for who came from `sender`; None if there is none.
 
         A second try is for a supply from a namespace that is no more.
         """
-        socket = self._try(kind, sender)
-        if socket is None and self._supply:
-            self.close()
-            socket = self._try(kind, sender)
-        return socket
+        for end in self._ends:
+            socket = end.open(kind, sender)
+            if socket is None and end.has_supply():
+                end.close()
+                socket = end.open(kind, sender)
+            if socket is None:
+                continue
+            if kind == sockets.SOCK_STREAM and end is not self._ends[-1] and _is_refused(socket):
+                socket.close()
+                continue
+            return socket
+        return None
 
-    def _try(self, kind: int, sender: tuple[Any, ...]) -> Any:
+    def close(self) -> None:
+        for end in self._ends:
+            end.close()
+
+
+class _End:
+    """One address of the container's."""
+
+    def __init__(self, service: dict[str, Any], address: str) -> None:
+        self._target = (address, service["Port"])
+        self._family = sockets.AF_INET6 if ":" in address else sockets.AF_INET
+        self._within: int | None = service.get("Within")
+        self._keeps_senders = bool(service.get("Senders"))
+        self._supply: list[Any] = []
+
+    def has_supply(self) -> bool:
+        return bool(self._supply)
+
+    def open(self, kind: int, sender: tuple[Any, ...]) -> Any:
         try:
             socket = self._make(kind)
         except (OSError, WherryError):
@@ -78,6 +104,14 @@ class Way:
                 # That of the networks marks packets by a rule of its own.
                 senders.let_take(socket, marked=bool(self._within))
         return supply
+
+
+def _is_refused(socket: Any) -> bool:
+    """Whether nobody listens there. So near, the answer comes at once."""
+    poll = select.poll()
+    poll.register(socket.fileno(), select.POLLOUT)
+    poll.poll(_ANSWER)
+    return bool(socket.getsockopt(sockets.SOL_SOCKET, _SO_ERROR))
 
 
 def _new(family: int, kind: int) -> Any:
