@@ -19,6 +19,7 @@ from wherry_linux.userns import in_child
 
 if TYPE_CHECKING:
     from support.cli import Cli
+    from support.hosts import PrivateHost
     from support.world import World
     from wherry.oci.runtime_spec import IDMapping
 
@@ -246,6 +247,48 @@ def test_without_tun_there_is_no_default_network(wherry: Cli) -> None:
     assert machine("run", "--rm", "--network", "closed", "busybox", "true").returncode == 0
     assert result.returncode == 125
     assert result.stderr.startswith("wherry: ")
+
+
+@as_rootless
+def test_low_ports_and_ping_come_with_the_lines_that_allow_them(
+    wherry: Cli, host: PrivateHost
+) -> None:
+    for setting in ("ip_unprivileged_port_start=1024", "ping_group_range=1 0"):
+        host.run("sysctl", "-q", "-w", f"net.ipv4.{setting}")
+    run = ("run", "--rm", "-p", "80:80", "busybox", "true")
+
+    def found(subject: str) -> dict[str, str]:
+        said = json.loads(wherry("doctor", "--format", "json").stdout)
+        return next(finding for finding in said if finding["Subject"] == subject)
+
+    for subject in ("published ports", "ping"):
+        finding = found(subject)
+        assert (finding["Verdict"], finding["Who"]) == ("limited", "administrator")
+        setting = finding["Mend"].split("'")[1].replace(" = ", "=")
+        refused = wherry(*run, check=False)
+        assert (refused.returncode == 125) is (subject == "published ports")
+        host.run("sysctl", "-q", "-w", setting)
+        assert found(subject)["Verdict"] == "ok"
+
+
+@as_rootless
+def test_apparmors_restriction_comes_with_a_profile_for_this_interpreter(wherry: Cli) -> None:
+    # As on Ubuntu from 24.04 on; a limit of none keeps this kernel from making any.
+    restricted = "/proc/sys/kernel/apparmor_restrict_unprivileged_userns"
+    machine = Machine(
+        wherry,
+        "echo 0 > /proc/sys/user/max_user_namespaces;"
+        f" mount -t tmpfs none /proc/sys/kernel && echo 1 > {restricted}",
+        fenced=True,
+    )
+
+    finding = machine.finding("user namespaces")
+
+    assert finding["Verdict"] == "missing"
+    assert "AppArmor" in finding["Text"]
+    assert "/python" in finding["Mend"]
+    assert "userns," in finding["Mend"]
+    assert not machine.runs()
 
 
 @as_rootless
