@@ -61,6 +61,7 @@ def become(system: str) -> None:
         for name in _OS:
             if hasattr(os, name):
                 delattr(os, name)
+        os.O_BINARY = 0  # type: ignore[attr-defined]
         pair, family = socket.socketpair, socket.AF_UNIX
         # Over loopback there; asyncio wakes itself with it.
         socket.socketpair = lambda *_: pair(family)

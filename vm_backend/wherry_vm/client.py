@@ -7,7 +7,7 @@ import sys
 
 from wherry.container.wire import CONTROL, STDERR, STDIN, STDOUT, Parser, control, frame
 from wherry.engine.session import write_all
-from wherry.errors import MachineError, WherryError, from_json
+from wherry.errors import MachineError, WherryError, as_ours, from_json
 from wherry.lean import load_json
 from wherry_vm.protocol import CHUNK, NONSENSE, WINDOW
 from wherry_vm.surroundings import proxies
@@ -111,8 +111,9 @@ class Client:
                 self._link.send(frame(STDIN, data))
         except OSError:
             pass  # a terminal that is gone has no more to say
-        except WherryError as error:
-            self._problem = error
+        except Exception as error:
+            # The command would wait for the rest for ever.
+            self._problem = as_ours(error)
             self._link.abandon()
             return
         self._link.send(control({"op": "eof"}))

@@ -119,17 +119,20 @@ class Sender:
 def _contents(context: Offered, paths: Sequence[str]) -> Iterator[bytes]:
     for path in paths:
         try:
-            descriptor = _open(context.directory, path)
+            yield from _pieces(_open(context.directory, path))
         except OSError as error:
             message = f"can't read {path}: {error.strerror}".encode()
             yield struct.pack(">II", FAILED, len(message)) + message
             continue
-        try:
-            while data := os.read(descriptor, _PIECE):
-                yield struct.pack(">I", len(data)) + data
-        finally:
-            os.close(descriptor)
         yield struct.pack(">I", 0)
+
+
+def _pieces(descriptor: int) -> Iterator[bytes]:
+    try:
+        while data := os.read(descriptor, _PIECE):
+            yield struct.pack(">I", len(data)) + data
+    finally:
+        os.close(descriptor)
 
 
 def _open(directory: str, path: str) -> int:
