@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 # As much as a pipe may hold without a privilege (pipe-max-size in proc(5)).
 _CHUNK = 1 << 20
-_MOST_PIPES = 4
+_MOST_PIPES = 2
 _DATAGRAM = 1 << 16
 # How often a connection's bytes are moved before it is another's turn.
 _TURNS = 16
@@ -92,6 +92,8 @@ class _Pair:
                 side.close()
         for flow in self._flows:
             flow.close()
+        if not self._pairs:
+            _Pipe.close_kept()
 
     def _watch(self) -> None:
         for at, side in enumerate(self._sides):
@@ -173,7 +175,7 @@ class _Flow:
 
 
 class _Pipe:
-    """A pipe that holds much; few are kept, since a user may not have many (pipe(7))."""
+    """A pipe that holds much. All of a user's hold no more than 64 such (pipe(7)): few are kept."""
 
     _kept: ClassVar[list[_Pipe]] = []
 
@@ -187,6 +189,11 @@ class _Pipe:
     @classmethod
     def take(cls) -> _Pipe:
         return cls._kept.pop() if cls._kept else cls()
+
+    @classmethod
+    def close_kept(cls) -> None:
+        while cls._kept:
+            cls._kept.pop().close()
 
     def give(self) -> None:
         """Let others have it; it is empty."""
