@@ -57,6 +57,7 @@ def build(engine: Engine, request: BuildRequest) -> dict[str, Any]:
                 raise _failed(WherryError(f"lint violation found for rules: {rules}"))
             made = build.run(progress)
     except StepFailed as error:
+        engine.containers.all()  # what is left of a step that was killed goes
         _tell_of_failure(error, request)
         raise _failed(error) from error
     except DockerfileError as error:

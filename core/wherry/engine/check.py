@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from wherry.engine import settle
 from wherry.errors import Conflict, WherryError
-from wherry.files import Lock, make_dir
 from wherry.image.check import Problem, check_images
 from wherry.image.store import forget_partials
 
@@ -28,7 +27,7 @@ def check(
             yield from ((problem, "") for problem in _problems(engine, quick, force))
         return
     try:
-        lock = Lock(f"{make_dir(store.root)}/held", wait=False)
+        lock = store.alone()
         lock.__enter__()
     except Conflict:
         raise Conflict(

@@ -78,7 +78,23 @@ class Containers:
             if settle.settle(container, self.store, self.runtime)
         ]
         settle.sweep(self.store, self.runtime)
-        return found
+        return self._without_abandoned(found)
+
+    def _without_abandoned(self, found: list[Container]) -> list[Container]:
+        """Containers without the steps of builds that were killed, which are removed.
+
+        A build holds the image store: while nobody does, no step is anybody's.
+        """
+        steps = [container for container in found if container.is_build_step()]
+        if not steps:
+            return found
+        try:
+            with self.engine.image_store.alone():
+                for step in steps:
+                    self._remove(step, force=True, volumes=True)
+        except (Conflict, NotFound):
+            return found
+        return [container for container in found if container not in steps]
 
     # ---- making ----
 

@@ -13,7 +13,7 @@ import time
 from wherry import paths
 from wherry.container.copy import remove_tree
 from wherry.errors import Conflict, WherryError
-from wherry.files import Lock, make_dir, remove_file
+from wherry.files import remove_file
 from wherry.image.build_cache import BuildCache
 from wherry.image.digests import LENGTHS
 from wherry.image.layers import layer_size
@@ -44,7 +44,7 @@ def collect(store: ImageStore, used_layers: Iterable[str], unshared: Unshared) -
     keep for later ones stays, too.
     """
     try:
-        with Lock(f"{make_dir(store.root)}/held", wait=False):
+        with store.alone():
             _remove_drafts(store, unshared)
             digests, diff_ids = _reachable(store)
             cached_blobs, cached_layers = BuildCache(store).used()

@@ -183,6 +183,10 @@ class ImageStore:
         """Nobody removes blobs while this is held; many may hold it at once."""
         return Lock(f"{make_dir(self.root)}/held", shared=True)
 
+    def alone(self) -> Lock:
+        """Nobody holds the store while this is held. Raises Conflict where somebody does."""
+        return Lock(f"{make_dir(self.root)}/held", wait=False)
+
     def entries(self) -> list[Descriptor]:
         """The descriptors of index.json."""
         try:
