@@ -118,6 +118,10 @@ def steps(stage: StageBuild, instruction: Instruction) -> Steps:
     stage.add_layer(instruction.text, record)
 
 
+def _are_files(words: Sequence[str], remotes: Sequence[str]) -> bool:
+    return list(words) == list(remotes) and not any(map(sources.is_repository, remotes))
+
+
 def _copy(stage: StageBuild, instruction: Instruction, words: list[str], target: str) -> Copy:
     is_add = instruction.keyword == "ADD"
     known = stage.variables()
@@ -126,6 +130,13 @@ def _copy(stage: StageBuild, instruction: Instruction, words: list[str], target:
         for each in instruction.heredocs
     )
     remotes = tuple(word for word in words if is_add and sources.is_remote(word))
+    if instruction.flag("checksum") and not _are_files(words, remotes):
+        raise DockerfileError(
+            "checksum can't be specified for sources that are no files of http or https",
+            instruction.first,
+            instruction.last,
+            hint="the fragment of a repository's URL can be a commit",
+        )
     if len(words) > 1 and not target.endswith("/") and target not in (".", ".."):
         raise DockerfileError(
             f"When using {instruction.keyword} with more than one source file, the destination"
