@@ -4,7 +4,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
     from contextlib import AbstractContextManager
     from typing import Any, Protocol
 
@@ -89,8 +89,11 @@ if TYPE_CHECKING:
         def detach(self, endpoint: dict[str, Any]) -> None:
             """Take an interface away from a container that runs on. Safe to call twice."""
 
-        def hold(self, bindings: dict[str, Any]) -> list[dict[str, Any]]:
-            """Bind ports of the host, all or none. Raises Conflict for a busy one."""
+        def hold(
+            self, bindings: dict[str, Any], busy: Collection[tuple[str, int]] = ()
+        ) -> list[dict[str, Any]]:
+            """Bind ports of the host, all or none, and none that is known to be `busy`, as
+            (protocol, port). Raises Conflict for one that is."""
 
         def let_go(self, published: Sequence[dict[str, Any]]) -> None:
             """Close what `hold` has bound."""

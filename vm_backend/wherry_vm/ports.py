@@ -13,6 +13,7 @@ import threading
 from ipaddress import ip_address
 
 from wherry.errors import Conflict, NotFound, UsageError, WherryError, to_json
+from wherry.values import value
 from wherry_vm.boot import free_port
 from wherry_vm.protocol import NONSENSE
 from wherry_vm.relays import DatagramRelay, StreamRelay
@@ -32,6 +33,25 @@ _RELAYS: dict[str, type[StreamRelay | DatagramRelay]] = {
 }
 
 
+@value
+class _Open:
+    """A port that leads into the guest: QEMU's rule, and what listens before it if we do."""
+
+    rule: str
+    relay: StreamRelay | DatagramRelay | None = None
+
+
+class _Busy(Conflict):
+    """A port that another has."""
+
+    def __init__(self, kind: str, host: str, port: int) -> None:
+        super().__init__(
+            f"Bind for {_shown(host)}:{port} failed: port is already allocated",
+            hint="another program of this host listens there, or a container of another machine",
+        )
+        self.port = [kind, port]
+
+
 class Forwards:
     """The ports that a machine's containers have on the host.
 
@@ -41,8 +61,7 @@ class Forwards:
     def __init__(self, monitor: Callable[[str], str]) -> None:
         self._monitor = monitor
         self._lock = threading.Lock()
-        self._rules: dict[str, list[str]] = {}
-        self._relays: dict[str, list[StreamRelay | DatagramRelay]] = {}
+        self._open: dict[str, dict[Publication, _Open]] = {}
         self._followed: set[Publication] = set()
 
     def answer(self, message: Mapping[str, Any]) -> dict[str, Any]:
@@ -54,6 +73,8 @@ class Forwards:
                 elif "publish" in message:
                     ports = [_publication(*each) for each in message["ports"]]
                     self._publish(str(message["publish"]), ports)
+        except _Busy as error:
+            return {"busy": error.port, "reason": to_json(error)}
         except WherryError as error:
             return {"error": to_json(error)}
         except NONSENSE as error:
@@ -83,41 +104,54 @@ class Forwards:
     def close(self) -> None:
         """Listen no more; what QEMU forwards ends with it."""
         with self._lock:
-            for relays in self._relays.values():
-                for relay in relays:
-                    relay.close()
+            for ports in self._open.values():
+                for each in ports.values():
+                    if each.relay is not None:
+                        each.relay.close()
 
     def _publish(self, owner: str, ports: Sequence[Publication]) -> None:
-        self._withdraw(owner)
+        """Have these ports, all of them, be the owner's; what it has stays as it was otherwise."""
+        there = self._open.setdefault(owner, {})
+        added: list[Publication] = []
         try:
-            for kind, host, port in ports:
-                if ":" in host:
-                    self._relay(owner, kind, host, port)
-                else:
-                    self._forward(owner, kind, host, port, port)
+            for each in ports:
+                if each not in there and not _can_be_spared(each, ports):
+                    there[each] = self._listen(*each)
+                    added.append(each)
         except WherryError:
-            self._withdraw(owner)
+            for each in added:
+                self._end(there.pop(each))
             raise
+        for each in set(there) - set(ports):
+            self._end(there.pop(each))
 
-    def _forward(self, owner: str, kind: str, host: str, port: int, inside: int) -> None:
-        rule = f"{kind}:{host}:{port}"
-        if self._monitor(f"hostfwd_add net {rule}-:{inside}").strip():
-            raise _refusal(kind, host, port)
-        self._rules.setdefault(owner, []).append(rule)
-
-    def _relay(self, owner: str, kind: str, host: str, port: int) -> None:
+    def _listen(self, kind: str, host: str, port: int) -> _Open:
+        if ":" not in host:
+            return _Open(rule=self._forward(kind, host, port, port))
         try:
             relay = _RELAYS[kind](host, port, free_port(_KINDS[kind]))
         except OSError as error:
             raise _refusal(kind, host, port) from error
-        self._relays.setdefault(owner, []).append(relay)
-        self._forward(owner, kind, "127.0.0.1", relay.inner, port)
+        try:
+            return _Open(rule=self._forward(kind, "127.0.0.1", relay.inner, port), relay=relay)
+        except WherryError:
+            relay.close()
+            raise
+
+    def _forward(self, kind: str, host: str, port: int, inside: int) -> str:
+        rule = f"{kind}:{host}:{port}"
+        if self._monitor(f"hostfwd_add net {rule}-:{inside}").strip():
+            raise _refusal(kind, host, port)
+        return rule
 
     def _withdraw(self, owner: str) -> None:
-        for rule in self._rules.pop(owner, []):
-            self._monitor(f"hostfwd_remove net {rule}")
-        for relay in self._relays.pop(owner, []):
-            relay.close()
+        for each in self._open.pop(owner, {}).values():
+            self._end(each)
+
+    def _end(self, port: _Open) -> None:
+        self._monitor(f"hostfwd_remove net {port.rule}")
+        if port.relay is not None:
+            port.relay.close()
 
 
 def _publication(kind: Any, host: Any, port: Any) -> Publication:
@@ -148,7 +182,6 @@ def _owner(kind: str, host: str, port: int) -> str:
 
 def _refusal(kind: str, host: str, port: int) -> WherryError:
     """Why a port cannot be listened on, which QEMU does not tell: it is tried again."""
-    shown = f"[{host}]" if ":" in host else host
     try:
         _try(kind, host, port)
     except PermissionError:
@@ -158,11 +191,26 @@ def _refusal(kind: str, host: str, port: int) -> WherryError:
         )
     except OSError as error:
         if error.errno == errno.EADDRNOTAVAIL:
-            return NotFound(f"cannot publish on {shown}: this host has no such address")
-    return Conflict(
-        f"Bind for {shown}:{port} failed: port is already allocated",
-        hint="another program of this host listens there, or a container of another machine",
-    )
+            return NotFound(f"cannot publish on {_shown(host)}: this host has no such address")
+        if error.errno != errno.EADDRINUSE:
+            return WherryError(f"cannot publish on {_shown(host)}:{port}: {error.strerror}")
+    return _Busy(kind, host, port)
+
+
+def _shown(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+def _can_be_spared(each: Publication, ports: Sequence[Publication]) -> bool:
+    """Whether a port of every IPv6 address is one of every IPv4 address too, on a host of these."""
+    kind, host, port = each
+    if host != "::" or (kind, "0.0.0.0", port) not in ports:
+        return False
+    try:
+        _try(kind, "::", 0)
+    except OSError:
+        return True
+    return False
 
 
 def _try(kind: str, host: str, port: int) -> None:

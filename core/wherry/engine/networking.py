@@ -22,7 +22,7 @@ from wherry.network.store import NetworkStore
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from typing import Any
 
     from wherry.container.store import Container
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     Service = dict[str, Any]
 
 _RECORD = "network.json"
+_ATTEMPTS = 64
+"""How many ports are tried that a machine's host may have given away."""
 # What a container has: its endpoints, the ports it publishes, where the firewall sends what
 # comes for those, and the helper of the default network in user mode.
 _NOTHING: Made = {"Endpoints": [], "Published": [], "Targets": [], "Helper": None}
@@ -125,7 +127,11 @@ def _connect(
     container: Container, pid: int, runtime: Runtime, networks: list[tuple[Record, Settings]]
 ) -> list[Service]:
     host = runtime.network()
-    published = host.hold(wanted_ports(container.body))
+    wanted = wanted_ports(container.body)
+    if wanted:
+        # Whoever clears up after a kill has to know that the host may have published them.
+        _write_record(container, _NOTHING)
+    published = _hold(container, wanted, host)
     try:
         joined = [
             _lease(container, record, settings, f"eth{number}", runtime)
@@ -135,7 +141,6 @@ def _connect(
         targets = host.targets(published, joined)
         made = {"Endpoints": joined, "Published": published, "Targets": targets, "Helper": None}
         _write_record(container, made)
-        machine.publish(container.id, shown_ports(published))
         host.attach(pid, joined)
         host.publish(targets, joined)
         services = host.services(published, joined, pid)
@@ -148,6 +153,37 @@ def _connect(
     for each in joined:
         _event("connect", each, container.id)
     return services
+
+
+def _hold(
+    container: Container,
+    bindings: dict[str, Any],
+    host: HostNetwork,
+    others: Sequence[dict[str, Any]] = (),
+) -> list[dict[str, Any]]:
+    """Ports that are free here and, in a machine, on its host too, beside those it has already.
+
+    Where any port will do, and the host has another use for one, it is another. Raises Conflict.
+    """
+    busy: set[tuple[str, int]] = set()
+    refused: Conflict | None = None
+    for _ in range(_ATTEMPTS):
+        try:
+            published = host.hold(bindings, busy)
+        except Conflict as error:
+            raise refused or error from None
+        try:
+            machine.publish(container.id, shown_ports([*others, *published]))
+        except BaseException as error:
+            host.let_go(published)
+            if not isinstance(error, machine.Busy):
+                raise
+            refused = error
+            busy.add(error.port)
+        else:
+            return published
+    assert refused is not None
+    raise refused
 
 
 def _lease(
@@ -360,13 +396,12 @@ class _Running:
 
     def publish(self, bindings: dict[str, Any]) -> list[Service]:
         made, host = self._made, self._host
-        published = host.hold(bindings)
+        published = _hold(self._container, bindings, host, made["Published"])
         try:
             targets = host.targets(published, made["Endpoints"])
             made["Published"] = [*made["Published"], *published]
             made["Targets"] = [*made["Targets"], *targets]
             self._write()
-            machine.publish(self._container.id, shown_ports(made["Published"]))
             host.publish(targets, made["Endpoints"])
         except BaseException:
             host.let_go(published)
@@ -390,7 +425,8 @@ class _Running:
         host.withdraw(host.targets(gone, made["Endpoints"]))
         made.update(Published=kept, Targets=host.targets(kept, made["Endpoints"]))
         self._write()
-        machine.withdraw(container.id)
+        if not kept:
+            machine.withdraw(container.id)
         machine.publish(container.id, shown_ports(kept))
         self._tell()
         return keys

@@ -8,7 +8,7 @@ from wherry_linux.network.netlink import Connection, kernel_error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Sequence
     from contextlib import AbstractContextManager
     from typing import Any
 
@@ -56,8 +56,10 @@ class LinuxNetwork:
     def detach(self, endpoint: Endpoint) -> None:
         bridges.remove_link(endpoint["Wherry"]["Link"])
 
-    def hold(self, bindings: dict[str, Any]) -> list[Published]:
-        return publishing.hold(bindings)
+    def hold(
+        self, bindings: dict[str, Any], busy: Collection[tuple[str, int]] = ()
+    ) -> list[Published]:
+        return publishing.hold(bindings, busy)
 
     def let_go(self, published: Sequence[Published]) -> None:
         publishing.let_go(published)
@@ -141,8 +143,10 @@ class UserNetwork(LinuxNetwork):
         if targets:
             self._there(lambda: super(UserNetwork, self).withdraw(targets))
 
-    def hold(self, bindings: dict[str, Any]) -> list[Published]:
-        return usermode.hold(bindings)
+    def hold(
+        self, bindings: dict[str, Any], busy: Collection[tuple[str, int]] = ()
+    ) -> list[Published]:
+        return usermode.hold(bindings, busy)
 
     def services(
         self, published: Sequence[Published], endpoints: Sequence[Endpoint], pid: int

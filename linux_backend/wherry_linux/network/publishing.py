@@ -19,7 +19,7 @@ from wherry.lean import sockets
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Sequence
     from typing import Any
 
     from wherry.container.spec import PortBinding
@@ -32,18 +32,19 @@ _SCTP = 132
 _ATTEMPTS = 16
 
 
-def hold(bindings: Bindings) -> list[Published]:
+def hold(bindings: Bindings, busy: Collection[tuple[str, int]] = ()) -> list[Published]:
     """Bind the ports of the host, all or none. Raises Conflict for a busy one.
 
     Each is {"Port": "80/tcp", "HostIp", "HostPort", "Place", "Descriptor"}: it is bound at
-    Place, and the descriptor is -1 for a protocol that this kernel has no sockets for.
+    Place, and the descriptor is -1 for a protocol that this kernel has no sockets for, and
+    for a further address of a machine's host.
     """
     held: list[Published] = []
     try:
         for port, given in bindings.items():
             protocol = port.partition("/")[2] or "tcp"
             for binding in given:
-                for address, number, descriptor in _bind(binding, protocol):
+                for address, number, descriptor in _bind(binding, protocol, busy):
                     held.append(
                         {
                             "Port": f"{port.partition('/')[0]}/{protocol}",
@@ -70,14 +71,16 @@ def targets(
     published: Iterable[Published], endpoints: Sequence[dict[str, Any]]
 ) -> list[dict[str, Any]]:
     """Where the firewall sends what comes for each port; none where only a relay can."""
-    found = []
+    found: list[dict[str, Any]] = []
     for each in published:
         key = "GlobalIPv6Address" if ":" in each["Place"] else "IPAddress"
         if address := _way_in(endpoints, key):
             number, _, protocol = each["Port"].partition("/")
             place = {"HostIp": each["Place"], "HostPort": each["HostPort"]}
             to = {"Protocol": protocol, "Address": address, "Port": int(number)}
-            found.append({**place, **to})
+            target = {**place, **to}
+            if target not in found:
+                found.append(target)
     return found
 
 
@@ -109,20 +112,25 @@ def _way_in(endpoints: Sequence[dict[str, Any]], key: str) -> str:
     return next((each[key] for each in ordered if each[key]), "")
 
 
-def _bind(binding: PortBinding, protocol: str) -> list[tuple[str, int, int]]:
+def _bind(
+    binding: PortBinding, protocol: str, busy: Collection[tuple[str, int]]
+) -> list[tuple[str, int, int]]:
     """(address, port, descriptor) of each socket that one binding takes."""
     address = binding.get("HostIp") or ""
     addresses = [address] if address else ["0.0.0.0", "::"]
-    if inner_address("::") != "::":
-        addresses = addresses[:1]  # the machine's host has both
     first, _, last = (binding.get("HostPort") or "0").partition("-")
-    failed: WherryError | None = None
+    failed: WherryError = _busy(inner_address(addresses[0]), int(first), None)
     for number in _candidates(int(first), int(last or first)):
         bound: list[tuple[str, int, int]] = []
+        if (protocol, number) in busy:
+            continue
         try:
             for each in addresses:
-                chosen = bound[0][1] if bound else number
-                found = _bind_socket(inner_address(each), chosen, protocol, optional=bool(bound))
+                place, chosen = inner_address(each), bound[0][1] if bound else number
+                found: tuple[int, int] | None = (chosen, -1)
+                # In a machine one socket is for all the addresses of its host.
+                if not bound or place != inner_address(bound[0][0]):
+                    found = _bind_socket(place, chosen, protocol, optional=bool(bound))
                 if found is not None:
                     bound.append((each, *found))
             return bound
@@ -133,7 +141,6 @@ def _bind(binding: PortBinding, protocol: str) -> list[tuple[str, int, int]]:
             failed = error
             if not isinstance(error, Conflict):
                 break
-    assert failed is not None
     raise failed
 
 

@@ -17,7 +17,7 @@ from wherry_linux.network.entering import within
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
     from typing import Any
 
     from wherry.container.store import Container
@@ -59,11 +59,11 @@ def connect(
         raise
 
 
-def hold(bindings: dict[str, Any]) -> list[Published]:
+def hold(bindings: dict[str, Any], busy: Collection[tuple[str, int]] = ()) -> list[Published]:
     """Bind the host's ports that are published without root. Raises Conflict, Unsupported."""
     if any(port.endswith("/sctp") for port in bindings):
         raise Unsupported("only root can publish SCTP ports")
-    return publishing.hold(bindings)
+    return publishing.hold(bindings, busy)
 
 
 def services(published: Sequence[Published], pid: int) -> list[Service]:

@@ -93,6 +93,42 @@ def is_free(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) != 0
 
 
+def test_without_an_address_all_of_both_kinds_are_published(machine: Cli) -> None:
+    port = free_port()
+    serve(machine, "-p", f"{port}:80")
+
+    for url in (f"http://127.0.0.1:{port}/", f"http://[::1]:{port}/"):
+        wait_until(partial(is_hello, url), Deadline(30, url))
+    assert machine("port", "web", "80").lines == [f"0.0.0.0:{port}", f"[::]:{port}"]
+
+    machine("rm", "--force", "web")
+    socket.create_server(("::", port), family=socket.AF_INET6).close()
+
+
+def test_of_a_range_the_first_port_is_taken_that_the_host_has_no_other_use_for(
+    machine: Cli,
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        serve(machine, "-p", f"127.0.0.1:{port}-{port + 20}:80")
+        line = machine("port", "web", "80").stdout
+
+    assert port < int(line.rpartition(":")[2]) <= port + 20
+
+
+def test_a_port_that_is_added_and_taken_leaves_the_others_alone(machine: Cli) -> None:
+    port = free_port()
+    serve(machine, "-p", f"127.0.0.1:{port}:80")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        refused = machine(
+            "port", "add", "web", f"127.0.0.1:{taken.getsockname()[1]}:80", check=False
+        )
+
+    assert "port is already allocated" in refused.stderr
+    wait_for_server(port)
+    assert machine("port", "web").lines == [f"80/tcp -> 127.0.0.1:{port}"]
+
+
 @pytest.mark.parametrize(
     ("publish", "told"),
     [
