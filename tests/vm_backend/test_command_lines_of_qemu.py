@@ -53,6 +53,15 @@ CASES = {
 }
 
 
+def test_qemu_is_confined_where_it_can_confine_itself() -> None:
+    qemu = Qemu(path="qemu", version=(8, 2, 2), has_sandbox=True)
+
+    words = command_line(INTEL, qemu, "tcg", guest(INTEL))
+
+    confined = words[words.index("-sandbox") + 1]
+    assert confined == "on,obsolete=deny,elevateprivileges=deny,spawn=deny"
+
+
 def guest(host: Host) -> Guest:
     """A machine whose files are in a directory with a comma and a space in its name."""
     home = "C:\\Users\\Ann, B\\" if host.system == "win32" else "/home/ann, b/"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 
 from wherry.errors import MachineError, NotFound
 from wherry.values import value
@@ -33,10 +34,11 @@ _PLACES = {
 
 @value
 class Qemu:
-    """An executable, and its version: (major, minor, micro)."""
+    """An executable, its version (major, minor, micro), and whether it knows -sandbox."""
 
     path: str
     version: tuple[int, int, int]
+    has_sandbox: bool = False
 
     @property
     def shown(self) -> str:
@@ -50,7 +52,7 @@ def find_qemu(host: Host) -> Qemu:
     WHERRY_QEMU names one that is to be used, however old it is.
     """
     if chosen := os.environ.get("WHERRY_QEMU"):
-        return Qemu(path=chosen, version=read_version(chosen))
+        return Qemu(path=chosen, version=read_version(chosen), has_sandbox=_has_sandbox(chosen))
     path = _search(host)
     if path is None:
         raise NotFound(
@@ -65,7 +67,20 @@ def find_qemu(host: Host) -> Qemu:
             f"{'.'.join(map(str, oldest))} is the oldest that works here",
             hint=f"install a newer one: {install_line(host)}",
         )
-    return Qemu(path=path, version=version)
+    return Qemu(path=path, version=version, has_sandbox=_has_sandbox(path))
+
+
+def _has_sandbox(path: str) -> bool:
+    """Whether it was built with libseccomp, which it does not tell without being run."""
+    if sys.platform != "linux":
+        return False
+    from mmap import ACCESS_READ, mmap
+
+    try:
+        with open(path, "rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as content:
+            return content.find(b"libseccomp.so") >= 0
+    except (OSError, ValueError):
+        return False
 
 
 def install_line(host: Host) -> str:

@@ -70,6 +70,7 @@ def command_line(host: Host, qemu: Qemu, accelerator: str, guest: Guest) -> list
     return [
         qemu.path,
         *("-name", f"wherry-{guest.name}"),
+        *_sandbox(qemu),
         # Nothing that we do not name: no floppy, no default network, no configuration file.
         *("-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"),
         # It is there before a disk is opened, and locked: no two QEMUs have one machine's.
@@ -94,6 +95,12 @@ def command_line(host: Host, qemu: Qemu, accelerator: str, guest: Guest) -> list
         *("-device", "virtio-balloon-pci,free-page-reporting=on,deflate-on-oom=on"),
         *(("-incoming", "defer") if guest.resumes else ()),
     ]
+
+
+def _sandbox(qemu: Qemu) -> Sequence[str]:
+    # A guest that breaks out of QEMU's devices starts no program and gets no more rights.
+    denied = ",".join(f"{each}=deny" for each in ("obsolete", "elevateprivileges", "spawn"))
+    return ("-sandbox", f"on,{denied}") if qemu.has_sandbox else ()
 
 
 def cpu_count(accelerator: str, wanted: int) -> int:
@@ -148,10 +155,14 @@ def _machine(host: Host, accelerator: str) -> str:
     if host.architecture == "x86_64":
         # Not microvm: without kvm-clock it hangs now and then when the TSC is calibrated.
         return "q35,vmport=off"
+    # `highmem` stays as it is: QEMU since 7 puts only that above 4 GiB which the processor's
+    # addresses reach. `dtb-randomness` too: the guest starts with it, before virtio-rng is there.
     machine = "virt"
     if accelerator == "kvm":
+        # Whichever interrupt controller the host's own lets guests have.
         machine += ",gic-version=max"
     elif accelerator == "hvf":
+        # A few devices do without message interrupts, and QEMU without emulating an ITS.
         machine += ",gic-version=3,its=off"
     return machine
 
@@ -175,6 +186,7 @@ def needs_no_apic(host: Host, qemu: Qemu) -> bool:
 
 
 def _kernel_options(host: Host, qemu: Qemu, accelerator: str) -> list[str]:
+    # Not cpuidle.governor=haltpoll with KVM: what polls before it sleeps is never idle.
     options = []
     if accelerator == "whpx" and needs_no_apic(host, qemu):
         options.append("noapic")
