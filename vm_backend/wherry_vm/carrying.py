@@ -7,17 +7,19 @@ there, a message of ours fits.
 from __future__ import annotations
 
 import contextlib
+import socket
 import threading
 
 from wherry.container.wire import control
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Iterator
     from typing import Any
 
 _HEADER = 5
+_PATIENCE = 1
+"""Seconds for a command to take what was sent before it is dismissed."""
 
 
 class Carried:
@@ -42,6 +44,18 @@ class Carried:
         with self._lock, contextlib.suppress(OSError):
             self._waiting += control(message)
             self._flush()
+
+    def dismiss(self, message: dict[str, Any]) -> None:
+        """End the connection, with a message if it fits."""
+        with contextlib.suppress(OSError):
+            # Where the lock cannot be had the command does not read.
+            if self._lock.acquire(timeout=_PATIENCE):
+                try:
+                    if not self._left and not self._head:
+                        self._stream.sendall(control(message))
+                finally:
+                    self._lock.release()
+            self._stream.shutdown(socket.SHUT_RDWR)
 
     def _flush(self) -> None:
         if self._waiting and not self._left and not self._head:
@@ -82,6 +96,13 @@ class Audience:
             # One that does not read at the moment keeps nobody waiting.
             arguments = ({"event": "warning", "text": text},)
             threading.Thread(target=each.say, args=arguments, daemon=True).start()
+
+    def dismiss(self, message: dict[str, Any]) -> None:
+        """End all connections, with `message` as the last word."""
+        with self._lock:
+            present = list(self._present)
+        for each in present:
+            threading.Thread(target=each.dismiss, args=(message,), daemon=True).start()
 
     @contextlib.contextmanager
     def joined(self, stream: socket.socket) -> Iterator[Carried]:

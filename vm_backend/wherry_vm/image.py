@@ -75,27 +75,43 @@ def images() -> str:
     return os.path.join(paths.machines(), ".images")
 
 
+def architecture(machine: Machine) -> str:
+    """Debian's name of the architecture that a machine's image is for, before it is unpacked.
+
+    Raises as find_image does.
+    """
+    if machine.settings.image and _is_of_this_release(manifest := _load(machine).manifest):
+        return str(manifest["architecture"])
+    source = _source(machine)
+    return str(_checked(Source(source).read(_MANIFEST), source)["architecture"])
+
+
 def find_image(machine: Machine, report: Callable[[str], None]) -> GuestImage:
     """The image that a machine boots: its own, or the one of this release.
 
     Raises NotFound, CorruptState; MachineError where all there is is another release's.
     """
-    source = os.environ.get("WHERRY_GUEST") or _installed()
     if machine.settings.image:
         image = _load(machine)
         if _is_of_this_release(image.manifest):
             _verify(image)
             return image
         report(f"the image of machine {machine.name} {_of_another_release(image.manifest)}")
+    image = _stored(_source(machine), report)
+    _forget_others(image.digest)
+    return image
+
+
+def _source(machine: Machine) -> str:
+    """Where this release's image is, outside the store. Raises NotFound."""
+    source = os.environ.get("WHERRY_GUEST") or _installed()
     if source is None:
         raise NotFound(
             f"no guest image of wherry {__version__} is installed",
             hint="pip install wherry-guest, or: wherry machine "
             f"{'set' if machine.settings.image else 'init'} --image FILE {machine.name}",
         )
-    image = _stored(source, report)
-    _forget_others(image.digest)
-    return image
+    return source
 
 
 def _stored(source: str, report: Callable[[str], None]) -> GuestImage:

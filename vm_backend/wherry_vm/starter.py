@@ -6,6 +6,7 @@ import os
 import sys
 import time
 
+from wherry import __version__
 from wherry.container.wire import CONTROL, Parser, control
 from wherry.errors import MachineError, from_json
 from wherry.lean import load_json
@@ -40,6 +41,7 @@ def join(machine: Machine, operation: str, report: Callable[[str], None]) -> Lin
     """
     deadline = time.monotonic() + _PATIENCE
     ends = 0
+    request = _request(operation)
     while True:
         link = connect(machine.run_directory)
         if link is None:
@@ -47,10 +49,12 @@ def join(machine: Machine, operation: str, report: Callable[[str], None]) -> Lin
             link = connect(machine.run_directory)
         if link is not None:
             try:
-                answer = ask(link, _request(operation), ("joined", "ending"), report)
+                answer = ask(link, request, ("joined", "ending"), report)
                 if answer["event"] == "joined":
                     return link
                 link.close()
+                # Whoever is there next has been started for us, or by somebody who is as good.
+                request.pop("version", None)
             except Ended:
                 # It was killed, or ended before it heard us.
                 link.close()
@@ -71,7 +75,8 @@ def join(machine: Machine, operation: str, report: Callable[[str], None]) -> Lin
 def _request(operation: str) -> dict[str, Any]:
     """The request to join; whom this command trusts, its machine trusts from then on."""
     path = os.environ.get("SSL_CERT_FILE")
-    return {"op": operation, **({"authorities": os.path.abspath(path)} if path else {})}
+    trusted = {"authorities": os.path.abspath(path)} if path else {}
+    return {"op": operation, "version": __version__, **trusted}
 
 
 def ask(

@@ -6,7 +6,8 @@ until it is there:
 
     {"op": "command", …}         {"event": "progress", "text": …}…  {"event": "joined"}
                                  and from there on the connection is the guest runner's;
-                                 "authorities" in the request is what SSL_CERT_FILE says
+                                 "authorities" in the request is what SSL_CERT_FILE says, and
+                                 "version" that of the wherry that asks
     {"op": "wait"}               the same, without the rest
     {"op": "state"}              {"event": "state", …}
     {"op": "stop", "force": …}   {"event": "stopped"}
@@ -26,6 +27,7 @@ import sys
 import threading
 import time
 
+from wherry import __version__
 from wherry.container.wire import control
 from wherry.errors import Conflict, MachineError, WherryError, as_ours, to_json
 from wherry.files import make_dir
@@ -116,6 +118,8 @@ class Supervisor:
         self._forwards = Forwards(self._monitor)
         self._reception = Reception(machine.run_directory, self._receive)
         self._audience = Audience()
+        # The release that was told that we are of another.
+        self._outlived: object = None
 
     def run(self) -> int:
         """Boot, serve, and end; 0 where it ended as it was asked to."""
@@ -141,7 +145,7 @@ class Supervisor:
 
     def _start(self) -> None:
         from wherry_vm.disk import ensure_disk
-        from wherry_vm.image import find_image
+        from wherry_vm.image import architecture, find_image
         from wherry_vm.keys import ensure_keys
         from wherry_vm.orphan import end_orphan
         from wherry_vm.qemu.binary import find_qemu
@@ -149,9 +153,10 @@ class Supervisor:
 
         self._tell(f"Starting machine {self.machine.name}")
         self._mounts.check()
-        image = find_image(self.machine, self._tell)
-        host = this_host().running(image.manifest["architecture"])
+        # Whoever has no QEMU is told so at once.
+        host = this_host().running(architecture(self.machine))
         qemu = find_qemu(host)
+        image = find_image(self.machine, self._tell)
         ensure_keys(self.machine)
         ensure_disk(self.machine)
         end_orphan(self.machine)
@@ -315,6 +320,10 @@ class Supervisor:
         elif not self._trouble:
             self._trouble = attempt.diagnosis(silent)
             print(f"wherry: the guest does not answer: {self._trouble}", file=sys.stderr)
+            if attempt.is_mute():
+                # A guest may only be busy; from a QEMU that is stuck nothing comes any more.
+                error = self._does_not_answer(self._trouble)
+                self._audience.dismiss({"error": to_json(error)})
 
     def _is_idle(self) -> bool:
         limit = self.machine.settings.idle
@@ -383,7 +392,7 @@ class Supervisor:
             self._stop(force=bool(request.get("force")))
             stream.sendall(control({"event": "stopped"}))
         elif operation in ("wait", "command"):
-            if not self._wait_until_up(stream):
+            if not self._wait_until_up(stream) or self._gives_way(stream, request.get("version")):
                 stream.sendall(control({"event": "ending"}))
             elif operation == "wait":
                 stream.sendall(control({"event": "joined"}))
@@ -441,6 +450,29 @@ class Supervisor:
                 raise Conflict(f"machine {self.machine.name} was stopped before it was up")
             if state != "starting":
                 return False
+
+    def _gives_way(self, stream: socket.socket, version: object) -> bool:
+        """Whether the machine ends, so that another release than ours can start its own.
+
+        It does not while something runs in it; who asks is told, the first time.
+        """
+        if version in (None, __version__):
+            return False
+        with self._changed:
+            if not (self._commands or self._running):
+                self._state = "stopping"
+                self._changed.notify_all()
+                return True
+        if version == self._outlived:
+            return False
+        self._outlived = version
+        name = self.machine.name
+        text = (
+            f"machine {name} is of wherry {__version__}, and this is {version}: it is replaced "
+            f"when nothing runs in it any more, or with `wherry machine restart {name}`"
+        )
+        stream.sendall(control({"event": "progress", "text": text}))
+        return False
 
     def _does_not_answer(self, why: str) -> MachineError:
         name = self.machine.name

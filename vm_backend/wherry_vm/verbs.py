@@ -114,6 +114,11 @@ def _does_not_end(machine: Machine) -> MachineError:
     )
 
 
+def is_there(name: str) -> bool:
+    """Whether there is a machine of this name, whole or damaged."""
+    return name in machines.names()
+
+
 def remove(name: str, *, force: bool) -> None:
     """Remove a machine. Raises Conflict where it runs; `force` asks for no whole record."""
     try:

@@ -12,7 +12,7 @@ from wherry import origin
 from wherry.config_file import ConfigFile
 from wherry.container.env import merge_env, read_env_file, read_label_file, resolve_env
 from wherry.container.mount import absolute_bind, absolute_source, place_bind, place_mount
-from wherry.errors import UsageError, WherryError
+from wherry.errors import Unsupported, UsageError, WherryError
 from wherry.lean import dump_json, load_json
 from wherry.words import read_integer, split_csv
 
@@ -73,7 +73,16 @@ def elsewhere(values: Values) -> Values:
 
 
 def with_paths(values: Values, place: Callable[[str], str]) -> Values:
-    """`values`, resolved, with what containers are to see of this host where `place` has it."""
+    """`values`, resolved, with what containers are to see of this host where `place` has it.
+
+    Raises Unsupported for what leads to no other system.
+    """
+    for name, given in (
+        ("--preserve-fds", values["preserve_fds"]),
+        ("--sdnotify", values["sdnotify"] != "ignore"),
+    ):
+        if given:
+            raise Unsupported(f"{name} does not lead into a machine")
     placed = {
         **values,
         "volume": tuple(place_bind(text, place) for text in values["volume"]),

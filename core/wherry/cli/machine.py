@@ -134,12 +134,14 @@ def rm(machine: tuple[str, ...], force: bool) -> int:
     from wherry.cli.each import for_each
     from wherry.cli.prune import confirm
 
+    machines = load_machines()
+    # Where nothing can be removed there is nothing to be sure of.
     confirm(
         "WARNING! This will remove the images, containers and volumes in the machine.",
         "machine rm",
-        force,
+        force or not any(map(machines.is_there, machine)),
     )
-    return for_each(machine, lambda name: load_machines().remove(name, force=force))
+    return for_each(machine, lambda name: machines.remove(name, force=force))
 
 
 @command(

@@ -5,20 +5,23 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from support.busybox import busybox_archive
+from support.cli import Cli
 from support.machines import BOOT, inspect, start, supervisor
 from support.settings import OFFLINE
 from support.terminal import Terminal
 from support.waiting import Deadline, wait_gone, wait_until
 
 if TYPE_CHECKING:
-    from support.cli import Cli
     from support.world import World
 
 pytestmark = [pytest.mark.vm, pytest.mark.network]
@@ -245,6 +248,55 @@ def test_without_qemu_the_line_that_installs_it_is_said(own_machine: Cli) -> Non
     assert result.returncode == 1
     assert "wherry: QEMU is not installed" in result.stderr
     assert "apt-get install qemu-system" in result.stderr
+    assert "Unpacking" not in result.stderr
+
+
+def test_what_does_not_lead_into_a_machine_is_refused_before_one_starts(
+    own_machine: Cli,
+) -> None:
+    result = own_machine("run", "--sdnotify", "container", "busybox", "true", check=False)
+
+    assert (result.returncode, result.stdout) == (125, "")
+    assert result.stderr == "wherry: --sdnotify does not lead into a machine\n"
+
+
+def test_what_is_no_machine_is_not_asked_about(own_machine: Cli) -> None:
+    result = own_machine("machine", "rm", "nosuch", check=False)
+
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr.startswith("wherry: no such machine: nosuch\n")
+
+
+def test_another_release_starts_its_own_guest_when_nothing_runs_in_the_old_one(
+    own_machine: Cli,
+) -> None:
+    start(own_machine)
+    old = supervisor(own_machine)
+
+    newer = of_release(own_machine, "99")
+    own_machine("load", input=busybox_archive())
+    own_machine("run", "-d", "--name", "busy", "busybox", "sleep", "1000", timeout=BOOT)
+    first, second = (newer("ps", "--quiet") for _ in range(2))
+    kept = supervisor(own_machine)
+    own_machine("rm", "--force", "busy")
+
+    def is_replaced() -> bool:
+        newer("ps", "--quiet", timeout=BOOT)
+        return supervisor(own_machine) != old
+
+    wait_until(is_replaced, Deadline(BOOT, "another supervisor"))
+    assert "machine default is of wherry" in first.stderr
+    assert "and this is 99: it is replaced when nothing runs in it any more" in first.stderr
+    assert (second.stderr, kept) == ("", old)
+
+
+def of_release(wherry: Cli, version: str) -> Cli:
+    """The command of another release."""
+    script = (
+        f"import wherry; wherry.__version__ = {version!r}\nfrom wherry.__main__ import main\nmain()"
+    )
+    account = replace(wherry.account, command=(sys.executable, "-c", script))
+    return Cli(account, wherry.environment, wherry.directory)
 
 
 def test_keys_are_the_users_alone(own_world: World) -> None:
@@ -273,6 +325,29 @@ def test_nothing_listens_beyond_loopback(own_machine: Cli) -> None:
                     addresses.add(fields[1].partition(":")[0])
 
     assert addresses <= {"0100007F"}
+
+
+def test_shares_are_as_they_were_after_a_restart(own_world: World) -> None:
+    wherry = own_world.wherry
+    given, kept = (Path(own_world.directory, name) for name in ("given", "kept"))
+    for each in (given, kept):
+        each.mkdir()
+    wherry("machine", "init", "--share", f"{given}:ro", "--share", str(kept))
+    start(wherry)
+    wherry("load", input=busybox_archive(), timeout=BOOT)
+    run = ("run", "--rm", "-v", f"{given}:/given", "-v", f"{kept}:/kept", "busybox", "sh", "-c")
+    wherry(*run, "touch /kept/file && chown 70:71 /kept/file && chmod 600 /kept/file", timeout=BOOT)
+
+    wherry("machine", "restart", timeout=BOOT)
+    (given / "new").write_text("new\n")
+    result = wherry(
+        *run, "stat -c '%u:%g %a' /kept/file; cat /given/new; touch /given/made", check=False,
+        timeout=BOOT,
+    )  # fmt: skip
+
+    assert result.lines == ["70:71 600", "new"]
+    assert result.stderr == "touch: /given/made: Read-only file system\n"
+    assert os.listdir(given) == ["new"]
 
 
 def test_the_guest_keeps_little_memory_from_containers(own_machine: Cli) -> None:

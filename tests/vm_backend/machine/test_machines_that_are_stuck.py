@@ -49,8 +49,12 @@ def test_a_qemu_that_is_stuck_is_told_from_a_guest_that_is(
     start(own_machine)
     qemu = int(str(inspect(own_machine)["Pid"]))
     stopped.append(qemu)
+    waiting = own_machine.start("machine", "ssh", "default", "sh", "-c", "echo there; sleep 1000")
+    assert waiting.stdout is not None
+    assert waiting.stdout.readline() == b"there\n"
     os.kill(qemu, signal.SIGSTOP)
     wait_until(lambda: state(own_machine) == "unresponsive", Deadline(90, "the machine's state"))
+    _, said = waiting.communicate(timeout=60)
     refused = own_machine("ps", check=False, timeout=BOOT)
     os.kill(qemu, signal.SIGCONT)
     wait_until(lambda: state(own_machine) == "running", Deadline(90, "the machine's state"))
@@ -61,6 +65,8 @@ def test_a_qemu_that_is_stuck_is_told_from_a_guest_that_is(
     told = own_machine("machine", "logs").stdout
     own_machine("machine", "stop", "--force")
 
+    assert waiting.returncode == 1
+    assert b"wherry: machine default does not answer: it has been silent" in said
     assert refused.returncode == 1
     assert refused.stderr.startswith("wherry: machine default does not answer: it has been silent")
     assert "and so has QEMU's monitor: QEMU is stuck; its console said last: '" in refused.stderr
