@@ -198,7 +198,9 @@ class _Builder:
         require_libraries(tree)
         modules.only(contents.MODULES).write(tree)
         sshd = next(p.version for p in lock.packages if p.name == "openssh-server")
-        prepare_guest(tree, per_source_penalties=satisfies(sshd, ">=", _PENALTIES_SINCE))
+        prepare_guest(
+            tree, lock.suite, per_source_penalties=satisfies(sshd, ">=", _PENALTIES_SINCE)
+        )
 
     @contextmanager
     def _python(

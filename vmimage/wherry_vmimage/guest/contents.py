@@ -25,6 +25,8 @@ PACKAGES = (
     "python3-truststore",
     "python3-urllib3",
     "python3-zstandard",
+    "debian-archive-keyring",  # `bootstrap`: which archive to believe
+    "gpgv",
     "base-files",  # what system it is, and the licences that others refer to
     "ca-certificates",
     "openssh-server",
@@ -63,9 +65,10 @@ UNWANTED = re.compile(
             r"usr/lib/(?:[^/]+/)?(?:gconv|engines-3|ossl-modules|audit|perl|tc)\b.*",
             r"usr/lib/openssh/(?:ssh-keysign|ssh-pkcs11-helper|ssh-sk-helper|agent-launch|sftp-server)",
             r"usr/lib/valgrind.*",
-            r"usr/share/(?!ca-certificates/|python3/|zoneinfo/)[^/]+/.*",
+            r"usr/share/(?!ca-certificates/|keyrings/|python3/|zoneinfo/)[^/]+/.*",
             r"usr/share/zoneinfo/(?:posix|right)/.*",
             r"usr/share/python3/.*",
+            r"usr/share/keyrings/debian-archive-(?!keyring\.).*",
             r"usr/s?bin/(?:arpd|py3\w+|pydoc.*|pygettext.*|mk_modmap|e2scrub.*|e4crypt|ssh-(?:agent|add|copy-id|argv0|keyscan)|ssh|scp|sftp|slogin|rtmon|mklost.found|update-ca-certificates|busybox-static)",
             r"usr/s?bin/(?:free|kill|pgrep|pidwait|pkill|pmap|pwdx|skill|slabtop|snice|sysctl|tload|top|uptime|vmstat|w|watch)",
             r"etc/(?:init\.d|default|pam\.d|cron\.[^/]*|kernel|logrotate\.d|ufw|apparmor\.d|security|runit|sv|e2scrub\.conf|mke2fs\.conf\.dpkg|bash_completion\.d|ssh)\b.*",

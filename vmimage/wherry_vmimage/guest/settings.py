@@ -73,8 +73,8 @@ main()
 """
 
 
-def prepare_guest(tree: Tree, *, per_source_penalties: bool) -> None:
-    """Make a system that boots of the packages in `tree`."""
+def prepare_guest(tree: Tree, suite: str, *, per_source_penalties: bool) -> None:
+    """Make a system that boots of the packages in `tree`, which are of `suite`."""
     for path, mode in _DIRECTORIES.items():
         tree.directory(path, mode)
     for path, content in _FILES.items():
@@ -87,6 +87,10 @@ def prepare_guest(tree: Tree, *, per_source_penalties: bool) -> None:
     _link_busybox(tree)
     _write_certificates(tree)
     _write_own_files(tree, per_source_penalties)
+    # What `bootstrap` goes by; not where the packages of this very guest came from, which
+    # may be nobody else's mirror.
+    sources = own_file("debian.sources").decode().format(suite=suite)
+    tree.file("etc/apt/sources.list.d/debian.sources", sources)
     _copy_wherry(tree)
 
 
