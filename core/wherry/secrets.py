@@ -13,7 +13,7 @@ import os
 import time
 
 from wherry import paths
-from wherry.container.copy import change_owner_of, remove_tree
+from wherry.container.copy import give_to, remove_tree
 from wherry.errors import Conflict, CorruptState, NotFound, UsageError
 from wherry.files import (
     Lock,
@@ -80,7 +80,7 @@ def keep_secrets(
 
     def give() -> None:
         for path, uid, gid in owners:
-            change_owner_of(path, uid, gid)
+            give_to(path, uid, gid)
 
     if owners:
         runtime.unshared(give)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import socket
 from typing import TYPE_CHECKING
 
 from support.building import build, context, run
+from support.settings import as_single_uid
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -103,3 +105,18 @@ def test_a_mount_that_makes_no_sense_is_refused(build: Build) -> None:
 
         assert refused.returncode == 1
         assert reason in refused.stderr
+
+
+@as_single_uid
+def test_a_user_that_is_not_there_is_given_nothing(build: Build, context: Path) -> None:
+    agent = context.parent / "agent"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(agent))
+    words = ("--secret", f"id=s,src={context}/hello", "--ssh", f"default={agent}")
+    for mount in ("cache,target=/c", "secret,id=s", "ssh"):
+        text = f"FROM busybox\nRUN --mount=type={mount},uid=33 true\n"
+        refused = build(text, *words, check=False)
+
+        assert refused.returncode == 1
+        assert "cannot give anything to user 33:0\n" in refused.stderr
+        assert "the id is not mapped" in refused.stderr

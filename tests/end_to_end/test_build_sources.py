@@ -152,6 +152,9 @@ def test_what_the_ignore_file_names_is_not_there(wherry: Cli, build: Build, cont
 def test_add_unpacks_archives_that_copy_does_not(wherry: Cli, build: Build, context: Path) -> None:
     content = io.BytesIO()
     with tarfile.open(fileobj=content, mode="w:gz") as archive:
+        directory = tarfile.TarInfo("inner")
+        directory.type, directory.uid, directory.mode = tarfile.DIRTYPE, 33, 0o755
+        archive.addfile(directory)
         member = tarfile.TarInfo("inner/file")
         member.uid, member.size = 33, 3
         archive.addfile(member, io.BytesIO(b"tar"))
@@ -163,7 +166,7 @@ def test_add_unpacks_archives_that_copy_does_not(wherry: Cli, build: Build, cont
 
     assert run(wherry, "made", "cat", "/added/inner/file") == "tar"
     assert run(wherry, "made", "stat", "-c", "%u", "/added/inner/file") == "33\n"
-    assert run(wherry, "made", "tar", "tzf", "/copied") == "inner/file\n"
+    assert run(wherry, "made", "tar", "tzf", "/copied") == "inner/\ninner/file\n"
     assert run(wherry, "made", "cat", "/plain") == "hello\n"
 
 

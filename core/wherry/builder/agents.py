@@ -13,7 +13,7 @@ import sys
 
 from wherry import origin
 from wherry.errors import Unsupported, UsageError, WherryError
-from wherry.lean import posix, select, signals, sockets
+from wherry.lean import select, signals, sockets
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -187,9 +187,3 @@ def _serve(listener: Any, answer: Callable[[bytes], bytes]) -> None:
             except (OSError, ValueError):
                 poll.unregister(descriptor)
                 clients.pop(descriptor).close()
-
-
-def own(path: str, uid: int, gid: int, mode: int) -> None:
-    """Give a socket to whom the step's words say; where container ids are our own."""
-    posix.chown(path, uid, gid)
-    os.chmod(path, mode)

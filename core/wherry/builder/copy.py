@@ -200,7 +200,7 @@ def contents(build: Build, copy: Copy, parts: Sequence[Part]) -> list[list[Any]]
             found.append([digest(tree, selected, with_owners=with_owners), part.unpacks])
         return found
 
-    with Scratch() as scratch:
+    with Scratch(runtime) as scratch:
         if all(part.source.diff_ids is None for part in parts):
             return read()
         answer: list[list[Any]] = runtime.unshared(read, mounts=True)

@@ -114,7 +114,7 @@ def _write_files(stage: StageBuild, descriptor: int) -> None:
     from wherry.container.archive import pack
 
     runtime = stage.build.engine.runtime
-    with Scratch() as scratch:
+    with Scratch(runtime) as scratch:
         place = scratch.place("whole")
 
         def write() -> None:

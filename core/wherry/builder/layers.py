@@ -47,7 +47,8 @@ class Scratch:
     They have the name of a draft: what a killed build leaves goes with the next collection.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
         self._directory = f"{paths.layers()}/sha256/build.{os.getpid()}.tmp"
 
     def place(self, name: str) -> str:
@@ -59,7 +60,11 @@ class Scratch:
         return self
 
     def __exit__(self, *_: object) -> None:
-        remove_tree(self._directory)
+        try:
+            remove_tree(self._directory)
+        except PermissionError:
+            # What ADD has unpacked is others' within.
+            self._runtime.unshared(lambda: remove_tree(self._directory))
 
 
 def open_layers(runtime: Runtime, diff_ids: Sequence[str], place: str) -> int:
@@ -84,7 +89,7 @@ def pack(
     `changes` gets what is below, and places to mount on or to put files into; it may be asked
     twice. Nothing is younger than `latest`. The caller holds `ImageStore.held()`.
     """
-    with Scratch() as scratch:
+    with Scratch(engine.runtime) as scratch:
         place = scratch.place("base")
 
         def make() -> dict[str, Any]:

@@ -6,13 +6,13 @@ import os
 import posixpath
 
 from wherry import paths
-from wherry.builder.agents import Relay, own
+from wherry.builder.agents import Relay
 from wherry.builder.errors import syntax_error
 from wherry.builder.layers import Scratch
-from wherry.container.copy import copy_tree
+from wherry.container.copy import copy_tree, give_to
 from wherry.errors import Conflict, NotFound, UsageError
 from wherry.files import Lock, make_dir
-from wherry.lean import dump_json, posix, sha256
+from wherry.lean import dump_json, sha256
 from wherry.values import value
 from wherry.words import read_bool, read_bytes, read_integer, split_csv
 
@@ -158,7 +158,7 @@ class Given:
         self._build = build
         self._locks: list[Lock] = []
         self._relays: list[Relay] = []
-        self._scratch = Scratch()
+        self._scratch = Scratch(build.engine.runtime)
         self.mounts: list[dict[str, Any]] = []
         self.tmpfs: dict[str, str] = {}
         self.secrets: list[dict[str, Any]] = []
@@ -227,8 +227,7 @@ class Given:
             draft = make_dir(f"{data}.{os.getpid()}.tmp", 0o755)
             if source is not None:
                 self._fill(source, mount, draft, make_dir(f"{directory}/source"))
-            posix.chown(draft, mount.uid, mount.gid)
-            os.chmod(draft, mode)
+            _give(draft, mount, mode)
             try:
                 os.rename(draft, data)
             except OSError:
@@ -296,7 +295,12 @@ class Given:
         path = f"{self._scratch.place('agents')}/{count}"
         self._relays.append(Relay(runtime, path, mount.id, agents[mount.id]))
         mode = 0o600 if mount.mode is None else mount.mode
-        runtime.unshared(lambda: own(path, mount.uid, mount.gid, mode))
+        runtime.unshared(lambda: _give(path, mount, mode))
         if not any(entry.startswith("SSH_AUTH_SOCK=") for entry in self.env):
             self.env.append(f"SSH_AUTH_SOCK={target}")
         self.mounts.append({"Type": "bind", "Source": path, "Target": target})
+
+
+def _give(path: str, mount: Mount, mode: int) -> None:
+    give_to(path, mount.uid, mount.gid)
+    os.chmod(path, mode)

@@ -115,7 +115,7 @@ def _pack(build: Build, mount: Mount, source: Source | None) -> tuple[str, str]:
     """Have a directory's files, or the one that is mounted, as a layer; where they are in it."""
     assert source is not None
     runtime = build.engine.runtime
-    with Scratch() as scratch:
+    with Scratch(runtime) as scratch:
         tree = source.open(runtime, scratch.place("read"))
         selected = tree.select((mount.source or ".",))
         what = digest(tree, selected, with_owners=False)

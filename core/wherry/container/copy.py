@@ -11,8 +11,9 @@ import os
 import stat
 import sys
 
-from wherry.errors import Unsupported
+from wherry.errors import Unsupported, UsageError
 from wherry.files import storage_error
+from wherry.lean import posix
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -327,6 +328,19 @@ def change_owner_of(path: str, uid: int, gid: int) -> None:
             os.fchown(descriptor, uid, gid)
     finally:
         os.close(descriptor)
+
+
+def give_to(path: str, uid: int, gid: int) -> None:
+    """Make a file a user's of the container. Raises UsageError where there is no such user."""
+    try:
+        posix.chown(path, uid, gid)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        raise UsageError(
+            f"cannot give anything to user {uid}:{gid}",
+            hint="the id is not mapped into the container: /etc/subuid and /etc/subgid decide",
+        ) from error
 
 
 def change_owner(directory: int, uid: int, gid: int) -> None:
