@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from support.waiting import Deadline, wait_until
 from wherry.container.wire import CONTROL, STDERR, STDIN, STDOUT, Parser, control, frame
 from wherry.lean import load_json
 from wherry_vm.protocol import WINDOW
@@ -98,6 +99,36 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..
     for ours, pid in opened:
         ours.close()
         os.waitpid(pid, 0)
+
+
+@pytest.fixture
+def run_late(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Host]]:
+    """`run_late("ps")`: a command of wherry's that comes when its process has rehearsed."""
+    from wherry_vm.guest.serve import serve
+
+    monkeypatch.setenv("WHERRY_ORIGINS", str(tmp_path / "origins"))
+    monkeypatch.setenv("WHERRY_ROOT", str(tmp_path / "own"))
+    ours, theirs = socket.socketpair()
+    pid = os.fork()
+    if pid == 0:
+        ours.close()
+        try:
+            serve(theirs)
+        finally:
+            os._exit(0)
+    theirs.close()
+
+    def start(*words: str) -> Host:
+        has_begun = (tmp_path / "origins/rehearsal/data").exists
+        wait_until(has_begun, Deadline(60, "a rehearsal"))
+        host = Host(ours)
+        terminals = (False, False, False)
+        host.tell(op="run", argv=words, environment={}, stdin=False, terminals=terminals)
+        return host
+
+    yield start
+    ours.close()
+    os.waitpid(pid, 0)
 
 
 def test_outputs_stay_apart_and_the_exit_code_comes_last(run: Callable[..., Host]) -> None:
@@ -269,6 +300,17 @@ def test_nothing_is_left_of_a_command_that_never_came(
     with theirs:
         serve(theirs)
 
-    assert list(tmp_path.iterdir()) == []
+    assert [each.name for each in tmp_path.iterdir() if each.name != "rehearsal"] == []
     pid, status = os.waitpid(-1, 0)
     assert (pid > 0, os.waitstatus_to_exitcode(status)) == (True, 0)
+
+
+def test_a_command_that_comes_late_finds_a_process_that_has_done_nothing_of_its_own(
+    run_late: Callable[..., Host], tmp_path: Path
+) -> None:
+    host = run_late("volume", "create", "kept")
+
+    assert host.end() == 0
+    assert (host.output[STDOUT], host.output[STDERR]) == (b"kept\n", b"")
+    assert (tmp_path / "own/data/volumes/kept").exists()
+    assert not (tmp_path / "origins/rehearsal/data/volumes").exists()
