@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from wherry.backend import Command
+from wherry.builder.context import Context
+from wherry.builder.request import BuildRequest
+from wherry.builder.sending import offer
 from wherry.container.wire import CONTROL, STDOUT, control, frame
 from wherry.errors import MachineError, WherryError
 from wherry_vm.answers import answer
@@ -21,6 +24,7 @@ from wherry_vm.terminal import open_console
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     Pair = tuple[socket.socket, socket.socket]
 
@@ -60,6 +64,40 @@ def test_an_answer_to_a_command_that_makes_no_sense_is_an_error(pair: Pair, said
 
     with pytest.raises(MachineError, match="makes no sense"):
         client.run()
+
+
+def test_a_command_whose_input_cannot_be_read_on_ends(pair: Pair) -> None:
+    """The other side would wait for it, and nobody would say anything."""
+
+    class Input:
+        def read(self, _: int) -> bytes:
+            raise ValueError("there is no more")
+
+    with pytest.raises(WherryError, match="there is no more"):
+        Client(Link(pair[0]), open_console(), ["build"], stdin=Input()).run()
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        {"ask": "agent", "name": "other", "message": "AAAAAQs="},
+        {"ask": "agent", "name": "default", "message": 7},
+        {"ask": "files", "context": 1, "files": [[0, 0]]},
+        {"ask": "files", "context": 0, "files": [[0, 7]]},
+    ],
+)
+def test_a_build_answers_for_what_it_has_offered(tmp_path: Path, question: Any) -> None:
+    (tmp_path / "file").write_text("x")
+    agents = {"default": str(tmp_path / "gone")}
+    request = BuildRequest(dockerfile="", context=Context(str(tmp_path)), ssh=agents)
+    stdin = offer(request)
+    command = Command(argv=("build",), action=lambda _: 0)
+
+    refused = answer(command, {"ask": "agent", "name": "default", "message": "AAAAARM="}, stdin)
+
+    assert set(answer(command, question, stdin)) == {"error"}
+    # SSH_AGENTC_REMOVE_ALL_IDENTITIES: SSH_AGENT_FAILURE, without asking the agent.
+    assert refused == {"message": "AAAAAQU="}
 
 
 def test_an_error_of_an_unknown_kind_is_an_error(pair: Pair) -> None:
