@@ -10,6 +10,7 @@ from wherry.builder.stage import Needs, Step
 from wherry.builder.words import process_word
 from wherry.engine.snapshot import history_of
 from wherry.errors import NotFound, UsageError
+from wherry.image.build_cache import CACHE
 from wherry.image.layers import missing_layers
 from wherry.image.platform import parse_platform
 from wherry.image.reference import parse_reference
@@ -57,7 +58,9 @@ def steps(stage: StageBuild) -> Steps:
         image = yield from image_steps(build, name, str(_platform(stage)), stage)
         stage.layers = Layers(diff_ids=image.diff_ids, descriptors=tuple(image.manifest["layers"]))
         stage.document = {
-            key: copy.deepcopy(part) for key, part in image.config.items() if key not in _OLD_NOTES
+            key: copy.deepcopy(part)
+            for key, part in image.config.items()
+            if key not in (*_OLD_NOTES, CACHE)
         }
         stage.document["history"] = history_of(image)
         stage.inherited = (len(image.diff_ids), len(stage.document["history"]))

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator
     from typing import Any
 
+    from wherry.builder.exchange import Cache
     from wherry.builder.export import Output
     from wherry.builder.instructions import Dockerfile, Stage
     from wherry.builder.progress import Progress
@@ -102,6 +103,8 @@ class Build:
         # Nothing that is made gets a later time, in nanoseconds.
         self.latest = None if request.epoch is None else request.epoch * _SECOND
         self.globals = self._globals()
+        # What steps have made, or found.
+        self.records: list[dict[str, Any]] = []
         self.stages = [StageBuild(self, stage) for stage in self.dockerfile.stages]
 
     def _globals(self) -> dict[str, str]:
@@ -170,9 +173,8 @@ class Build:
             packed = work()
             for line in packed["warnings"]:
                 print(f"warning: {line}", file=sys.stderr)
-            if also:
-                self.cache.keep(also, name, packed)
-            return {"record": self.cache.keep(key, name, packed)}
+            keys = [key, also] if also else [key]
+            return {"record": self.cache.keep(keys, name, packed)}
 
     # ---- all of it ----
 
@@ -183,6 +185,8 @@ class Build:
         graph.check_sources(self.dockerfile.stages, chosen)
         progress.expect(self._steps(chosen))
         executor = Executor(self, progress, self.request.jobs or os.cpu_count() or 1)
+        for cache in self.request.caches_from:
+            executor.carry_out(self._import(cache))
         executor.build(chosen)
         stage = self.stages[target]
         outputs = self.request.outputs
@@ -192,6 +196,9 @@ class Build:
         for output in outputs:
             if not output.is_image:
                 _write(stage, output, progress)
+        for cache in self.request.caches_to:
+            if cache.kind != "inline":
+                executor.carry_out(self._leave(cache, stage))
         return found
 
     def _steps(self, chosen: list[int]) -> int:
@@ -199,7 +206,39 @@ class Build:
         stages = [self.dockerfile.stages[index] for index in chosen]
         bases = [base_name(self, stage.base) for stage in stages if self._base_of(stage) is None]
         images = [name for name in bases if name != SCRATCH]
-        return 2 + len({*images}) + len(images) + sum(map(counted, stages))
+        caches = len(self.request.caches_from) + len(self.request.caches_to)
+        return 2 + caches + len({*images}) + len(images) + sum(map(counted, stages))
+
+    def _import(self, cache: Cache) -> Generator[Step, Any, None]:
+        """Have what a cache holds; to build without it only takes longer."""
+        from wherry.builder.exchange import bring
+
+        def work() -> dict[str, Any]:
+            try:
+                count = bring(self.engine, cache, self.request.pull_options)
+                print(f"{count} steps")
+            except WherryError as error:
+                print(f"warning: {error.message}", file=sys.stderr)
+            return {}
+
+        yield Step(name=f"importing cache manifest from {cache.place}", work=work)
+
+    def _leave(self, cache: Cache, stage: StageBuild) -> Generator[Step, Any, None]:
+        """Leave what the steps of this build have made, for others."""
+        from wherry.builder.exchange import chosen, send
+
+        records = chosen(self.records, cache, stage.layers)
+
+        def work() -> dict[str, Any]:
+            try:
+                send(self.engine, cache, records, self.request.pull_options)
+            except WherryError as error:
+                if not cache.ignores_errors:
+                    raise
+                print(f"warning: {error.message}", file=sys.stderr)
+            return {}
+
+        yield Step(name=f"exporting cache to {cache.place}", work=work)
 
     def _export(self, stage: StageBuild, found: dict[str, Any]) -> Generator[Step, Any, None]:
         outputs = self.request.outputs

@@ -6,6 +6,7 @@ import os
 
 from wherry.builder.layers import Layers, open_layers, pack
 from wherry.image.assembly import give_name, put_image
+from wherry.image.build_cache import CACHE
 from wherry.image.difference import changes
 from wherry.image.reference import parse_reference
 
@@ -44,6 +45,11 @@ def document_of(stage: StageBuild) -> dict[str, Any]:
         "config": config,
         "rootfs": {"type": "layers", "diff_ids": list(stage.layers.diff_ids)},
     }
+    for cache in request.caches_to:
+        if cache.kind == "inline":
+            from wherry.builder.exchange import chosen, told
+
+            document[CACHE] = told(chosen(build.records, cache, stage.layers))
     if request.omits_history:
         document.pop("history", None)
     return document

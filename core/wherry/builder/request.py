@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from wherry.builder.context import Context
+    from wherry.builder.exchange import Cache
     from wherry.builder.export import Output
 
 
@@ -53,6 +54,9 @@ class BuildRequest:
     # Ask the cache for nothing, or for nothing of these stages.
     no_cache: bool = False
     no_cache_filter: tuple[str, ...] = ()
+    # What is asked before a step is carried out, and what is told of it in the end.
+    caches_from: tuple[Cache, ...] = ()
+    caches_to: tuple[Cache, ...] = ()
     pull_options: PullOptions = PullOptions()
     tags: tuple[str, ...] = ()
     squash: bool = False

@@ -117,6 +117,7 @@ class StageBuild:
 
     def add_layer(self, created_by: str, record: dict[str, Any]) -> None:
         """The layer of a step goes on top."""
+        self.build.records.append(record)
         self.layers = self.layers.with_layer(record)
         self.remember(created_by, record)
 

@@ -125,6 +125,11 @@ def _send(values: Mapping[str, Any], request: BuildRequest, forward: Callable[..
             "--volume: a build in the machine sees no directory of this host",
             hint="--build-context NAME=DIRECTORY, and RUN --mount=from=NAME, show it one",
         )
+    if any(cache.kind == "local" for cache in (*request.caches_from, *request.caches_to)):
+        raise Unsupported(
+            "a build in the machine reads and writes no cache in a directory of this host",
+            hint="type=registry is there for both",
+        )
     told = {
         **values,
         "path": "-",
@@ -194,6 +199,7 @@ def _request(values: Mapping[str, Any], stack: ExitStack) -> BuildRequest:
     """What is asked for; what was fetched for it is there until `stack` ends."""
     from wherry.builder.agents import read_agents
     from wherry.builder.context import Context
+    from wherry.builder.exchange import read_export, read_import
     from wherry.builder.request import BuildRequest
     from wherry.image.reference import parse_reference
     from wherry.values import replace
@@ -224,6 +230,8 @@ def _request(values: Mapping[str, Any], stack: ExitStack) -> BuildRequest:
         secrets=_secrets(values["secret"]),
         ssh=read_agents(values["ssh"]),
         allow=values["allow"],
+        caches_from=tuple(map(read_import, values["cache_from"])),
+        caches_to=tuple(map(read_export, values["cache_to"])),
         no_cache=values["no_cache"] or not values["layers"],
         no_cache_filter=values["no_cache_filter"],
         pull_options=PullOptions(

@@ -50,7 +50,9 @@ def compress(store: ImageStore, image: Image, unshared: Unshared) -> Descriptor:
     ready = [compressed(store, each, unshared) for each in layers]
     if ready == layers:
         return image.descriptor
-    content, descriptor = manifest_of(image.manifest["config"], ready)
+    content, descriptor = manifest_of(
+        image.manifest["config"], ready, image.manifest.get("annotations")
+    )
     store.put_blob(content)
     store.replace(image.descriptor["digest"], descriptor)
     return descriptor

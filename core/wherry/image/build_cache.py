@@ -26,7 +26,11 @@ if TYPE_CHECKING:
 
     from wherry.image.store import ImageStore
 
+CACHE = "io.wherry.build.cache"
+"""The key of an image's config that tells of the steps that made its layers."""
+
 _RECORD = {
+    "Keys!": [str],
     "DiffId!": str,
     "Descriptor!": {"mediaType!": str, "digest!": str, "size!": int},
     "Count!": int,
@@ -34,8 +38,9 @@ _RECORD = {
     "Created": str,
     "Size": int,
 }
+_HEX = frozenset("0123456789abcdef")
 # Whatever makes other layers of the same step gets another number.
-_VERSION = 2
+_VERSION = 3
 
 
 def key_of(step: Sequence[Any], chain: Sequence[str]) -> str:
@@ -69,18 +74,25 @@ class BuildCache:
             has_stream(diff_id) or self._store.has_blob(record["Descriptor"]["digest"])
         )
 
-    def keep(self, key: str, step: str, packed: dict[str, Any]) -> dict[str, Any]:
+    def keep(self, keys: Sequence[str], step: str, packed: dict[str, Any]) -> dict[str, Any]:
         """Record the layer that a step has made, as PackedLayer tells of it."""
         record = {
+            "Keys": list(keys),
             "DiffId": packed["diff_id"],
             "Descriptor": packed["descriptor"],
             "Count": packed["count"],
             "Step": step,
             "Created": now(),
         }
-        make_dir(self._directory)
-        write_json(self._path(key), record)
+        self.take(record)
         return record
+
+    def take(self, record: dict[str, Any]) -> None:
+        """Keep a record, which another cache may have made."""
+        make_dir(self._directory)
+        for key in record["Keys"]:
+            if len(key) == 64 and _HEX.issuperset(key):
+                write_json(self._path(key), record)
 
     def locked(self, key: str) -> Lock:
         """Nobody else carries the step out while this is held."""

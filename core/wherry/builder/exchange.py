@@ -1,0 +1,271 @@
+"""`--cache-from` and `--cache-to`: what builds keep, as others can have it.
+
+A cache travels as an image: its layers are those that steps have made, and its config says
+which step made which (the key CACHE). So a registry keeps it as any image, and what can
+verify, pull and push an image does the same for a cache. `type=inline` says it in the
+config of the very image that is built.
+"""
+
+from __future__ import annotations
+
+import os
+
+from wherry.errors import NotFound, UsageError
+from wherry.files import make_dir, read_json, write_atomic
+from wherry.image.assembly import put_image
+from wherry.image.blobs import compressed
+from wherry.image.build_cache import CACHE, BuildCache
+from wherry.image.platform import host_platform
+from wherry.image.reference import parse_reference
+from wherry.image.store import LAYOUT, NAME
+from wherry.lean import dump_json, load_json
+from wherry.values import replace, value
+from wherry.words import read_bool, split_csv
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from typing import Any
+
+    from wherry.builder.layers import Layers
+    from wherry.container.request import PullOptions
+    from wherry.engine import Engine
+    from wherry.image.store import Image
+    from wherry.oci.image_spec import Descriptor
+
+_KEYS = ("type", "ref", "src", "dest", "mode", "tag", "digest", "ignore-error")
+_RECORDS = [{"Keys!": [str], "DiffId!": str, "Count!": int, "Step!": str, "Created!": str}]
+_LOCAL_INDEX = {
+    "manifests!": [{"mediaType!": str, "digest!": str, "size!": int, "annotations": {"*": str}}]
+}
+
+
+@value
+class Cache:
+    """Where a cache comes from or goes to."""
+
+    # "registry", "local" or "inline".
+    kind: str
+    # An image's name, or an absolute path.
+    place: str = ""
+    tag: str = "latest"
+    # "min" has the layers of the image that is built, "max" those of all steps.
+    mode: str = "min"
+    ignores_errors: bool = False
+
+
+def read_import(text: str) -> Cache:
+    """`type=registry,ref=NAME`, `type=local,src=DIRECTORY`, or NAME alone. Raises UsageError."""
+    fields = _fields(text)
+    kind = fields.get("type", "registry")
+    if kind not in ("registry", "local"):
+        raise UsageError(
+            f"unknown cache importer: {kind!r}", hint="it is type=registry or type=local"
+        )
+    return _cache(kind, fields, "src")
+
+
+def read_export(text: str) -> Cache:
+    """`type=registry,ref=NAME`, `type=local,dest=DIRECTORY`, `type=inline`. Raises UsageError."""
+    fields = _fields(text)
+    kind = fields.get("type", "registry")
+    if kind not in ("registry", "local", "inline"):
+        raise UsageError(
+            f"unknown cache exporter: {kind!r}",
+            hint="it is type=registry, type=local or type=inline",
+        )
+    return _cache(kind, fields, "dest")
+
+
+def _fields(text: str) -> dict[str, str]:
+    if "=" not in text:
+        return {"ref": text}
+    fields = {}
+    for field in split_csv(text):
+        key, equals, content = field.partition("=")
+        if not equals:
+            raise UsageError(f"invalid value {field}: expected key=value")
+        fields[key.strip().lower()] = content
+    return fields
+
+
+def _cache(kind: str, fields: dict[str, str], directory: str) -> Cache:
+    mode = fields.get("mode", "min")
+    if mode not in ("min", "max"):
+        raise UsageError(f"invalid cache mode {mode!r}", hint="it is min or max")
+    place = fields.get("ref", "") if kind == "registry" else fields.get(directory, "")
+    if kind == "registry":
+        parse_reference(place)
+    elif kind == "local" and not place:
+        raise UsageError(f"a local cache needs {directory}=DIRECTORY")
+    return Cache(
+        kind=kind,
+        place=os.path.abspath(place) if kind == "local" else place,
+        tag=fields.get("tag", "latest"),
+        mode=mode,
+        ignores_errors=read_bool(fields.get("ignore-error", "false")),
+    )
+
+
+# ---- from elsewhere ----
+
+
+def bring(engine: Engine, cache: Cache, options: PullOptions) -> int:
+    """Have what a cache holds, as if it had been built here; the number of its steps.
+
+    The caller holds `ImageStore.held()`.
+    """
+    image = (
+        _from_directory(engine, cache)
+        if cache.kind == "local"
+        else _pulled(engine, cache.place, options)
+    )
+    return _keep(engine, image)
+
+
+def _pulled(engine: Engine, name: str, options: PullOptions) -> Image:
+    reference, store = parse_reference(name), engine.image_store
+    before = store.entries()
+    engine.images.pull(reference, replace(options, quiet=True, platform=""))
+    image = store.find(name)
+    if all(entry["digest"] != image.descriptor["digest"] for entry in before):
+        # A cache is no image that anybody wants to see.
+        store.untag(reference.canonical(), forget=True)
+    return image
+
+
+def _from_directory(engine: Engine, cache: Cache) -> Image:
+    store = engine.image_store
+    try:
+        index = read_json(f"{cache.place}/index.json", _LOCAL_INDEX)
+    except FileNotFoundError:
+        raise NotFound(f"there is no cache in {cache.place}") from None
+    named = {(each.get("annotations") or {}).get(NAME): each for each in index["manifests"]}
+    if cache.tag not in named:
+        raise NotFound(f"there is no cache {cache.tag!r} in {cache.place}")
+    descriptor: Descriptor = named[cache.tag]
+    _take(engine, cache.place, descriptor)
+    manifest = load_json(store.read_blob(descriptor["digest"]))
+    for each in (manifest["config"], *manifest["layers"]):
+        _take(engine, cache.place, each)
+    return store.image_of(descriptor)
+
+
+def _take(engine: Engine, directory: str, descriptor: Descriptor) -> None:
+    """Bring a blob of another layout; its digest is verified."""
+    path = f"{directory}/blobs/{descriptor['digest'].replace(':', '/')}"
+    with engine.image_store.ingest(descriptor["digest"], descriptor["size"]) as ingest:
+        if ingest.complete:
+            return
+        with open(path, "rb") as file:
+            file.seek(ingest.offset)
+            while piece := file.read(1 << 20):
+                ingest.write(piece)
+        ingest.commit()
+
+
+def _keep(engine: Engine, image: Image) -> int:
+    from wherry.shapes import fits
+
+    records = image.config.get(CACHE)
+    if not fits(records, _RECORDS) or records is None:
+        raise NotFound("it has no cache of a build by wherry")
+    engine.images.unpack(image)
+    cache = BuildCache(engine.image_store)
+    layers = dict(zip(image.diff_ids, image.manifest["layers"], strict=True))
+    count = 0
+    for record in records:
+        descriptor = layers.get(record["DiffId"])
+        if record["Count"] and descriptor is None:
+            continue
+        count += 1
+        cache.take({**record, "Descriptor": descriptor or _NOTHING})
+    return count
+
+
+_NOTHING = {"mediaType": "", "digest": "", "size": 0}
+
+
+# ---- to elsewhere ----
+
+
+def chosen(records: Sequence[dict[str, Any]], cache: Cache, layers: Layers) -> list[dict[str, Any]]:
+    """Those of the records that go along: all, or what made the layers of an image."""
+    if cache.mode == "max":
+        return list(records)
+    return [each for each in records if not each["Count"] or each["DiffId"] in layers.diff_ids]
+
+
+def told(records: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What a config says of steps; the manifest beside it describes their layers."""
+    return [{key: each[key] for key in each if key != "Descriptor"} for each in records]
+
+
+def send(
+    engine: Engine, cache: Cache, records: Sequence[dict[str, Any]], options: PullOptions
+) -> None:
+    """Leave what these records tell of; the caller holds `ImageStore.held()`."""
+    store = engine.image_store
+    layers: dict[str, Descriptor] = {}
+    for record in records:
+        if record["Count"] and record["DiffId"] not in layers:
+            descriptor = compressed(store, record["Descriptor"], engine.runtime.unshared)
+            layers[record["DiffId"]] = descriptor
+    platform = host_platform()
+    config: dict[str, Any] = {
+        "architecture": platform.architecture,
+        "os": platform.os,
+        "config": {},
+        "rootfs": {"type": "layers", "diff_ids": list(layers)},
+        CACHE: told(records),
+    }
+    _, descriptor = put_image(store, config, list(layers.values()))
+    if cache.kind == "local":
+        _to_directory(engine, cache, descriptor)
+    else:
+        _push(engine, cache.place, descriptor, options)
+
+
+def _push(engine: Engine, name: str, descriptor: Descriptor, options: PullOptions) -> None:
+    from wherry.image.connect import connect
+    from wherry.image.progress import open_progress
+    from wherry.image.push import push_images
+
+    reference = parse_reference(name)
+    with open_progress(quiet=True) as progress:
+        registry = connect(reference, progress, options)
+        push_images(
+            engine.image_store, [(reference, descriptor)], progress=progress, registry=registry
+        )
+
+
+def _to_directory(engine: Engine, cache: Cache, descriptor: Descriptor) -> None:
+    """Write an OCI image layout, or into one that is there."""
+    store = engine.image_store
+    manifest = load_json(store.read_blob(descriptor["digest"]))
+    for each in (*manifest["layers"], manifest["config"], descriptor):
+        path = f"{cache.place}/blobs/{each['digest'].replace(':', '/')}"
+        make_dir(os.path.dirname(path), 0o755)
+        if not os.path.exists(path):
+            _copy(store.blob_path(each["digest"]), path)
+    write_atomic(f"{cache.place}/oci-layout", LAYOUT, mode=0o644)
+    path = f"{cache.place}/index.json"
+    try:
+        others = read_json(path, _LOCAL_INDEX)["manifests"]
+    except FileNotFoundError:
+        others = []
+    kept = [each for each in others if (each.get("annotations") or {}).get(NAME) != cache.tag]
+    index = {
+        "schemaVersion": 2,
+        "mediaType": "application/vnd.oci.image.index.v1+json",
+        "manifests": [*kept, {**descriptor, "annotations": {NAME: cache.tag}}],
+    }
+    write_atomic(path, dump_json(index).encode(), mode=0o644)
+
+
+def _copy(source: str, target: str) -> None:
+    from wherry.container.copy import copy_content
+    from wherry.files import Draft
+
+    with open(source, "rb") as file, Draft(target) as draft:
+        copy_content(file.fileno(), draft, os.fstat(file.fileno()).st_size)
