@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import io
-import socket
-import subprocess
 import tarfile
 from typing import TYPE_CHECKING
 
-from support.building import NO_NETWORK, build, context, inspect, run
-from support.requirements import need_tool
+from support.building import NO_NETWORK, build, context, inspect, repository, run
 from support.settings import OFFLINE, of_root
-from support.waiting import Deadline, wait_until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -68,33 +64,11 @@ def test_an_archive_on_standard_input_is_a_context(wherry: Cli, busybox_image: s
 
 @of_root
 def test_a_repository_is_a_context(wherry: Cli, busybox_image: str, host_dir: str) -> None:
-    need_tool("git")
-    git = ["git", "-C", f"{host_dir}/tree", "-c", "user.name=a", "-c", "user.email=a@b"]
-    subprocess.run(["git", "init", "-q", f"{host_dir}/tree"], check=True)
-    with open(f"{host_dir}/tree/Dockerfile", "w") as file:
-        file.write(f"FROM {busybox_image}\nCOPY Dockerfile /from\n")
-    subprocess.run([*git, "add", "."], check=True)
-    subprocess.run([*git, "commit", "-q", "-m", "one"], check=True)
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    daemon = subprocess.Popen(
-        ["git", "daemon", "--export-all", f"--base-path={host_dir}", "--listen=127.0.0.1",
-         f"--port={port}", host_dir],
-        stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    try:
-        wait_until(lambda: _answers(port), Deadline(20, "git daemon to answer"))
-        wherry("build", "-t", "made", f"git://127.0.0.1:{port}/tree")
-    finally:
-        daemon.terminate()
-        daemon.wait()
+    text = f"FROM {busybox_image}\nCOPY Dockerfile /from\n"
+    with repository(host_dir, {"Dockerfile": text}) as url:
+        wherry("build", "-t", "made", url)
 
     assert run(wherry, "made", "cat", "/from").startswith("FROM")
-
-
-def _answers(port: int) -> bool:
-    with socket.socket() as client:
-        return client.connect_ex(("127.0.0.1", port)) == 0
 
 
 def test_squash_makes_one_layer_of_all_new_ones(wherry: Cli, build: Build) -> None:

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
+import socket
+import subprocess
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from support.requirements import need_tool
+from support.waiting import Deadline, wait_until
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from support.cli import Cli, Result
 
@@ -41,6 +47,37 @@ def build(wherry: Cli, busybox_image: str, context: Path) -> Build:
         return wherry(*words, check=check, timeout=120, env=env)
 
     return run
+
+
+@contextmanager
+def repository(directory: str, files: Mapping[str, str]) -> Iterator[str]:
+    """The URL of a git repository with these files, in a directory that has room for it."""
+    need_tool("git")
+    tree = f"{directory}/repository"
+    git = ["git", "-C", tree, "-c", "user.name=a", "-c", "user.email=a@b"]
+    subprocess.run(["git", "init", "-q", tree], check=True)
+    for name, text in files.items():
+        Path(tree, name).write_text(text)
+    subprocess.run([*git, "add", "."], check=True)
+    subprocess.run([*git, "commit", "-q", "-m", "one"], check=True)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    daemon = subprocess.Popen(
+        ["git", "daemon", "--export-all", f"--base-path={directory}", "--listen=127.0.0.1",
+         f"--port={port}", directory],
+        stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        wait_until(lambda: _answers(port), Deadline(20, "git daemon to answer"))
+        yield f"git://127.0.0.1:{port}/repository"
+    finally:
+        daemon.terminate()
+        daemon.wait()
+
+
+def _answers(port: int) -> bool:
+    with socket.socket() as client:
+        return client.connect_ex(("127.0.0.1", port)) == 0
 
 
 def inspect(wherry: Cli, image: str) -> dict[str, object]:
