@@ -23,6 +23,8 @@ class Loop:
         # Children that have ended and were asked after by nobody yet.
         self._statuses: dict[int, int] = {}
         self._wakeup = (-1, -1)
+        # Somebody wants this process to end, who may be shutting the host down.
+        self.is_told_to_end = False
 
     def prepare(self) -> None:
         """Make this process deaf to the signals of a terminal, and hear of children's ends."""
@@ -36,10 +38,11 @@ class Loop:
         # Handlers, since what is ignored would stay ignored in the container. The last is
         # for a log that the caller's limits do not let grow.
         deaf = (
-            signals.SIGINT, signals.SIGHUP, signals.SIGTERM, signals.SIGQUIT, signals.SIGXFSZ,
+            signals.SIGINT, signals.SIGHUP, signals.SIGQUIT, signals.SIGXFSZ,
         )  # fmt: skip
         for number in (*deaf, signals.SIGCHLD):
             signals.signal(number, _do_nothing)
+        signals.signal(signals.SIGTERM, self._hear_of_end)
         read, write = self._wakeup = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         signals.set_wakeup_fd(write, warn_on_full_buffer=False)
         self.watch(read, select.EPOLLIN, self._reap)
@@ -94,6 +97,9 @@ class Loop:
                     self._statuses[ended[0]] = ended[1]
         except ChildProcessError:
             pass
+
+    def _hear_of_end(self, _number: int, _where: object) -> None:
+        self.is_told_to_end = True
 
     def exit_code_of(self, pid: int) -> int:
         """Wait for a child of ours; its exit code, -n for signal n."""

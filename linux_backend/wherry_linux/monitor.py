@@ -40,7 +40,7 @@ from wherry.files import remove_file
 from wherry.lean import signals, sockets
 from wherry.timestamps import now
 from wherry_linux import console
-from wherry_linux.cgroups import Cgroup
+from wherry_linux.cgroups import Cgroup, own_path
 from wherry_linux.clients import Client
 from wherry_linux.out_of_memory import MemoryWatch
 from wherry_linux.processes import boot_id, start_time
@@ -512,7 +512,7 @@ class Monitor(Streams):
         """Seconds until the next run; None if there is none."""
         lasted = time.monotonic() - self.started_at
         once, self.restart_once = self.restart_once, False
-        if self.stopping:
+        if self.stopping or self._ends_with_its_scope():
             return None
         if once:
             return self.restarts.again(lasted)
@@ -521,6 +521,10 @@ class Monitor(Streams):
         return self.restarts.next(
             self.container.body["HostConfig"].get("RestartPolicy"), code, lasted
         )
+
+    def _ends_with_its_scope(self) -> bool:
+        """Whether systemd has told all of the scope to end, this process like the container's."""
+        return self.is_told_to_end and own_path().endswith(".scope/monitor")
 
     def _tell_of_end(self) -> None:
         state = self.container.state
@@ -563,6 +567,9 @@ class Monitor(Streams):
             trace()  # the next command tries again
 
     def _restart(self) -> None:
+        if self._ends_with_its_scope():
+            self._over()
+            return
         try:
             self._start(self.keeper.prepare(self.container))
         except (OSError, WherryError) as failure:

@@ -172,13 +172,21 @@ def check_roots(host: Host) -> None:
     identity = host.start("placed", "--cgroup-parent", "/plain")
     assert host.group_of("placed") == f"/plain/{identity}"
 
+    # Who shuts down asks all to end, and nobody starts what has done so.
+    loop = "trap 'exit 7' TERM; echo deaf no more; while :; do sleep 1 & wait; done"
+    host("run", "-d", "--name", "again", "--restart=always", OFFLINE, "busybox", "sh", "-c", loop)
+    unit = f"wherry-{host('inspect', '-f', '{{.Id}}', 'again').stdout.strip()}.scope"
+    wait_until(lambda: host("logs", "again").stdout != "", Deadline(60, "the loop to run"))
+    host.sh(f"timeout 60 systemctl stop {unit}")
+    assert (host.state("again", "Status"), host.state("again", "ExitCode")) == ("exited", "7")
+
     # What a killed monitor leaves is nothing, without a command that puts it right.
     monitor = host.sh(f"cat /sys/fs/cgroup{scope}/monitor/cgroup.procs").strip()
     host.sh(f"kill -9 {monitor}")
     host.wait_for_none(Path(scope).name)
     assert host.state("one", "Status") == "exited"
 
-    host("rm", "-f", "one", "sliced", "placed")
+    host("rm", "-f", "one", "sliced", "placed", "again")
     host.wait_for_none("wherry-*", "container", identity)
 
 
