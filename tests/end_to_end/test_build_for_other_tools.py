@@ -197,7 +197,7 @@ def test_what_is_added_from_the_web_is_what_its_checksum_says(
 
     for words, reason in (
         (f"--checksum=sha256:{'0' * 64} {server}/file", "digest mismatch"),
-        (f"{server}/none", f"cannot fetch {server}/none: "),
+        (f"{server}/none", f"cannot fetch {server}/none: invalid response status 404"),
     ):
         failed = build(f"FROM busybox\nADD {words} /\n", check=False)
         assert failed.returncode == 1

@@ -124,6 +124,7 @@ def download(url: str, directory: str, checksum: str) -> str:
     """Fetch a file into a directory; its name there. Raises WherryError."""
     from hashlib import new
     from http.client import HTTPException
+    from urllib.error import HTTPError
     from urllib.parse import unquote, urlsplit
     from urllib.request import Request, urlopen
 
@@ -144,6 +145,8 @@ def download(url: str, directory: str, checksum: str) -> str:
                     file.write(data)
             if response.length:
                 raise WherryError(f"cannot fetch {url}: it ends {response.length} bytes early")
+    except HTTPError as error:
+        raise WherryError(f"cannot fetch {url}: invalid response status {error.code}") from error
     except (OSError, HTTPException, ValueError) as error:
         raise WherryError(f"cannot fetch {url}: {getattr(error, 'reason', error)}") from error
     if checksum and f"{algorithm}:{found.hexdigest()}" != checksum:
