@@ -25,6 +25,7 @@ from wherry.builder.ignore import glob_expression
 from wherry.builder.offer import DIRECTORY, FAILED, FILE, LINK, Entry, ranges
 from wherry.builder.tree import is_pattern
 from wherry.container.copy import remove_tree
+from wherry.engine.session import write_all
 from wherry.errors import Conflict, CorruptState, MachineError, UsageError
 from wherry.files import Lock, make_dir, read_json, remove_file, write_atomic, write_json
 from wherry.human import human_size
@@ -215,10 +216,10 @@ class _Copy:
                 if length == FAILED:
                     (length,) = struct.unpack(">I", _receive(4))
                     raise UsageError(f"error checking context: {_receive(length).decode()}")
-                file.write(_receive(length))
+                write_all(file.fileno(), _receive(length))
                 size += length
-        os.chmod(path, entry.mode)
-        os.utime(path, ns=(entry.mtime_ns, entry.mtime_ns))
+            os.chmod(file.fileno(), entry.mode)
+            os.utime(file.fileno(), ns=(entry.mtime_ns, entry.mtime_ns))
         return size
 
     def _make(self, entry: Entry) -> None:
@@ -342,12 +343,18 @@ def _forget_old() -> None:
             continue
 
 
+# What was read and not yet taken. Nothing is sent that is not asked for: it is empty when
+# another process may read.
+_read = bytearray()
+
+
 def _receive(size: int) -> bytes:
     """So many bytes of our standard input."""
-    data = bytearray()
-    while len(data) < size:
-        piece = os.read(_STDIN, min(size - len(data), 1 << 20))
+    while len(_read) < size:
+        piece = os.read(_STDIN, max(size - len(_read), 1 << 16))
         if not piece:
             raise MachineError("the host has stopped sending the context")
-        data += piece
-    return bytes(data)
+        _read.extend(piece)
+    data = bytes(_read[:size])
+    del _read[:size]
+    return data

@@ -76,16 +76,22 @@ class Sender:
         self._agents = agents
         text = dump_json({**told, "contexts": [each.to_json() for each in contexts]}).encode()
         self._pieces: Iterator[bytes] = iter((struct.pack(">Q", len(text)), text))
-        self._left = b""
+        self._left = bytearray()
         self._asked: SimpleQueue[tuple[Offered, list[str]]] = SimpleQueue()
 
     def read(self, size: int) -> bytes:
         """What comes next, once it is asked for; it never ends of itself."""
-        while not self._left:
-            self._left = next(self._pieces, b"")
-            if not self._left:
+        # What is small goes together: every message has its price.
+        while len(self._left) < size:
+            piece = next(self._pieces, None)
+            if piece is not None:
+                self._left += piece
+            elif self._left:
+                break
+            else:
                 self._pieces = _contents(*self._asked.get())
-        data, self._left = self._left[:size], self._left[size:]
+        data = bytes(self._left[:size])
+        del self._left[:size]
         return data
 
     def ask(self, question: Mapping[str, Any]) -> dict[str, Any]:
