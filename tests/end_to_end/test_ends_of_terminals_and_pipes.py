@@ -237,6 +237,19 @@ def test_end_of_input_reaches_exec_while_its_output_goes_on(
     assert result.stdout == "first\nsecond\n"
 
 
+@pytest.mark.parametrize("argv", [("run", "--rm", OFFLINE), ("ps",)], ids=["run", "ps"])
+def test_a_disk_behind_the_output_that_is_full_is_told_of(
+    wherry: Cli, busybox_image: str, argv: tuple[str, ...]
+) -> None:
+    words = (busybox_image, "echo", "hello") if argv[0] == "run" else ()
+    with open("/dev/full", "wb") as full:
+        process = wherry.start(*argv, *words, stdin=subprocess.DEVNULL, stdout=full)
+    _, errors = process.communicate(timeout=60)
+
+    assert errors == b"wherry: cannot write: No space left on device\n"
+    assert process.returncode == 1
+
+
 def test_program_without_readers_ends(wherry: Cli, busybox_image: str) -> None:
     _box(wherry, busybox_image)
     process = wherry.start("exec", "box", "yes", stdin=subprocess.DEVNULL)
