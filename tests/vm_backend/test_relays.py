@@ -20,6 +20,28 @@ def free_port(kind: socket.SocketKind) -> int:
         return port
 
 
+def test_a_guest_does_not_get_all_ports_of_its_host() -> None:
+    lines: list[str] = []
+
+    def monitor(line: str) -> str:
+        lines.append(line)
+        return ""
+
+    forwards = Forwards(monitor)
+    answers = [
+        forwards.answer(
+            {"publish": str(at), "ports": [["udp", "127.0.0.1", at + n] for n in range(1000)]}
+        )
+        for at in range(20000, 30000, 1000)
+    ]
+
+    assert answers[:4] == [{}] * 4
+    assert {each["error"]["message"] for each in answers[4:]} == {
+        "a machine publishes 4096 ports at most"
+    }
+    assert len(lines) == 4000
+
+
 def test_each_sender_of_datagrams_is_answered_for_itself() -> None:
     port = free_port(socket.SOCK_DGRAM)
     with socket.socket(type=socket.SOCK_DGRAM) as server:

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 _KINDS = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM}
 _MOST_FOLLOWED = 256
+_MOST = 4096
+"""How many ports a guest may have of its host: it is not trusted with all of them."""
 _RELAYS: dict[str, type[StreamRelay | DatagramRelay]] = {
     "tcp": StreamRelay,
     "udp": DatagramRelay,
@@ -111,7 +113,10 @@ class Forwards:
 
     def _publish(self, owner: str, ports: Sequence[Publication]) -> None:
         """Have these ports, all of them, be the owner's; what it has stays as it was otherwise."""
-        there = self._open.setdefault(owner, {})
+        there = self._open.get(owner, {})
+        others = sum(map(len, self._open.values())) - len(there)
+        if others + len(ports) > _MOST:
+            raise WherryError(f"a machine publishes {_MOST} ports at most")
         added: list[Publication] = []
         try:
             for each in ports:
@@ -124,6 +129,9 @@ class Forwards:
             raise
         for each in set(there) - set(ports):
             self._end(there.pop(each))
+        self._open[owner] = there
+        if not there:
+            del self._open[owner]
 
     def _listen(self, kind: str, host: str, port: int) -> _Open:
         if ":" not in host:
