@@ -157,7 +157,10 @@ class UserNetwork(LinuxNetwork):
         # Without a way out the container could answer to nobody outside of its network.
         has_way = any(each["Wherry"]["DefaultRoute"] for each in endpoints)
         place = {"Within": 0, "Senders": bool(held) and has_way and holder.keeps_senders()}
-        return [{**each, **place} for each in super().services(held, endpoints, pid)]
+        found = super().services(held, endpoints, pid)
+        connections = [each for each in found if each["Protocol"] == "tcp"]
+        datagrams = [{**each, **place} for each in found if each["Protocol"] != "tcp"]
+        return [*usermode.reached_within(connections, pid), *datagrams]
 
     def addresses(self, endpoints: Sequence[Endpoint]) -> list[str]:
         # What it leads out by is in the way of the host's loopback, not of its addresses.

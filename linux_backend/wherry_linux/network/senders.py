@@ -5,8 +5,8 @@ container answers to it, by way of the namespace that the networks are in, where
 finds that a socket has it (Documentation/networking/tproxy.rst). That all happens in a
 network namespace of ours.
 
-A container that is on no network is reached from within its own namespace. There the
-socket's packets have a mark, with which the answers come, too: what has it does not leave.
+For connections it is reached from within its own namespace. There the socket's packets
+have a mark, with which the answers come, too: what has it does not leave.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 
 from wherry.container.ports import wanted_ports
-from wherry.errors import Unsupported
+from wherry.errors import Unsupported, WherryError
 from wherry.files import make_dir
 from wherry_linux.network import helpers, publishing, senders
 from wherry_linux.network.entering import within
@@ -73,12 +73,23 @@ def services(published: Sequence[Published], pid: int) -> list[Service]:
     own, ipv6 = (next(iter(found), "") for found in (addresses(pid), ipv6_addresses(pid)))
     place = {"IPAddress": own, "GlobalIPv6Address": ipv6, "Wherry": {"DefaultRoute": True}}
     held = [each for each in published if not each.get("Helped")]
-    found = [{**each, "Within": pid} for each in publishing.services(held, [place])]
-    connections = [each for each in found if each["Protocol"] == "tcp"]
-    if connections and within(pid, senders.prepare_within):
-        for each in connections:
-            each["Senders"] = True
-    return found
+    return reached_within(publishing.services(held, [place]), pid)
+
+
+def reached_within(found: Sequence[Service], pid: int) -> list[Service]:
+    """Services that reach the container from its own network namespace, which is the shortest way.
+
+    Only connections keep their senders there.
+    """
+    keeps = False
+    if any(each["Protocol"] == "tcp" for each in found):
+        try:
+            keeps = bool(within(pid, senders.prepare_within))
+        except (OSError, WherryError):
+            pass  # it has just ended
+    return [
+        {**each, "Within": pid, "Senders": keeps and each["Protocol"] == "tcp"} for each in found
+    ]
 
 
 def _is_helpers(published: Published) -> bool:
