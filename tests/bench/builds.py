@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from bench.measure import compare, timed
+from bench import engines
+from bench.measure import compare, must, timed
 
 if TYPE_CHECKING:
-    from bench import engines
     from bench.cases import Stage
     from bench.measure import Comparison, Sample
 
@@ -29,12 +29,19 @@ def build_fresh(stage: Stage) -> Comparison:
     return _compare("build, fresh", stage, _five_steps(stage), "--no-cache")
 
 
+def build_fresh_rootless(stage: Stage) -> Comparison:
+    return _compare(
+        "build, fresh, rootless", stage, _five_steps(stage), "--no-cache", rootless=True
+    )
+
+
 def build_cached(stage: Stage) -> Comparison:
-    """The same once more."""
-    context = _five_steps(stage)
-    for engine in stage.root:
-        engine(*_words(engine, context))
-    return _compare("build, cached", stage, context)
+    """The same once more: `compare` begins with a round that does not count."""
+    return _compare("build, cached", stage, _five_steps(stage))
+
+
+def build_cached_rootless(stage: Stage) -> Comparison:
+    return _compare("build, cached, rootless", stage, _five_steps(stage), rootless=True)
 
 
 def build_small_files(stage: Stage) -> Comparison:
@@ -58,7 +65,7 @@ def build_large_file(stage: Stage) -> Comparison:
         with open(path, "wb") as file:
             for _ in range(LARGE_BYTES >> 20):
                 file.write(os.urandom(1 << 20))
-    return _compare("build, 500 MB", stage, context, "--no-cache", few=True)
+    return _compare("build, 500 MB", stage, context, "--no-cache", few=True, copied=path)
 
 
 def _five_steps(stage: Stage) -> str:
@@ -77,7 +84,7 @@ def _context(stage: Stage, name: str, text: str) -> str:
 
 
 def _words(engine: engines.Engine, context: str, *options: str) -> tuple[str, ...]:
-    own = ("--layers",) if engine.name == "podman" else ()
+    own = ("--layers",) if isinstance(engine, engines.Podman) else ()
     return (
         "build",
         "-q",
@@ -85,17 +92,37 @@ def _words(engine: engines.Engine, context: str, *options: str) -> tuple[str, ..
         "-t",
         "built",
         *own,
-        *engine.options,
+        *engine.build_options,
         *options,
         context,
     )
 
 
 def _compare(
-    title: str, stage: Stage, context: str, *options: str, few: bool = False
+    title: str,
+    stage: Stage,
+    context: str,
+    *options: str,
+    few: bool = False,
+    rootless: bool = False,
+    copied: str = "",
 ) -> Comparison:
+    """`copied` is a file that cp is to copy, too."""
+
     def build(engine: engines.Engine) -> Sample:
         return lambda: timed(lambda: engine(*_words(engine, context, *options)))
 
-    contestants = {engine.name: build(engine) for engine in stage.root}
+    contestants: dict[str, Sample] = {}
+    for engine in stage.rootless if rootless else stage.root:
+        contestants[engine.name] = build(engine)
+        if isinstance(engine, engines.Podman):
+            contestants["buildah"] = build(engines.Buildah(engine))
+    if copied:
+        contestants["cp"] = lambda: _copy(copied, f"{stage.directory}/copy")
     return compare(title, contestants, max(3, stage.rounds // 3) if few else stage.rounds)
+
+
+def _copy(source: str, target: str) -> float:
+    taken = timed(lambda: must(["cp", source, target]))
+    os.remove(target)
+    return taken

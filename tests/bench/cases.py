@@ -59,9 +59,13 @@ GOALS = (
     Goal(case="machine, cold start and run", peer=Peer.name, limit=0.1),
     Goal(case="machine, run", peer=Peer.name, limit=0.33),
     Goal(case="machine, ps", peer="wherry, native", limit=1.5),
-    Goal(case="build, fresh", peer="podman", limit=0.6),
-    Goal(case="build, cached", peer="podman", limit=0.5),
+    *(
+        Goal(case=f"build, {what}{user}", peer="podman", limit=limit)
+        for what, limit in (("fresh", 0.6), ("cached", 0.5))
+        for user in ("", ", rootless")
+    ),
     Goal(case="build, 20000 small files", peer="podman", limit=1.0),
+    Goal(case="build, 500 MB", peer="cp", limit=1.5),
 )
 
 
@@ -221,6 +225,8 @@ CASES: dict[str, Callable[[Stage], Comparison | Iterator[Comparison]]] = {
     "load": load,
     "build-fresh": builds.build_fresh,
     "build-cached": builds.build_cached,
+    "build-fresh-rootless": builds.build_fresh_rootless,
+    "build-cached-rootless": builds.build_cached_rootless,
     "build-small-files": builds.build_small_files,
     "build-large-file": builds.build_large_file,
     "memory": memory,

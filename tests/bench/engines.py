@@ -31,6 +31,7 @@ class Engine:
     pull_options: ClassVar[tuple[str, ...]] = ()
     options: ClassVar[tuple[str, ...]] = ()
     """What `run` and `create` need here in addition."""
+    build_options: tuple[str, ...] = ()
 
     def __init__(self, directory: str, account: Account, view: cgroups.View) -> None:
         os.makedirs(directory)
@@ -119,6 +120,8 @@ class Podman(Engine):
     name = "podman"
     pull_options = ("--tls-verify=false",)
     options = (f"--cgroup-parent=/{cgroups.GROUP}", *_limits())
+    # The very group that a RUN is in: with others below it version 1 takes no rules for devices.
+    build_options = (f"--cgroup-parent=/{cgroups.GROUP}/build", *_limits())
 
     def command(self) -> list[str]:
         state = [f"--root={self.directory}/root", f"--runroot={self.directory}/run"]
@@ -128,13 +131,28 @@ class Podman(Engine):
 
 class RootlessPodman(Podman):
     options = ("--cgroups=disabled", *_limits())
+    build_options = _limits()
+
+
+class Buildah(Podman):
+    """What builds for a podman, of the images that it has."""
+
+    name = "buildah"
+
+    def __init__(self, podman: Podman) -> None:
+        self.__dict__.update(podman.__dict__)
+        self.build_options = podman.build_options
+
+    def command(self) -> list[str]:
+        state = [f"--root={self.directory}/root", f"--runroot={self.directory}/run"]
+        return ["buildah", *state, "--storage-driver=overlay", "--log-level=error"]
 
 
 class Docker(Engine):
     """With a daemon of its own, by default without a bridge and without firewall rules."""
 
     name = "docker"
-    options = (f"--cgroup-parent=/{cgroups.GROUP}",)
+    options = build_options = (f"--cgroup-parent=/{cgroups.GROUP}",)
     network: ClassVar[tuple[str, ...]] = ("--iptables=false", "--ip6tables=false", "--bridge=none")
 
     def command(self) -> list[str]:
