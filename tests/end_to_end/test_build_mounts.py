@@ -120,3 +120,22 @@ def test_a_user_that_is_not_there_is_given_nothing(build: Build, context: Path) 
         assert refused.returncode == 1
         assert "cannot give anything to user 33:0\n" in refused.stderr
         assert "the id is not mapped" in refused.stderr
+
+
+def test_what_is_mounted_counts_by_its_content(
+    wherry: Cli, build: Build, context: Path, host_dir: str
+) -> None:
+    text = "FROM busybox\nRUN --mount=target=/ctx,source=sub cat /ctx/one > /seen\n"
+    cache = f"{host_dir}/cache"
+    build(text, "-t", "made", "--cache-to", f"type=local,dest={cache}")
+    (context / "sub" / "one").touch()
+    wherry("rmi", "made")
+    wherry("builder", "prune", "-af")
+
+    touched = build(text, "--cache-from", f"type=local,src={cache}").stderr
+    (context / "sub" / "one").write_text("other\n")
+    changed = build(text, "-t", "made").stderr
+
+    assert "CACHED" in touched.split("RUN --mount")[1]
+    assert "CACHED" not in changed.split("RUN --mount")[1]
+    assert run(wherry, "made", "cat", "/seen") == "other\n"

@@ -16,6 +16,7 @@ from wherry.builder.tree import digest
 from wherry.builder.words import process_word
 from wherry.errors import UsageError
 from wherry.image.build_cache import key_of
+from wherry.values import value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,10 +27,24 @@ if TYPE_CHECKING:
     from wherry.builder.instructions import Instruction
     from wherry.builder.sources import Source
     from wherry.builder.stage import StageBuild, Steps
+    from wherry.builder.tree import Tree
 
     Seen = list[tuple[Mount, Source | None]]
 
 _NETWORKS = {"default": "", "none": "none", "host": "host"}
+
+
+@value
+class Files:
+    """What a bind mount shows of a directory of the host."""
+
+    tree: Tree
+    # As `Tree.select` has it.
+    selected: list[tuple[str, str]]
+    # The digest of names, contents and modes: times do not count.
+    content: str
+    # The path of the one file that is mounted, in its layer; "" for a directory.
+    inside: str
 
 
 def steps(stage: StageBuild, instruction: Instruction) -> Steps:
@@ -68,8 +83,11 @@ def steps(stage: StageBuild, instruction: Instruction) -> Steps:
     directories = [pair for pair in seen if pair[0].kind == "bind" and _is_directory(pair[1])]
 
     def work(facts: list[Any]) -> dict[str, Any]:
-        packed = {mount.target: _pack(build, mount, source) for mount, source in directories}
-        key = stage.key([*facts, [list(each) for each in packed.values()]])
+        files = {mount.target: _find(build, mount, source) for mount, source in directories}
+        key = stage.key([*facts, [[each.content, each.inside] for each in files.values()]])
+        if not stage.ignores_cache and (found := build.cached(key)):
+            return found
+        packed = {target: (_pack(build, each), each.inside) for target, each in files.items()}
 
         def carry_out() -> dict[str, Any]:
             with Given(build) as given:
@@ -111,30 +129,38 @@ def _is_directory(source: Source | None) -> bool:
     return source is not None and source.diff_ids is None
 
 
-def _pack(build: Build, mount: Mount, source: Source | None) -> tuple[str, str]:
-    """Have a directory's files, or the one that is mounted, as a layer; where they are in it."""
+def _find(build: Build, mount: Mount, source: Source | None) -> Files:
+    """A directory's files, or the one that is mounted."""
     assert source is not None
     runtime = build.engine.runtime
     with Scratch(runtime) as scratch:
         tree = source.open(runtime, scratch.place("read"))
-        selected = tree.select((mount.source or ".",))
-        what = digest(tree, selected, with_owners=False)
-        is_file = not tree.is_directory(selected[0][1])
+    selected = tree.select((mount.source or ".",))
+    is_file = not tree.is_directory(selected[0][1])
+    return Files(
+        tree=tree,
+        selected=selected,
+        content=digest(tree, selected, with_owners=False),
+        inside=posixpath.basename(mount.source) if is_file else "",
+    )
+
+
+def _pack(build: Build, files: Files) -> str:
+    """Have files as a layer; its diff id, "" where there are none."""
     placement = Placement(target="/", moment=build.latest)
 
     def work() -> dict[str, Any]:
         return pack(
             build.engine,
             (),
-            lambda base, _: copy_changes(base, tree, selected, placement),
+            lambda base, _: copy_changes(base, files.tree, files.selected, placement),
             latest=build.latest,
         )
 
-    key = key_of(["MOUNT", what, build.latest], ())
-    record = build.carry_out(key, f"files of {mount.target}", work, always=False)
+    key = key_of(["MOUNT", files.content, build.latest], ())
+    record = build.carry_out(key, "files of a mount", work, always=False)
     record = record.get("record", record)
-    inside = posixpath.basename(mount.source) if is_file else ""
-    return (str(record["DiffId"]) if record["Count"] else "", inside)
+    return str(record["DiffId"]) if record["Count"] else ""
 
 
 def _shown(instruction: Instruction) -> str:
