@@ -63,14 +63,18 @@ def run_step(
     with Workspace(engine.image_store) as workspace:
         scripts = [_script(workspace, run)] if run.script else []
         request = RunRequest(secrets=given.contents(), layers=given.layers)
+        ending = (signals.SIGINT, signals.SIGTERM, signals.SIGHUP)
+        # Whoever wants the end gets it when the container can be removed.
+        signals.pthread_sigmask(signals.SIG_BLOCK, ending)
         container = create(engine, _body(run, given, scripts), request, image=_image(layers, base))
         try:
+            signals.pthread_sigmask(signals.SIG_UNBLOCK, ending)
             with _told_of_platforms(base):
                 _stay(engine, container, run)
             return pack(engine, container, latest=latest)
         finally:
             # Whoever has had enough presses ctrl-c more than once.
-            for number in (signals.SIGINT, signals.SIGTERM, signals.SIGHUP):
+            for number in ending:
                 signals.signal(number, signals.SIG_IGN)
             engine.containers.remove(container.id, force=True, volumes=True)
 
