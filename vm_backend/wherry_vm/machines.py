@@ -129,11 +129,17 @@ def create(name: str, settings: Settings) -> Machine:
     """Make a machine, which does not run yet. Raises Conflict where the name is taken."""
     machine = Machine(name=check_name(name), settings=settings)
     _claim_places()
+    # One that runs holds the lock until it stops.
+    _require_new(machine)
     with machine.lock():
-        if os.path.exists(machine.file("machine.json")):
-            raise Conflict(f"machine {name} is there already")
+        _require_new(machine)
         save(machine)
     return machine
+
+
+def _require_new(machine: Machine) -> None:
+    if os.path.exists(machine.file("machine.json")):
+        raise Conflict(f"machine {machine.name} is there already")
 
 
 def _claim_places() -> None:

@@ -81,6 +81,14 @@ def test_two_starts_at_once_start_one(own_machine: Cli) -> None:
     assert inspect(own_machine)["State"] == "running"
 
 
+def test_a_machine_that_runs_is_not_made_again(own_machine: Cli) -> None:
+    start(own_machine)
+
+    result = own_machine("machine", "init", check=False, timeout=60)
+
+    assert (result.returncode, result.stderr) == (1, "wherry: machine default is there already\n")
+
+
 def test_a_start_that_is_interrupted_goes_on(own_machine: Cli) -> None:
     process = own_machine.start("machine", "start")
     assert process.stderr is not None
