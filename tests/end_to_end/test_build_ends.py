@@ -11,6 +11,7 @@ from support.building import NO_NETWORK, build, context
 from support.waiting import Deadline, wait_until
 
 if TYPE_CHECKING:
+    import subprocess
     from pathlib import Path
 
     from support.building import Build
@@ -18,6 +19,13 @@ if TYPE_CHECKING:
     from support.world import World
 
 __all__ = ["build", "context"]
+
+
+def start(wherry: Cli, context: Path) -> subprocess.Popen[bytes]:
+    """The build of the last one's steps, and of one more that says `now` and stays."""
+    text = (context / "Dockerfile").read_text()
+    (context / "Dockerfile").write_text(f"{text}RUN echo now; sleep 100\n")
+    return wherry.start("build", NO_NETWORK, "--progress=plain", str(context))
 
 
 @pytest.mark.parametrize(
@@ -28,9 +36,7 @@ def test_a_signal_ends_the_steps_too(
 ) -> None:
     """The world sees at the end of the test that no process and no mount is left."""
     build("FROM busybox\nRUN echo before\n")
-    text = (context / "Dockerfile").read_text()
-    (context / "Dockerfile").write_text(f"{text}RUN echo now; sleep 100\n")
-    process = wherry.start("build", NO_NETWORK, "--progress=plain", str(context))
+    process = start(wherry, context)
     assert process.stderr is not None
     while not process.stderr.readline().endswith(b" now\n"):
         assert process.poll() is None
@@ -43,3 +49,26 @@ def test_a_signal_ends_the_steps_too(
     assert wherry("ps", "--all", "--quiet").stdout == ""
     again = build("FROM busybox\nRUN echo before\nRUN echo after\n")
     assert "CACHED" in again.stderr.split("RUN echo before")[1]
+
+
+@pytest.mark.parametrize(("name", "code"), [("SIGTERM", 143), ("SIGKILL", -9)])
+def test_a_build_behind_an_ampersand_ends_with_its_steps(
+    wherry: Cli, world: World, build: Build, context: Path, name: str, code: int
+) -> None:
+    """Shells without job control have what is there ignore ctrl-c."""
+    build("FROM busybox\n")
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        process = start(wherry, context)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert process.stderr is not None
+    while not process.stderr.readline().endswith(b" now\n"):
+        assert process.poll() is None
+
+    process.send_signal(signal.SIGINT)
+    process.send_signal(getattr(signal, name))
+
+    process.communicate(timeout=60)
+    assert process.returncode == code
+    wait_until(lambda: not world.processes(), Deadline(30, "the steps to end"))

@@ -11,6 +11,7 @@ import os
 import sys
 import time
 
+from wherry.builder.running import ENDING, STEP_ENDING
 from wherry.builder.stage import Needs, Step
 from wherry.engine.session import give_signals_back, take_signals
 from wherry.errors import Unsupported, WherryError, as_ours, from_json, to_json
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     Steps = Generator[Step | Needs, Any, Any]
 
 _PIECE = 1 << 16
-_ENDING = ("SIGINT", "SIGTERM", "SIGHUP")
 # After this time a step that has not ended is told once more.
 _AGAIN_SECONDS = 1
 
@@ -101,7 +101,7 @@ class Executor:
         """Until nothing is left to do, or a signal asks for the end."""
         if sys.platform == "win32":
             raise Unsupported("images are built on Linux only")
-        self._caught = take_signals(_ENDING)
+        self._caught = take_signals(ENDING)
         self._wakeup, wakeup = os.pipe()
         for descriptor in (self._wakeup, wakeup):
             os.set_blocking(descriptor, False)
@@ -201,9 +201,10 @@ class Executor:
         """Be a step's process: it ends with this one, or as it is told."""
         signals.set_wakeup_fd(-1)
         give_signals_back(self._caught)
-        for number in self._caught:
+        told = getattr(signals, STEP_ENDING)
+        for number in (*self._caught, told):
             signals.signal(number, _Interrupt())
-        self._build.engine.runtime.end_with_parent(signals.SIGINT)
+        self._build.engine.runtime.end_with_parent(told)
         signals.pthread_sigmask(signals.SIG_UNBLOCK, self._caught)
 
     def _wait(self) -> None:
@@ -254,7 +255,7 @@ class Executor:
     def _end_all(self) -> None:
         """Have what still runs end, and wait until it has."""
         for job in self._running:
-            os.kill(job.child, signals.SIGINT)
+            os.kill(job.child, getattr(signals, STEP_ENDING))
         for job in self._running:
             for descriptor in (job.log, job.answer):
                 if descriptor >= 0:
@@ -292,7 +293,7 @@ def _await_end(child: int) -> None:
     poll = select.poll()
     poll.register(ended, select.POLLIN)
     while not poll.poll(1000 * _AGAIN_SECONDS):
-        os.kill(child, signals.SIGINT)
+        os.kill(child, getattr(signals, STEP_ENDING))
     os.close(ended)
     os.waitpid(child, 0)
 

@@ -25,6 +25,12 @@ if TYPE_CHECKING:
     from wherry.container.store import Container
     from wherry.engine import Engine
 
+ENDING = ("SIGINT", "SIGTERM", "SIGHUP")
+"""What asks a build for its end."""
+
+STEP_ENDING = "SIGUSR1"
+"""What asks a step for it: those above may be ignored, as behind a script's `&`."""
+
 SCRIPTS = "/dev/pipes"
 """Where a container finds the script of a heredoc."""
 
@@ -63,7 +69,7 @@ def run_step(
     with Workspace(engine.image_store) as workspace:
         scripts = [_script(workspace, run)] if run.script else []
         request = RunRequest(secrets=given.contents(), layers=given.layers)
-        ending = (signals.SIGINT, signals.SIGTERM, signals.SIGHUP)
+        ending = [getattr(signals, name) for name in (*ENDING, STEP_ENDING)]
         # Whoever wants the end gets it when the container can be removed.
         signals.pthread_sigmask(signals.SIG_BLOCK, ending)
         container = create(engine, _body(run, given, scripts), request, image=_image(layers, base))
