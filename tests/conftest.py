@@ -30,11 +30,12 @@ if TYPE_CHECKING:
 
 def pytest_configure() -> None:
     """Whatever the shell gives: what one user's test makes another user's reads, and a
-    command that is hung up (which nohup would keep from it) ends.
+    command that is hung up or interrupted (which nohup and `&` would keep from it) ends.
     """
     os.umask(0o022)
     if hangup := getattr(signal, "SIGHUP", None):
         signal.signal(hangup, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
