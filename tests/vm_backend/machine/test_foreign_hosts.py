@@ -61,11 +61,12 @@ def test_a_whole_run(there: Foreign, own_world: World) -> None:
     )  # fmt: skip
     copied = there("save", "-o", "saved.tar", "busybox")
     listed = there("ps", "-a", "--format", "{{.Names}}")
+    logs = there("machine", "logs").stdout.decode()
     stopped = there("machine", "stop")
 
     assert stopped.returncode == 0, stopped.stderr
     assert loaded.stdout == b"Loaded image: busybox:latest\n", loaded.stderr
-    assert (ran.returncode, ran.stdout, ran.stderr) == (6, b"to and fro\x00\xff", b"err\n")
+    assert (ran.returncode, ran.stdout, ran.stderr) == (6, b"to and fro\x00\xff", b"err\n"), logs
     assert len(Path(own_world.directory, "cid").read_text()) == 64
     assert copied.returncode == 0
     assert Path(own_world.directory, "saved.tar").stat().st_size > 1_000_000
