@@ -103,6 +103,11 @@ def _check_way(path: str) -> None:
         above = below
 
 
+def open_private(path: str, flags: int) -> int:
+    """An opener, as open() wants one, of files that nobody else may read."""
+    return os.open(path, flags, 0o600)
+
+
 def write_atomic(path: str, content: bytes, *, mode: int = 0o600, sync: bool = False) -> None:
     """Put `content` at `path`: a reader sees the old file or the new one, never half of it.
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 
-from wherry.files import open_regular
+from wherry.files import open_private, open_regular
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def compress(path: str) -> None:
 
     draft = f"{path}.tmp"
     try:
-        with open(path, "rb") as source, open(draft, "wb", opener=_private) as target:
+        with open(path, "rb") as source, open(draft, "wb", opener=open_private) as target:
             name = "-".join(map(str, _identity(source)))
             # The fastest level: whoever writes the log waits.
             with GzipFile(name, "wb", 1, target) as packed:
@@ -46,10 +46,6 @@ def compress(path: str) -> None:
             os.unlink(draft)
         except OSError:
             pass  # the next one takes its place
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
 
 
 def _identity(file: BinaryIO) -> tuple[int, ...]:

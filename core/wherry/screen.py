@@ -31,12 +31,12 @@ class Drawing:
         height = self._height()
         text = "".join(f"{_CLEAR_LINE}{line}\n" for line in lines)
         rest = _CLEAR_BELOW if len(lines) < height else ""
-        self._write(f"{_up(height)}{text}{rest}")
+        write(self._stream, f"{_up(height)}{text}{rest}")
         self._lengths = [len(line) for line in lines]
 
     def say(self, text: str) -> None:
         """Put a line in the place of what is drawn, and have it stay."""
-        self._write(f"{_up(self._height())}{_CLEAR_BELOW}{text}\n")
+        write(self._stream, f"{_up(self._height())}{_CLEAR_BELOW}{text}\n")
         self._lengths = []
 
     def settle(self) -> None:
@@ -57,13 +57,14 @@ class Drawing:
         columns = self.size().columns
         return sum(max(1, -(-length // columns)) for length in self._lengths)
 
-    def _write(self, text: str) -> None:
-        try:
-            self._stream.write(text)
-            self._stream.flush()
-        except (OSError, ValueError):
-            # Nobody looks at it any more; the work goes on.
-            pass
+
+def write(stream: TextIO, text: str) -> None:
+    """Show it at once; where nobody looks at it any more the work goes on."""
+    try:
+        stream.write(text)
+        stream.flush()
+    except (OSError, ValueError):
+        pass
 
 
 def _up(rows: int) -> str:

@@ -61,7 +61,7 @@ def test_the_next_build_finds_a_whole_world(
         process.communicate(timeout=60)
 
         assert wherry("ps", "--all", "--quiet").stdout == "", case
-        assert not (left := _left(world)), f"{case}: {left}"
+        assert not (left := world.left_without_containers()), f"{case}: {left}"
         if number % 4 == 3:
             made = build(TEXT, f"--build-arg=CASE={seed}-{number}", "-t", "made")
             assert made.returncode == 0, case
@@ -105,18 +105,6 @@ def _group(pid: int) -> int:
         return os.getpgid(pid)
     except ProcessLookupError:
         return 0
-
-
-def _left(world: World) -> list[str]:
-    """What is there of steps although nothing is built."""
-    found = world.left()
-    for directory in (
-        "data/containers", "data/names", "run/containers", "run/runtime", "run/secrets",
-    ):  # fmt: skip
-        path = f"{world.root}/{directory}"
-        if os.path.isdir(path):
-            found += [f"{directory}/{name}" for name in os.listdir(path)]
-    return found
 
 
 def _drafts(world: World) -> list[str]:

@@ -95,7 +95,7 @@ def _kill_and_look(
             assert removed.returncode == 0, f"{case}: {removed.stderr}"
             # One whose command alone was killed may have ended by now.
             assert all("No such container" in line for line in removed.stderr.splitlines()), case
-        assert not (left := _left(world)), f"{case}: {left}"
+        assert not (left := world.left_without_containers()), f"{case}: {left}"
         if command in _IMAGE_COMMANDS:
             checked = wherry("system", "check", check=False)
             assert (checked.lines, checked.returncode) == ([], 0), f"{case}: {checked.stderr}"
@@ -164,15 +164,3 @@ def _name(pid: int) -> str:
             return file.read().strip()
     except OSError:
         return ""
-
-
-def _left(world: World) -> list[str]:
-    """What is there of containers although there are none."""
-    found = world.left()
-    for directory in (
-        "data/containers", "data/names", "run/containers", "run/runtime", "run/secrets",
-    ):  # fmt: skip
-        path = f"{world.root}/{directory}"
-        if os.path.isdir(path):
-            found += [f"{directory}/{name}" for name in os.listdir(path)]
-    return found

@@ -19,10 +19,11 @@ from wherry.files import make_dir, read_json, remove_file, write_json
 from wherry.values import replace, value
 from wherry_vm.disk import NEW_DISK, is_new
 from wherry_vm.link import with_short_path
+from wherry_vm.protocol import PAUSE
 from wherry_vm.qemu.accelerator import Refusal, candidates, describe
 from wherry_vm.qemu.command import Guest, Sockets, command_line
 from wherry_vm.qemu.host import boot_id
-from wherry_vm.saved import PAUSE, SavedStart, can_save
+from wherry_vm.saved import SavedStart, can_save
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ import os
 import sys
 
 from wherry.errors import UsageError
-from wherry.files import remove_file, storage_error, write_atomic
+from wherry.files import open_private, remove_file, storage_error, write_atomic
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ def ensure_disk(machine: Machine) -> None:
     path = machine.file("data.img")
     wanted = machine.settings.disk * _GIB
     try:
-        with open(path, "ab", opener=_open_own) as file:
+        with open(path, "ab", opener=open_private) as file:
             there = os.fstat(file.fileno()).st_size
             if not there:
                 # Until the guest has mounted it: it may be killed while it makes the file system.
@@ -39,11 +39,6 @@ def ensure_disk(machine: Machine) -> None:
             file.truncate(wanted)
     except OSError as error:
         raise storage_error(error, f"make {path}") from error
-
-
-def _open_own(path: str, flags: int) -> int:
-    """Open what nobody else may read."""
-    return os.open(path, flags, 0o600)
 
 
 def is_new(machine: Machine) -> bool:

@@ -45,6 +45,9 @@ RUNNER_SOCKET = "/run/wherry-guest/runner.sock"
 ORIGINS = "/run/wherry-guest/origins"
 """Where commands in the guest ask their hosts; WHERRY_ORIGINS moves it."""
 
+PAUSE = "wherry.pause"
+"""The word on the kernel's command line that has a guest pause: see wherry_vm.saved."""
+
 
 def first_frames(stream: socket.socket, parser: Parser) -> list[tuple[int, bytes]]:
     """The request that a connection begins with, and what came along; none where it ends."""

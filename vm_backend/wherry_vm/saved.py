@@ -22,7 +22,7 @@ import socket
 import time
 
 from wherry.errors import CorruptState, MachineError, WherryError
-from wherry.files import read_json, remove_file, write_json
+from wherry.files import open_private, read_json, remove_file, write_json
 from wherry_vm.disk import is_new
 from wherry_vm.link import with_short_path
 
@@ -33,9 +33,6 @@ if TYPE_CHECKING:
 
     from wherry_vm.boot import Boot
     from wherry_vm.machines import Machine
-
-PAUSE = "wherry.pause"
-"""The word on the kernel's command line that has the guest pause."""
 
 _SOCKET = "state.sock"
 _PATIENCE = 20
@@ -111,7 +108,8 @@ class SavedStart:
         """Write all that QEMU sends; whether that could be done."""
         buffer = memoryview(bytearray(_CHUNK))
         try:
-            with open(self._state, "wb", opener=_open_own) as file:
+            # The guest's keys are in it.
+            with open(self._state, "wb", opener=open_private) as file:
                 while count := stream.recv_into(buffer):
                     file.write(buffer[:count])
         except OSError:
@@ -159,8 +157,3 @@ def _digest(path: str) -> str:
     with contextlib.suppress(OSError), open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
     return ""
-
-
-def _open_own(path: str, flags: int) -> int:
-    """Open what nobody else may read: the guest's keys are in it."""
-    return os.open(path, flags, 0o600)

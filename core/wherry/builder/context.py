@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 
 from wherry.builder.ignore import Ignore, read_ignore
 from wherry.errors import NotFound, UsageError
@@ -114,18 +113,9 @@ def is_archive(head: bytes) -> bool:
 
 def unpack_context(stream: Any, directory: str) -> None:
     """Unpack a tar stream into an empty directory; its files are this user's."""
-    if sys.platform == "win32":
-        from wherry.container import archive_by_path
+    from wherry.engine.copy import unpack_here
 
-        archive_by_path.unpack(stream, directory)
-        return
-    from wherry.container.archive import open_below, unpack
-
-    top = os.open(directory, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0))
-    try:
-        unpack(stream, lambda path: open_below(top, path), keep_ids=False)
-    finally:
-        os.close(top)
+    unpack_here(stream, directory, keep_rights=True)
 
 
 def inside(directory: str, path: str) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 
+from wherry.builder.request import read_fields
 from wherry.errors import NotFound, UsageError
 from wherry.files import make_dir, read_json, write_atomic
 from wherry.image.assembly import put_image
@@ -20,7 +21,7 @@ from wherry.image.reference import parse_reference
 from wherry.image.store import LAYOUT, NAME
 from wherry.lean import dump_json, load_json
 from wherry.values import replace, value
-from wherry.words import read_bool, split_csv
+from wherry.words import read_bool
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from wherry.image.store import Image
     from wherry.oci.image_spec import Descriptor
 
-_KEYS = ("type", "ref", "src", "dest", "mode", "tag", "digest", "ignore-error")
 _RECORDS = [{"Keys!": [str], "DiffId!": str, "Count!": int, "Step!": str, "Created!": str}]
 _LOCAL_INDEX = {
     "manifests!": [{"mediaType!": str, "digest!": str, "size!": int, "annotations": {"*": str}}]
@@ -78,15 +78,7 @@ def read_export(text: str) -> Cache:
 
 
 def _fields(text: str) -> dict[str, str]:
-    if "=" not in text:
-        return {"ref": text}
-    fields = {}
-    for field in split_csv(text):
-        key, equals, content = field.partition("=")
-        if not equals:
-            raise UsageError(f"invalid value {field}: expected key=value")
-        fields[key.strip().lower()] = content
-    return fields
+    return read_fields(text) if "=" in text else {"ref": text}
 
 
 def _cache(kind: str, fields: dict[str, str], directory: str) -> Cache:

@@ -255,7 +255,7 @@ class Executor:
     def _end_all(self) -> None:
         """Have what still runs end, and wait until it has."""
         for job in self._running:
-            os.kill(job.child, getattr(signals, STEP_ENDING))
+            _ask_to_end(job.child)
         for job in self._running:
             for descriptor in (job.log, job.answer):
                 if descriptor >= 0:
@@ -285,6 +285,10 @@ def _end_as_asked(number: int) -> None:
     raise SystemExit(128 + number)
 
 
+def _ask_to_end(child: int) -> None:
+    os.kill(child, getattr(signals, STEP_ENDING))
+
+
 def _await_end(child: int) -> None:
     """Wait for a child that was told to end, and tell it again; see _Interrupt."""
     if sys.platform != "linux":
@@ -293,7 +297,7 @@ def _await_end(child: int) -> None:
     poll = select.poll()
     poll.register(ended, select.POLLIN)
     while not poll.poll(1000 * _AGAIN_SECONDS):
-        os.kill(child, getattr(signals, STEP_ENDING))
+        _ask_to_end(child)
     os.close(ended)
     os.waitpid(child, 0)
 

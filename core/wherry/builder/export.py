@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import sys
 
 from wherry import origin
 from wherry.builder.layers import Scratch, open_layers
 from wherry.builder.outputs import document_of
+from wherry.builder.request import read_fields
 from wherry.builder.returned import send
-from wherry.builder.tree import DIRECTORY
 from wherry.engine.session import write_all
 from wherry.errors import UsageError
 from wherry.files import Draft, make_dir
@@ -17,7 +16,7 @@ from wherry.image.assembly import put_image
 from wherry.image.reference import parse_reference
 from wherry.image.store import Image
 from wherry.values import value
-from wherry.words import join_csv, read_bool, split_csv
+from wherry.words import join_csv, read_bool
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -51,13 +50,7 @@ def _fields(text: str) -> dict[str, str]:
     """`type=KIND,dest=PATH`, or a directory alone, or `-` for a tar. Raises UsageError."""
     if "=" not in text:
         return {"type": "tar" if text == "-" else "local", "dest": text}
-    fields: dict[str, str] = {}
-    for field in split_csv(text):
-        key, equals, content = field.partition("=")
-        if not equals:
-            raise UsageError(f"invalid value {field}: expected key=value")
-        fields[key.strip().lower()] = content
-    return fields
+    return read_fields(text)
 
 
 def read_output(text: str) -> Output:
@@ -140,19 +133,9 @@ def _export_directory(stage: StageBuild, dest: str) -> None:
 
 def _unpack(stream: Any, dest: str) -> None:
     """Make a tar stream's files in a directory; they are this user's."""
-    directory = make_dir(os.path.abspath(dest), 0o755)
-    if sys.platform == "win32":
-        from wherry.container import archive_by_path
+    from wherry.engine.copy import unpack_here
 
-        archive_by_path.unpack(stream, directory)
-        return
-    from wherry.container.archive import open_below, unpack
-
-    top = os.open(directory, DIRECTORY)
-    try:
-        unpack(stream, lambda path: open_below(top, path), keep_ids=False, keep_rights=False)
-    finally:
-        os.close(top)
+    unpack_here(stream, make_dir(os.path.abspath(dest), 0o755))
 
 
 def keep(output: Output, stream: Any) -> None:

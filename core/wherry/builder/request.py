@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from wherry.container.request import PullOptions
+from wherry.errors import UsageError
 from wherry.values import value
+from wherry.words import split_csv
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -70,3 +72,14 @@ class BuildRequest:
     metadata_file: str = ""
     # SOURCE_DATE_EPOCH, in seconds; None for the time that it is.
     epoch: int | None = None
+
+
+def read_fields(text: str) -> dict[str, str]:
+    """`KEY=VALUE,…`, as several options are written. Raises UsageError."""
+    fields: dict[str, str] = {}
+    for field in split_csv(text):
+        key, equals, content = field.partition("=")
+        if not equals:
+            raise UsageError(f"invalid value {field}: expected key=value")
+        fields[key.strip().lower()] = content
+    return fields

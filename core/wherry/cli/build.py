@@ -10,7 +10,7 @@ from wherry import origin
 from wherry.backend import Command, execute
 from wherry.cli.build_options import OPTIONS, epoch, host_config, own_config, refuse, resources
 from wherry.cli.grammar import argument, command
-from wherry.container.request import PullOptions
+from wherry.container.request import pull_options
 from wherry.errors import Unsupported, UsageError
 
 TYPE_CHECKING = False
@@ -234,14 +234,7 @@ def _request(values: Mapping[str, Any], stack: ExitStack) -> BuildRequest:
         caches_to=tuple(map(read_export, values["cache_to"])),
         no_cache=values["no_cache"] or not values["layers"],
         no_cache_filter=values["no_cache_filter"],
-        pull_options=PullOptions(
-            policy=values["pull"],
-            tls_verify=values["tls_verify"],
-            credentials=values["creds"],
-            auth_file=values["authfile"],
-            retries=values["retry"],
-            retry_delay=values["retry_delay"],
-        ),
+        pull_options=pull_options(values, policy=values["pull"]),
         tags=values["tag"],
         squash=values["squash"] or not values["layers"],
         squash_all=values["squash_all"],

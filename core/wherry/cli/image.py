@@ -6,7 +6,7 @@ from wherry.backend import Command, execute
 from wherry.cli import common
 from wherry.cli.each import complain
 from wherry.cli.grammar import argument, command, option
-from wherry.container.request import PullOptions
+from wherry.container.request import pull_options
 from wherry.errors import NotFound, UsageError, WherryError
 from wherry.words import read_duration, write_duration
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Any
 
+    from wherry.container.request import PullOptions
     from wherry.engine import Engine
     from wherry.image.reference import Reference
 
@@ -38,15 +39,7 @@ _REGISTRY = (
 
 
 def _options(values: Mapping[str, Any]) -> PullOptions:
-    return PullOptions(
-        platform=values["platform"],
-        quiet=values["quiet"],
-        tls_verify=values["tls_verify"],
-        credentials=values["creds"],
-        auth_file=values["authfile"],
-        retries=values["retry"],
-        retry_delay=values["retry_delay"],
-    )
+    return pull_options(values, platform=values["platform"], quiet=values["quiet"])
 
 
 # ---- images ----

@@ -15,7 +15,7 @@ from wherry.cli.host import (
     with_paths,
 )
 from wherry.container.create import create_body
-from wherry.container.request import PullOptions, RunRequest
+from wherry.container.request import RunRequest, pull_options
 from wherry.errors import UsageError
 from wherry.names import check_name
 
@@ -121,15 +121,8 @@ def prepare(values: dict[str, Any], declaration: Declaration) -> tuple[CreateBod
         body["HostConfig"]["ConsoleSize"] = size
     return body, RunRequest(
         name=name,
-        pull=PullOptions(
-            platform=values["platform"],
-            policy=values["pull"],
-            quiet=values["quiet"],
-            tls_verify=values["tls_verify"],
-            credentials=values["creds"],
-            auth_file=values["authfile"],
-            retries=values["retry"],
-            retry_delay=values["retry_delay"],
+        pull=pull_options(
+            values, platform=values["platform"], policy=values["pull"], quiet=values["quiet"]
         ),
         replace=values["replace"],
         cid_file=values["cidfile"],

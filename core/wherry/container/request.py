@@ -7,6 +7,7 @@ from wherry.values import value
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from typing import Any
 
 
 @value
@@ -24,6 +25,18 @@ class PullOptions:
     retries: int | None = None
     # Nanoseconds.
     retry_delay: int = 0
+
+
+def pull_options(values: Mapping[str, Any], **more: Any) -> PullOptions:
+    """What the options of commands that reach registries say, and `more` fields."""
+    return PullOptions(
+        tls_verify=values["tls_verify"],
+        credentials=values["creds"],
+        auth_file=values["authfile"],
+        retries=values["retry"],
+        retry_delay=values["retry_delay"],
+        **more,
+    )
 
 
 @value

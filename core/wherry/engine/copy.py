@@ -362,7 +362,7 @@ def copy_out(files: Files, path: str, target: str, *, keep_ids: bool, follow: bo
     def receive(reader: int) -> int:
         with open(reader, "rb", closefd=False) as stream:
             counted = _Counted(stream)
-            _unpack_here(counted, directory, keep_ids)  # type: ignore[arg-type]
+            unpack_here(counted, directory, keep_ids=keep_ids, keep_rights=keep_ids)  # type: ignore[arg-type]
         return counted.size
 
     return piped(lambda writer: files.read(source, called, writer), receive)
@@ -403,8 +403,10 @@ def _pack_here(source: Source, out: BinaryIO, called: str) -> None:
         os.close(top)
 
 
-def _unpack_here(stream: BinaryIO, directory: str, keep_ids: bool) -> None:
-    """Make files of this system from a tar stream."""
+def unpack_here(
+    stream: BinaryIO, directory: str, *, keep_ids: bool = False, keep_rights: bool = False
+) -> None:
+    """Make files of this system from a tar stream, below a directory; see unpack."""
     if sys.platform == "win32":
         from wherry.container import archive_by_path
 
@@ -416,7 +418,7 @@ def _unpack_here(stream: BinaryIO, directory: str, keep_ids: bool) -> None:
             stream,
             lambda below: open_below(top, below),
             keep_ids=keep_ids,
-            keep_rights=keep_ids,
+            keep_rights=keep_rights,
         )
     finally:
         os.close(top)

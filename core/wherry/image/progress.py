@@ -10,7 +10,7 @@ import time
 from typing import TYPE_CHECKING
 
 from wherry.human import human_size
-from wherry.screen import Drawing, can_draw
+from wherry.screen import Drawing, can_draw, write
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -61,7 +61,7 @@ class PlainProgress(Progress):
 
     def message(self, text: str) -> None:
         with self._lock:
-            self._write(f"{text}\n")
+            write(self._stream, f"{text}\n")
 
     def update(
         self,
@@ -74,15 +74,7 @@ class PlainProgress(Progress):
             line = f"{name}: {status}\n"
             if status not in _TRANSIENT and line != self._last:
                 self._last = line
-                self._write(line)
-
-    def _write(self, text: str) -> None:
-        try:
-            self._stream.write(text)
-            self._stream.flush()
-        except (OSError, ValueError):
-            # Nobody reads it any more; the work goes on.
-            pass
+                write(self._stream, line)
 
 
 class TerminalProgress(Progress):

@@ -61,14 +61,10 @@ def write_stream(diff_id: str, write: Callable[[bytes], object]) -> None:
     Only where the files can be read: where ids are those of containers.
     """
     digest = sha256()
-
-    def put(data: bytes) -> None:
-        digest.update(data)
-        write(data)
-
     try:
         for piece in _pieces(layer_directory(diff_id)):
-            put(piece)
+            digest.update(piece)
+            write(piece)
     except (OSError, ValueError, struct.error) as error:
         raise CorruptState(f"the files of layer {diff_id} cannot be read: {error}") from error
     if f"sha256:{digest.hexdigest()}" != diff_id:

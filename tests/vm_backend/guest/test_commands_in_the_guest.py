@@ -67,11 +67,25 @@ class Host:
         return self.code
 
 
+def _served() -> tuple[socket.socket, int]:
+    """The host's end of a channel to the runner, and the process at the other end."""
+    from wherry_vm.guest.serve import serve
+
+    ours, theirs = socket.socketpair()
+    pid = os.fork()
+    if pid == 0:
+        ours.close()
+        try:
+            serve(theirs)
+        finally:
+            os._exit(0)
+    theirs.close()
+    return ours, pid
+
+
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Host]]:
     """`run("sh", "-c", …, stdin=False, terminals=(False, False, False), size=None)`"""
-    from wherry_vm.guest.serve import serve
-
     monkeypatch.setenv("WHERRY_ORIGINS", str(tmp_path / "origins"))
     opened: list[tuple[socket.socket, int]] = []
 
@@ -81,15 +95,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..
         terminals: tuple[bool, bool, bool] = (False, False, False),
         **more: Any,
     ) -> Host:
-        ours, theirs = socket.socketpair()
-        pid = os.fork()
-        if pid == 0:
-            ours.close()
-            try:
-                serve(theirs)
-            finally:
-                os._exit(0)
-        theirs.close()
+        ours, pid = _served()
         opened.append((ours, pid))
         host = Host(ours)
         host.tell(op="program", argv=words, stdin=stdin, terminals=terminals, **more)
@@ -104,19 +110,9 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..
 @pytest.fixture
 def run_late(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Host]]:
     """`run_late("ps")`: a command of wherry's that comes when its process has rehearsed."""
-    from wherry_vm.guest.serve import serve
-
     monkeypatch.setenv("WHERRY_ORIGINS", str(tmp_path / "origins"))
     monkeypatch.setenv("WHERRY_ROOT", str(tmp_path / "own"))
-    ours, theirs = socket.socketpair()
-    pid = os.fork()
-    if pid == 0:
-        ours.close()
-        try:
-            serve(theirs)
-        finally:
-            os._exit(0)
-    theirs.close()
+    ours, pid = _served()
 
     def start(*words: str) -> Host:
         has_begun = (tmp_path / "origins/rehearsal/data").exists

@@ -19,13 +19,13 @@ import time
 from binascii import a2b_base64
 
 from wherry.lean import load_json
+from wherry_vm.protocol import PAUSE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Any
 
-_WORD = "wherry.pause"
 _COMMAND_LINE = "/proc/cmdline"
 _STATE = "/run/wherry-guest"
 _MODULES = f"{_STATE}/modules"
@@ -42,7 +42,7 @@ def is_to_pause() -> bool:
     if os.path.exists(_RESUMED):
         return False
     with open(_COMMAND_LINE, encoding="ascii", errors="replace") as file:
-        return _WORD in file.read().split()
+        return PAUSE in file.read().split()
 
 
 def pause(port: int, warm: int, is_listening: Callable[[], bool], say: Callable[..., None]) -> bool:
