@@ -17,17 +17,20 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux'
 
 def test_rows_are_those_of_ps() -> None:
     ps = need_tool("ps")
-    child = subprocess.Popen(["sleep", "1000"])
-    pids = [os.getppid(), os.getpid(), child.pid]
-    try:
+    arguments = ["cat", "/dev/stdin"]
+    with subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        assert child.stdin and child.stdout
+        # It has its arguments once it answers; before, it may be seen without them.
+        child.stdin.write(b"ready\n")
+        child.stdin.flush()
+        child.stdout.readline()
+        pids = [os.getppid(), os.getpid(), child.pid]
         ours = rows(pids)
         listed = ",".join(map(str, pids))
         told = subprocess.run(
             [ps, "-ww", "-f", "-p", listed], capture_output=True, text=True, check=True
         )
-    finally:
-        child.kill()
-        child.wait()
+        child.stdin.close()
 
     titles, *lines = (line.split(None, 7) for line in told.stdout.splitlines())
     assert titles == TITLES
