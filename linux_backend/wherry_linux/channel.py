@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 
 from wherry.errors import WherryError, as_ours, from_json, to_json
 from wherry.lean import dump_json, load_json, sockets
@@ -42,6 +43,12 @@ class Channel:
 
     def close(self) -> None:
         self._socket.close()
+
+    def has_peer(self) -> bool:
+        """Whether anybody is at the other end."""
+        poll = select.poll()
+        poll.register(self.fileno(), 0)
+        return not poll.poll(0)
 
     def send(self, message: dict[str, Any], descriptor: int = -1) -> None:
         """Send a message. A peer that is gone is not an error: nobody wants to know."""

@@ -4,7 +4,9 @@
     init        pid 1 of the new pid namespace: builds the root, waits for `start`,
                 gives up what the program may not have, and becomes the program
 
-Both report to the runtime over one Channel, which closes when the program runs.
+Both report to the runtime over one Channel, which closes when the program runs. Between
+`create` and `start` nobody is at its other end; what fails then is told on the container's
+standard error.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from __future__ import annotations
 import os
 import select
 
-from wherry.errors import KernelError, NoUserNamespace, WherryError
+from wherry.errors import KernelError, NoUserNamespace, WherryError, as_ours
 from wherry.lean import dump_json, sockets
 from wherry.oci import INIT_ANNOTATION
 from wherry_linux import console, reaper
@@ -118,9 +120,16 @@ def stage_one(launch: Launch, channel: Channel) -> None:
             os._exit(0)
         _init(launch, channel)
     except BaseException as error:
-        channel.send_error(error)
+        _report(error, channel)
     finally:
         os._exit(1)
+
+
+def _report(error: BaseException, channel: Channel) -> None:
+    if channel.has_peer():
+        channel.send_error(error)
+    else:
+        os.write(2, f"wherry: {as_ours(error)}\n".encode(errors="replace"))
 
 
 def _enter_namespaces(launch: Launch, channel: Channel) -> None:
@@ -293,7 +302,8 @@ def _init(launch: Launch, channel: Channel) -> None:
     except OSError:
         pass  # the user may be allowed where root of a user namespace is not
     set_label(label, process)
-    step = prepare_to_execute(launch.preserve, channel.fileno())
+    complaints = "" if channel.has_peer() else executable
+    step = prepare_to_execute(launch.preserve, channel.fileno(), complaints)
     program = reaper.make() if launch.has_init else -1
     become(process, identity, linux.get("seccomp"), dump_json(launch.state))
     enter_directory(process["cwd"])

@@ -456,12 +456,13 @@ def set_label(descriptor: int, process: Process) -> None:
         os.close(descriptor)
 
 
-def prepare_to_execute(preserve: int, report: int) -> int:
+def prepare_to_execute(preserve: int, report: int, complaints: str = "") -> int:
     """Leave the program descriptors 0 to 2 and `preserve` more; the descriptor to `execute`.
 
-    Comes before the system calls are filtered. What goes wrong will be written to `report`.
+    Comes before the system calls are filtered. What goes wrong will be written to `report`;
+    with `complaints` about a program, to standard error.
     """
-    step = trampoline.make(report)
+    step = trampoline.make(report, complaints)
     # The interpreter ignores some, and so does a monitor; the program would inherit that.
     for number in signals.valid_signals():
         if signals.getsignal(number) == signals.SIG_IGN:

@@ -9,6 +9,7 @@ nothing of the host that /proc/self/exe could name.
 
 It also reports: its argument vector is (ignored, path, argument 0, …), and if execve(2)
 fails it writes the four bytes of errno to a descriptor, which closes when it succeeds.
+Where nobody reads that, it tells on standard error, with a text for each errno.
 """
 
 from __future__ import annotations
@@ -35,14 +36,30 @@ _ELF_MACHINES = {"x86_64": 62, "aarch64": 183}
 _PT_LOAD, _PT_GNU_STACK = 1, 0x6474E551
 _READ, _WRITE, _EXECUTE = 4, 2, 1
 
+_ERRNOS = 134  # errno(3): EHWPOISON is the last
+_LONGEST_NAME, _TEXT = 256, 384
 
-def make(report: int) -> int:
+
+def make(report: int, complaints: str = "") -> int:
     """A descriptor to execute, close-on-exec; what goes wrong is written to `report`.
 
-    `report` has to stay open across the first execve(2).
+    With `complaints` about a program nobody reads `report`, and standard error is told why
+    the program could not be executed. `report` has to stay open across the first execve(2).
     """
     code = _PROGRAMS.get(_machine())
-    return memory_program({} if code is None else {_machine(): lambda: code(report)})
+    texts = _texts(complaints) if complaints else b""
+    return memory_program({} if code is None else {_machine(): lambda: code(report, texts)})
+
+
+def _texts(name: str) -> bytes:
+    """What to say of the program `name` for each errno: _ERRNOS texts of _TEXT bytes.
+
+    Each has its length in front of it, in four bytes.
+    """
+    # A path may be far longer than what tells a reader which one it is.
+    start = b"exec " + os.fsencode(name)[:_LONGEST_NAME] + b": "
+    texts = (start + os.strerror(number).lower().encode() + b"\n" for number in range(_ERRNOS))
+    return b"".join(struct.pack(f"<I{_TEXT - 4}s", len(text), text) for text in texts)
 
 
 def memory_program(programs: Mapping[str, Callable[[], bytes]]) -> int:
@@ -107,7 +124,7 @@ def _elf(machine: int, code: bytes) -> bytes:
     return header + load + stack + code
 
 
-def _x86_64(report: int) -> bytes:
+def _x86_64(report: int, texts: bytes) -> bytes:
     def move(register: int, number: int) -> bytes:
         return struct.pack("<BI", 0xB8 + register, number)  # mov r32, imm32
 
@@ -115,6 +132,27 @@ def _x86_64(report: int) -> bytes:
     syscall = b"\x0f\x05"
     # exit_group(1)
     leave = move(edi, 1) + move(eax, 231) + syscall
+    if texts:
+        tell = b"".join(
+            (
+                # write(2, text, length) of the texts behind the code
+                struct.pack("<HI", 0xC069, _TEXT),  # imul eax, eax, _TEXT
+                b"\x48\x8d\x35", struct.pack("<I", 3 + 2 + 4 + 12 + len(leave)),  # lea rsi, [rip+…]
+                b"\x48\x01\xc6",      # add rsi, rax
+                b"\x8b\x16",          # mov edx, [rsi]
+                b"\x48\x83\xc6\x04",  # add rsi, 4
+                move(edi, 2), move(eax, 1), syscall,
+            )
+        )  # fmt: skip
+    else:
+        tell = b"".join(
+            (
+                # write(report, &errno, 4)
+                b"\x50",          # push rax
+                b"\x48\x89\xe6",  # mov rsi, rsp
+                move(edi, report), move(edx, 4), move(eax, 1), syscall,
+            )
+        )  # fmt: skip
     proceed = b"".join(
         (
             # execve(argv[1], &argv[2], envp): argc is at the stack's top, argv behind it
@@ -123,11 +161,8 @@ def _x86_64(report: int) -> bytes:
             b"\x48\x8b\x04\x24",      # mov rax, [rsp]
             b"\x48\x8d\x54\xc4\x10",  # lea rdx, [rsp+rax*8+16]
             move(eax, 59), syscall,
-            # write(report, &errno, 4)
             b"\xf7\xd8",              # neg eax
-            b"\x50",                  # push rax
-            b"\x48\x89\xe6",          # mov rsi, rsp
-            move(edi, report), move(edx, 4), move(eax, 1), syscall,
+            tell,
         )
     )  # fmt: skip
     return b"".join(
@@ -139,15 +174,36 @@ def _x86_64(report: int) -> bytes:
             struct.pack("<BB", 0x78, len(proceed)),  # js to the end
             proceed,
             leave,
+            texts,
         )
     )  # fmt: skip
 
 
-def _aarch64(report: int) -> bytes:
+def _aarch64(report: int, texts: bytes) -> bytes:
     def move(register: int, number: int) -> int:
         return 0x52800000 | number << 5 | register  # movz w<register>, #number
 
     supervisor = 0xD4000001  # svc #0
+    # exit_group(1)
+    leave = (move(0, 1), move(8, 94), supervisor)
+    tell: tuple[int, ...]
+    if texts:
+        tell = (
+            # write(2, text, length) of the texts behind the code
+            move(1, _TEXT),
+            0x1B017C00,  # mul w0, w0, w1
+            0x10000001 | (6 + len(leave)) << 5,  # adr x1, to the texts
+            0x8B000021,  # add x1, x1, x0
+            0xB8404422,  # ldr w2, [x1], #4
+            move(0, 2), move(8, 64), supervisor,
+        )  # fmt: skip
+    else:
+        tell = (
+            # write(report, &errno, 4)
+            0xF81F0FE0,  # str x0, [sp, #-16]!
+            0x910003E1,  # mov x1, sp
+            move(0, report), move(2, 4), move(8, 64), supervisor,
+        )  # fmt: skip
     proceed = (
         # execve(argv[1], &argv[2], envp): argc is at the stack's top, argv behind it
         0xF9400BE0,  # ldr x0, [sp, #16]
@@ -156,11 +212,8 @@ def _aarch64(report: int) -> bytes:
         0x910043E2,  # add x2, sp, #16
         0x8B030C42,  # add x2, x2, x3, lsl #3
         move(8, 221), supervisor,
-        # write(report, &errno, 4)
         0x4B0003E0,  # neg w0, w0
-        0xF81F0FE0,  # str x0, [sp, #-16]!
-        0x910003E1,  # mov x1, sp
-        move(0, report), move(2, 4), move(8, 64), supervisor,
+        *tell,
     )  # fmt: skip
     words = (
         # fcntl(report, F_SETFD, FD_CLOEXEC)
@@ -168,10 +221,9 @@ def _aarch64(report: int) -> bytes:
         # Not open: this is not the first time here, the image led back to us.
         0x37F80000 | (len(proceed) + 1) << 5,  # tbnz w0, #31, to the end
         *proceed,
-        # exit_group(1)
-        move(0, 1), move(8, 94), supervisor,
+        *leave,
     )  # fmt: skip
-    return struct.pack(f"<{len(words)}I", *words)
+    return struct.pack(f"<{len(words)}I", *words) + texts
 
 
 _PROGRAMS = {"x86_64": _x86_64, "aarch64": _aarch64}

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from support.oci import Oci
+from support.waiting import Deadline, wait_until
 
 pytestmark = pytest.mark.linux
 
@@ -176,6 +177,41 @@ def test_program_that_is_not_there_leaves_no_container(oci: Oci) -> None:
     assert result.returncode == 1
     assert 'exec: "nope": executable file not found in $PATH' in result.stderr
     assert oci("list", "-q").stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [("no program\n", "exec format error"), ("#!/no/such\n", "no such file or directory")],
+)
+def test_program_that_the_kernel_refuses_says_so_where_the_container_writes(
+    oci: Oci, text: str, reason: str
+) -> None:
+    program = oci.rootfs / "bin/program"
+    program.write_text(text)
+    program.chmod(0o755)
+    oci.create("c1", "program")
+
+    oci("start", "c1")
+
+    _wait_until_stderr_has(oci, f"exec /bin/program: {reason}\n")
+    wait_until(lambda: oci.status("c1") == "stopped", Deadline(30, "the container to end"))
+
+
+def test_what_fails_after_start_is_told_where_the_container_writes(oci: Oci) -> None:
+    oci.spec["hooks"] = {"startContainer": [{"path": "/no/such/hook"}]}
+    oci.create("c1", "true")
+
+    oci("start", "c1")
+
+    _wait_until_stderr_has(
+        oci, "wherry: cannot run startContainer hook /no/such/hook: No such file or directory\n"
+    )
+
+
+def _wait_until_stderr_has(oci: Oci, text: str) -> None:
+    """Of a container that `create` has made; no other command may have written meanwhile."""
+    errors = oci.base / "err"
+    wait_until(lambda: errors.read_text() == text, Deadline(30, f"{text!r} in {errors}"))
 
 
 def test_preserved_descriptor_reaches_the_program_and_no_other(oci: Oci) -> None:
