@@ -142,7 +142,7 @@ def test_read_only_holds_for_what_is_mounted_below_too(machine: Machine) -> None
 
 
 def _mounted_here(machine: Machine, points: list[Any], function: Any) -> Any:
-    from wherry.engine.mounts import oci_mounts
+    from wherry.engine.runtime_mounts import oci_mounts
     from wherry.volume.store import VolumeStore
     from wherry_linux.mounts import mount_into
 

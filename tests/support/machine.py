@@ -6,7 +6,9 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from support.forked import call_as
-from wherry.engine.mounts import oci_mounts, prepare_mounts, resolve_mounts
+from wherry.engine.mount_preparation import prepare_mounts
+from wherry.engine.mounts import resolve_mounts
+from wherry.engine.runtime_mounts import oci_mounts
 from wherry.volume.store import VolumeStore
 
 if TYPE_CHECKING:

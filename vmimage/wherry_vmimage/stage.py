@@ -11,7 +11,7 @@ from typing import IO, TYPE_CHECKING
 from wherry import names, paths
 from wherry.container.logs import LogReader
 from wherry.container.request import RunRequest
-from wherry.engine.copy import ContainerFiles
+from wherry.engine.container_files import ContainerFiles
 from wherry.errors import Unsupported, WherryError
 from wherry.files import make_dir
 from wherry_vmimage.bootstrap import bootstrap

@@ -122,7 +122,7 @@ def _write_files(stage: StageBuild, descriptor: int) -> None:
 
 
 def _export_directory(stage: StageBuild, dest: str) -> None:
-    from wherry.engine.copy import piped
+    from wherry.engine.piping import piped
 
     def receive(reader: int) -> None:
         with open(reader, "rb", closefd=False) as stream:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import struct
 
-from wherry.engine.copy import piped
+from wherry.engine.piping import piped
 from wherry.engine.session import write_all
 from wherry.errors import MachineError, WherryError, as_ours
 

@@ -15,7 +15,7 @@ from wherry.errors import WherryError, to_json
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from wherry.engine import Engine
-    from wherry.engine.copy import ContainerFiles
+    from wherry.engine.container_files import ContainerFiles
 
 _ARGUMENTS = (argument("container"), argument("path"))
 
@@ -77,6 +77,6 @@ def put_archive(container: str, path: str, keep_ids: bool) -> int:
 
 
 def _files(engine: Engine, container: str) -> ContainerFiles:
-    from wherry.engine.copy import ContainerFiles
+    from wherry.engine.container_files import ContainerFiles
 
     return ContainerFiles(engine.containers.find(container), engine.runtime)

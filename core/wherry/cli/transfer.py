@@ -58,7 +58,7 @@ def cp(source: str, destination: str, archive: bool, follow_link: bool, quiet: b
         raise UsageError("neither the source nor the destination of cp may be empty")
 
     def action(engine: Engine) -> int:
-        from wherry.engine.copy import ContainerFiles
+        from wherry.engine.container_files import ContainerFiles
 
         container = engine.containers.find(from_container or to_container)
         return _copy(ContainerFiles(container, engine.runtime))
@@ -119,11 +119,12 @@ def export(container: str, output: str) -> int:
         raise UsageError("cowardly refusing to save to a terminal. Use the -o flag or redirect")
 
     def action(engine: Engine) -> int:
-        from wherry.engine import copy
+        from wherry.engine.container_files import ContainerFiles
+        from wherry.engine.copy import export_to_stream
 
-        files = copy.ContainerFiles(engine.containers.find(container), engine.runtime)
+        files = ContainerFiles(engine.containers.find(container), engine.runtime)
         if not output:
-            copy.export(files, _stdout())
+            export_to_stream(files, _stdout())
             return 0
         from wherry.files import Draft
 

@@ -1,11 +1,4 @@
-"""`cp`: files between the host and a container, with docker's rules.
-
-A running container's files are reached through a descriptor of its root directory, in
-its user namespace, but from our own mount namespace: every path is resolved by the
-kernel with that directory as the root, so that no link of the container's, and no race
-with one, leads to a file of the host, and nothing of the container's is loaded. The
-tree of a stopped one, with its volumes, is mounted for the moment where only we see it.
-"""
+"""`cp`: files between the host and a container, with docker's rules."""
 
 from __future__ import annotations
 
@@ -16,36 +9,18 @@ import stat
 import sys
 
 from wherry.container.archive import open_below, pack, unpack
-from wherry.engine import idmaps
-from wherry.engine.mounts import layer_of, lower_directories, oci_mounts
-from wherry.errors import (
-    Conflict,
-    CorruptState,
-    KernelError,
-    NotFound,
-    UsageError,
-    WherryError,
-    as_ours,
-    from_json,
-    to_json,
-)
-from wherry.lean import dump_json, load_json
+from wherry.engine.piping import piped
+from wherry.errors import KernelError, NotFound, UsageError, WherryError
 from wherry.values import value
-from wherry.volume.store import VolumeStore
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any, BinaryIO, TypeVar
+    from typing import Any, BinaryIO
 
-    from wherry.container.store import Container
-    from wherry.oci.runtime_spec import Mount
-    from wherry.runtime import Runtime
-
-    T = TypeVar("T")
+    from wherry.engine.container_files import ContainerFiles
 
 _DIRECTORY = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0)
-_LIVE = ("running", "paused")
 _LINKS = 40
 
 
@@ -142,212 +117,6 @@ class Files:
         raise UsageError(f"too many symbolic links: {path}")
 
 
-class ContainerFiles(Files):
-    """Those of a container that is here, running or not."""
-
-    def __init__(self, container: Container, runtime: Runtime) -> None:
-        self.container = container
-        self.name = container.name
-        self.runtime = runtime
-
-    def within(self, function: Callable[[int], T]) -> T:
-        """`function()` of a descriptor of the root directory, with the container's ids.
-
-        The result crosses between processes as JSON.
-        """
-        container = self.container
-        answer: T
-        if container.reload()["Status"] not in _LIVE:
-            with container.lock():
-                if container.reload()["Status"] not in _LIVE:
-                    answer = self._unshared(lambda: self._mounted(function))
-                    return answer
-        answer = self.runtime.in_container(container, function)
-        return answer
-
-    def _unshared(self, function: Callable[[], T]) -> T:
-        """`function()` with the container's ids, in a mount namespace that ends with it."""
-        shift = idmaps.shifted_maps(self.container)
-        maps = None if shift is None else shift[0]
-        answer: T = self.runtime.unshared(function, mounts=True, maps=maps)
-        return answer
-
-    def _mounted(self, function: Callable[[int], T]) -> T:
-        container = self.container
-        rootfs = (container.body.get("Wherry") or {}).get("Rootfs")
-        target = rootfs or container.path("root")
-        if not rootfs:
-            lower = lower_directories(container)
-            self.runtime.mount_overlay(
-                lower, container.path("upper"), container.path("work"), target
-            )
-        root = os.open(target, _DIRECTORY)
-        try:
-            for mount in self._mounts():
-                self.runtime.mount_into(root, mount)
-            return function(root)
-        finally:
-            os.close(root)
-
-    def _mounts(self) -> list[Mount]:
-        """Volumes, binds and the files that the last run was given."""
-        container = self.container
-        volumes = VolumeStore(unshared=self.runtime.unshared)
-        mounts = oci_mounts(
-            container.record["Mounts"],
-            directory=container.directory,
-            volumes=volumes,
-            layer_path=lambda diff_id: layer_of(container, diff_id),
-            ids=(idmaps.own_maps(container), True),
-        )
-        taken = {mount["destination"] for mount in mounts}
-        for name in ("hosts", "hostname", "resolv.conf"):
-            source = container.path(name)
-            if f"/etc/{name}" not in taken and os.path.exists(source):
-                mounts.append(
-                    {
-                        "destination": f"/etc/{name}",
-                        "type": "bind",
-                        "source": source,
-                        "options": ["rbind", "rprivate"],
-                    }
-                )
-        return sorted(mounts, key=lambda mount: mount["destination"].count("/"))
-
-    # ---- looking ----
-
-    def stat(self, path: str) -> dict[str, Any]:
-        parent, name, called = split_source(path)
-
-        def look(root: int) -> dict[str, Any]:
-            directory = self._open(root, parent, path)
-            try:
-                found = os.stat(name, dir_fd=directory, follow_symlinks=False)
-                link = ""
-                if stat.S_ISLNK(found.st_mode):
-                    link = posixpath.join(parent, os.readlink(name, dir_fd=directory))
-                return {
-                    "name": called if called != "." else posixpath.basename(parent) or "/",
-                    "size": found.st_size,
-                    "mode": found.st_mode,
-                    "mtime": found.st_mtime,
-                    "linkTarget": posixpath.normpath(link) if link else "",
-                }
-            except OSError as error:
-                raise self._missing(path, error) from error
-            finally:
-                os.close(directory)
-
-        return self.within(look)
-
-    def _open(self, root: int, directory: str, path: str) -> int:
-        try:
-            return self.runtime.open_in_root(root, directory, flags=_DIRECTORY)
-        except KernelError as error:
-            raise self._missing(path, error) from error
-
-    def _missing(self, path: str, error: OSError | KernelError) -> WherryError:
-        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
-            return NotFound(f"Could not find the file {path} in container {self.container.name}")
-        return WherryError(
-            f"cannot open {path} in container {self.container.name}:"
-            f" {os.strerror(error.errno or 0)}"
-        )
-
-    # ---- reading and writing ----
-
-    def read(self, source: Source, called: str, writer: int) -> None:
-        def read(root: int) -> None:
-            directory = self._open(root, source.parent, source.parent)
-            try:
-                with open(writer, "wb", buffering=1 << 16, closefd=False) as out:
-                    pack(directory, source.name, out, called)
-            except BrokenPipeError as error:
-                raise KernelError("nobody reads the archive", errno.EPIPE) from error
-            except OSError as error:
-                raise WherryError(
-                    f"cannot read {posixpath.join(source.parent, source.name)} in container"
-                    f" {self.container.name}: {error.strerror}"
-                ) from error
-            finally:
-                os.close(directory)
-
-        self.within(read)
-        self.container.event("archive-path")
-
-    def export(self, writer: int) -> None:
-        """Write the container's own files, without what is mounted in it, as a tar stream.
-
-        They are read from its layers: a running container's mounts are not seen there.
-        """
-        container = self.container
-
-        def read() -> None:
-            target = (container.body.get("Wherry") or {}).get("Rootfs")
-            if not target:
-                target = container.path("root")
-                layers = [container.path("upper"), *lower_directories(container)]
-                self.runtime.mount_overlay(layers, "", "", target)
-            root = os.open(target, _DIRECTORY)
-            try:
-                with open(writer, "wb", buffering=1 << 16, closefd=False) as out:
-                    pack(root, ".", out, ".")
-            except BrokenPipeError as error:
-                raise KernelError("nobody reads the archive", errno.EPIPE) from error
-            except OSError as error:
-                raise WherryError(
-                    f"cannot export container {container.name}: {error.strerror}"
-                ) from error
-            finally:
-                os.close(root)
-
-        self._unshared(read)
-        container.event("export")
-
-    def write(self, path: str, reader: int, *, keep_ids: bool) -> None:
-        self._check_writable(path)
-
-        def write(root: int) -> None:
-            os.close(self._open(root, path, path))
-
-            def open_directory(below: str) -> int:
-                return self.runtime.open_in_root(
-                    root, posixpath.join(path, below), create="directory", flags=_DIRECTORY
-                )
-
-            with open(reader, "rb", closefd=False) as source:
-                unpack(source, open_directory, keep_ids=keep_ids)
-
-        try:
-            self.within(write)
-            self.container.event("extract-to-dir")
-        except KernelError as error:
-            raise WherryError(
-                f"cannot write to {path} in container {self.container.name}:"
-                f" {os.strerror(error.errno)}"
-            ) from error
-
-    def _check_writable(self, path: str) -> None:
-        """Refuse in docker's words what the kernel would refuse anyway."""
-        here = posixpath.normpath("/" + path.lstrip("/"))
-        host = self.container.body["HostConfig"]
-        over = [
-            point
-            for point in self.container.record["Mounts"]
-            if f"{here}/".startswith(f"{point['Destination'].rstrip('/')}/")
-        ]
-        if over:
-            nearest = max(over, key=lambda point: len(point["Destination"]))
-            if not nearest["RW"]:
-                raise Conflict("mounted volume is marked read-only")
-            return
-        tmpfs = [posixpath.normpath(target) for target in host.get("Tmpfs") or ()]
-        if host.get("ReadonlyRootfs") and not any(
-            f"{here}/".startswith(f"{target}/") for target in tmpfs
-        ):
-            raise Conflict("container rootfs is marked read-only")
-
-
 # ---- the three kinds of `cp` ----
 
 
@@ -438,7 +207,7 @@ def copy_to_stream(files: Files, path: str, writer: int, *, follow: bool) -> Non
     _streamed(lambda: files.read(source, source.called, writer))
 
 
-def export(files: ContainerFiles, writer: int) -> None:
+def export_to_stream(files: ContainerFiles, writer: int) -> None:
     """`export`: a container's own files as a tar stream."""
     _streamed(lambda: files.export(writer))
 
@@ -526,93 +295,6 @@ def _tree_bytes(source: Source) -> int:
         return tree_size(path) if source.is_dir else os.lstat(path).st_size
     except OSError:
         return 0
-
-
-# ---- two processes and a pipe ----
-
-
-def piped(
-    produce: Callable[[int], None], consume: Callable[[int], T], *, local_first: bool = False
-) -> T:
-    """`consume()` what a forked child `produce()`s; raises what either of them did.
-
-    Where nothing forks it is a thread that deals with the files of this system: those that
-    are produced, with `local_first`.
-    """
-    if sys.platform == "win32":
-        return _threaded(produce, consume, local_first=local_first)
-    reader, writer = os.pipe()
-    failure_reader, failure_writer = os.pipe()
-    child = os.fork()
-    if child == 0:
-        os.close(reader)
-        os.close(failure_reader)
-        _produce(produce, writer, failure_writer)
-    os.close(writer)
-    os.close(failure_writer)
-    failed: BaseException | None = None
-    try:
-        result = consume(reader)
-    except (OSError, WherryError) as error:
-        failed = error
-    finally:
-        os.close(reader)
-        report = b"".join(iter(lambda: os.read(failure_reader, 65536), b""))
-        os.close(failure_reader)
-        os.waitpid(child, 0)
-    # Where one end fails the other does too: on a broken pipe, or an archive without an end.
-    if report and (failed is None or isinstance(failed, CorruptState)):
-        raise from_json(load_json(report))
-    if failed is not None:
-        raise failed
-    return result
-
-
-def _threaded(
-    produce: Callable[[int], None], consume: Callable[[int], T], *, local_first: bool
-) -> T:
-    """The same in two threads of this process."""
-    import threading
-
-    reader, writer = os.pipe()
-    results: list[T] = []
-    # In the order in which they are told: where one end fails the other does too.
-    failures: dict[str, BaseException] = {}
-
-    def run(end: str) -> None:
-        descriptor = writer if end == "produce" else reader
-        try:
-            if end == "produce":
-                produce(writer)
-            else:
-                results.append(consume(reader))
-        except BaseException as error:
-            failures[end] = error
-        finally:
-            os.close(descriptor)
-
-    thread = threading.Thread(target=run, args=("produce" if local_first else "consume",))
-    thread.start()
-    run("consume" if local_first else "produce")
-    thread.join()
-    consumed, produced = failures.get("consume"), failures.get("produce")
-    if produced is not None and (consumed is None or isinstance(consumed, CorruptState)):
-        raise produced
-    if consumed is not None:
-        raise consumed
-    return results[0]
-
-
-def _produce(produce: Callable[[int], None], writer: int, failure: int) -> None:
-    """The child; never returns."""
-    try:
-        produce(writer)
-    except WherryError as error:
-        os.write(failure, dump_json(to_json(error)).encode())
-    except BaseException as error:
-        os.write(failure, dump_json(to_json(as_ours(error))).encode())
-    finally:
-        os._exit(0)
 
 
 class _Counted:
