@@ -31,7 +31,7 @@ def agent(wherry: Cli, host_dir: str) -> Iterator[str]:
     path = f"{host_dir}/agent"
     process = wherry.spawn([need_tool("ssh-agent"), "-D", "-a", path])
     try:
-        wait_until(lambda: os.path.exists(path), Deadline(20, "the agent to listen"))
+        wait_until(lambda: os.path.exists(path), Deadline(60, "the agent to listen"))
         words = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "of-a-test", "-f", "key"]
         for argv in (words, ["ssh-add", "-q", "key"]):
             adding = wherry.spawn(argv, env={"SSH_AUTH_SOCK": path})

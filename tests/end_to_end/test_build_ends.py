@@ -45,7 +45,7 @@ def test_a_signal_ends_the_steps_too(
 
     process.communicate(timeout=60)
     assert process.returncode == code
-    wait_until(lambda: not world.processes(), Deadline(30, "the steps to end"))
+    wait_until(lambda: not world.processes(), Deadline(60, "the steps to end"))
     assert wherry("ps", "--all", "--quiet").stdout == ""
     again = build("FROM busybox\nRUN echo before\nRUN echo after\n")
     assert "CACHED" in again.stderr.split("RUN echo before")[1]
@@ -71,4 +71,4 @@ def test_a_build_behind_an_ampersand_ends_with_its_steps(
 
     process.communicate(timeout=60)
     assert process.returncode == code
-    wait_until(lambda: not world.processes(), Deadline(30, "the steps to end"))
+    wait_until(lambda: not world.processes(), Deadline(60, "the steps to end"))

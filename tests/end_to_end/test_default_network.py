@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import shutil
 import socket
-import urllib.request
 from typing import TYPE_CHECKING
 
 import pytest
 
 from support.hosts import open_tun
+from support.networks import fetched
+from support.ports import free_port
 from support.waiting import Deadline, wait_until
 
 if TYPE_CHECKING:
@@ -35,24 +36,13 @@ def _has_a_helper(wherry: Cli, setting: Setting) -> Iterator[None]:
 SERVER = "mkdir /www && echo hello >/www/index.html && exec httpd -f -h /www -p 80"
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 def fetch(port: int) -> str:
     """The page, as soon as the server in the container listens."""
     pages: list[str] = []
 
     def attempt() -> bool:
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}", timeout=5) as answer:
-                pages.append(answer.read().decode())
-        except OSError:
-            return False
-        return True
+        pages.append(fetched(f"http://127.0.0.1:{port}"))
+        return pages[-1] != ""
 
     wait_until(attempt, Deadline(60, f"an answer on port {port}"))
     return pages[-1]

@@ -72,7 +72,7 @@ class Host:
         def holds() -> bool:
             return self._wherry("exec", "host", "sh", "-c", script, check=False).returncode == 0
 
-        wait_until(holds, Deadline(60, script))
+        wait_until(holds, Deadline(180, script))
 
     def start(self, name: str, *options: str) -> str:
         """Start a container that waits; its id."""

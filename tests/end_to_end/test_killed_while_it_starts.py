@@ -42,11 +42,11 @@ class HalfMade:
         wait_until(lambda: bool(self._group.processes()), Deadline(60, "its first process"))
         state = self._wherry("inspect", "-f", "{{.State.Status}}", "victim").stdout
         if state != "created\n":
-            command.wait(10)
+            command.wait(60)
             return False
         for pid in (_monitor_of(command), command.pid):
             os.kill(pid, 9)
-        command.wait(10)
+        command.wait(60)
         return True
 
     def start(self, *argv: str) -> subprocess.Popen[bytes]:

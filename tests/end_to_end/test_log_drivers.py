@@ -62,7 +62,7 @@ def test_wrong_option_is_told_before_anything_is_made(wherry: Cli, busybox_image
 
 
 def _lines(server: socket.socket, count: int) -> list[str]:
-    server.settimeout(20)
+    server.settimeout(60)
     return [server.recv(65536).decode() for _ in range(count)]
 
 

@@ -227,7 +227,7 @@ def test_dockers_firewall_is_left_alone_and_can_be_told_of_us(
     host.run("sh", "-ec", finding["Mend"].replace("sudo ", ""))
     assert wherry(*ping).returncode == 0
     wait_until(
-        lambda: host.run_outside(*fetch, check=False) == "hello\n", Deadline(20, "an answer")
+        lambda: host.run_outside(*fetch, check=False) == "hello\n", Deadline(60, "an answer")
     )
     assert _forwarding(wherry)["Verdict"] == "ok"
 

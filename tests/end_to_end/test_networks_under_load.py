@@ -44,7 +44,7 @@ def test_joining_and_leaving_at_once_leaves_nothing(
     assert (
         wherry("network", "inspect", "-f", "{{len .Containers}}", "one", "two").lines == ["0"] * 2
     )
-    wait_until(lambda: _left(host, wherry_root) == before, Deadline(20, "everything to be gone"))
+    wait_until(lambda: _left(host, wherry_root) == before, Deadline(60, "everything to be gone"))
 
 
 def _left(host: PrivateHost, root: str) -> tuple[set[str], str, list[str]]:

@@ -354,7 +354,7 @@ def test_network_leads_out_by_slirp4netns_where_that_is_all(
             url = f"http://{HOST}:8080"
             return host.run_outside("curl", "-s", "-m", "5", url, check=False) == "hello\n"
 
-        wait_until(answers, Deadline(10, "the server in the container"))
+        wait_until(answers, Deadline(60, "the server in the container"))
         wherry("rm", "-f", network)
     wherry(
         "run", "--rm", "--network", "net", busybox_image, "sh", "-c",
@@ -378,7 +378,7 @@ def test_namespace_goes_with_the_last_container(
     assert keeper(world) == first
     wherry("rm", "-f", "one")
     wait_gone([first])
-    wait_until(lambda: not record(world), Deadline(10, "its record to go"))
+    wait_until(lambda: not record(world), Deadline(60, "its record to go"))
 
 
 def test_namespace_that_was_killed_comes_back_with_the_next_container(
@@ -408,14 +408,14 @@ def test_killed_monitor_leaves_no_port_address_or_namespace(
 
     wherry("run", "--rm", *options, busybox_image, "true")
 
-    wait_until(lambda: not record(world), Deadline(10, "the namespace to go"))
+    wait_until(lambda: not record(world), Deadline(60, "the namespace to go"))
 
 
 def test_namespace_of_before_a_reboot_is_made_anew(
     wherry: Cli, world: World, host: PrivateHost, busybox_image: str
 ) -> None:
     wherry("run", "--rm", "--network", "net", busybox_image, "true")
-    wait_until(lambda: not record(world), Deadline(10, "the namespace to go"))
+    wait_until(lambda: not record(world), Deadline(60, "the namespace to go"))
     stale = {"pid": os.getpid(), "startTime": 1, "bootId": "another", "helper": None}
     Path(world.root, "run/networks/namespace.json").write_text(json.dumps(stale))
 

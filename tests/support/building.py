@@ -68,7 +68,7 @@ def repository(directory: str, files: Mapping[str, str]) -> Iterator[str]:
         stderr=subprocess.DEVNULL,
     )  # fmt: skip
     try:
-        wait_until(lambda: _answers(port), Deadline(20, "git daemon to answer"))
+        wait_until(lambda: _answers(port), Deadline(60, "git daemon to answer"))
         yield f"git://127.0.0.1:{port}/repository"
     finally:
         daemon.terminate()

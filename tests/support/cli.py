@@ -81,7 +81,7 @@ class Cli:
         *argv: str,
         input: str | bytes | None = None,  # noqa: A002
         check: bool = True,
-        timeout: float = 60,
+        timeout: float = 120,
         env: Mapping[str, str] | None = None,
         cwd: str | None = None,
     ) -> Result:

@@ -49,7 +49,7 @@ def ask_by_udp(wherry: Cli, host: PrivateHost, container: str, port: int) -> str
     )
     assert server.stdout is not None
     server.stdout.readline()
-    asking = f"s.settimeout(5); s.sendto(b'ping ', ('{HOST}', {port})); print(s.recv(99))"
+    asking = f"s.settimeout(20); s.sendto(b'ping ', ('{HOST}', {port})); print(s.recv(99))"
     try:
         return host.run_outside("python3", "-c", f"{python}{asking}")
     finally:

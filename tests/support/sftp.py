@@ -29,7 +29,7 @@ class Client:
 
     def __init__(self, root: Path, table: Path, *, readonly: bool = False) -> None:
         self.stream, theirs = socket.socketpair()
-        self.stream.settimeout(10)
+        self.stream.settimeout(60)
         self._tree = open_tree(str(root), Owners(str(table), str(root)), readonly=readonly)
         self._server = threading.Thread(target=Server(theirs, self._tree).run, daemon=True)
         self._server.start()
@@ -41,7 +41,7 @@ class Client:
         if self.stream.fileno() < 0:
             return
         self.stream.close()
-        self._server.join(10)
+        self._server.join(60)
         assert not self._server.is_alive()
         self._tree.close()
 

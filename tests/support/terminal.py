@@ -174,7 +174,7 @@ class Tmux:
     def close(self) -> None:
         if self._control.returncode is None:
             self._tmux("kill-server")
-            self._control.communicate(timeout=10)
+            self._control.communicate(timeout=60)
 
     def _tmux(self, *argv: str) -> str:
         process = self._wherry.spawn(

@@ -38,7 +38,7 @@ def wait_readable(descriptor: int, deadline: Deadline) -> None:
         pass
 
 
-def wait_gone(pids: Iterable[int], seconds: float = 10) -> None:
+def wait_gone(pids: Iterable[int], seconds: float = 60) -> None:
     """Wait until processes that are not our children have ended."""
     if sys.platform != "linux":
         raise NotImplementedError

@@ -6,18 +6,12 @@ import socket
 from contextlib import closing
 from functools import partial
 
+from support.ports import free_port
 from support.waiting import Deadline, wait_until
 from wherry_vm.ports import Forwards, on_loopback
 from wherry_vm.relays import DatagramRelay, StreamRelay
 
 SECONDS = 30
-
-
-def free_port(kind: socket.SocketKind) -> int:
-    with socket.socket(socket.AF_INET6, kind) as probe:
-        probe.bind(("::1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def test_a_guest_does_not_get_all_ports_of_its_host() -> None:
@@ -43,7 +37,7 @@ def test_a_guest_does_not_get_all_ports_of_its_host() -> None:
 
 
 def test_each_sender_of_datagrams_is_answered_for_itself() -> None:
-    port = free_port(socket.SOCK_DGRAM)
+    port = free_port(socket.SOCK_DGRAM, socket.AF_INET6)
     with socket.socket(type=socket.SOCK_DGRAM) as server:
         server.bind(("127.0.0.1", 0))
         server.settimeout(SECONDS)
@@ -63,7 +57,8 @@ def test_each_sender_of_datagrams_is_answered_for_itself() -> None:
 
 
 def test_a_relay_that_is_closed_gives_its_port_back() -> None:
-    datagrams, stream = free_port(socket.SOCK_DGRAM), free_port(socket.SOCK_STREAM)
+    datagrams = free_port(socket.SOCK_DGRAM, socket.AF_INET6)
+    stream = free_port(socket.SOCK_STREAM, socket.AF_INET6)
     DatagramRelay("::1", datagrams, 9).close()
     StreamRelay("::1", stream, 9).close()
 

@@ -187,7 +187,7 @@ def test_pipe_can_be_opened_by_name(shifted: Oci) -> None:
 
     with open(reader) as stream:
         assert stream.read() == "by name\n"
-    assert child.wait(20) == 0
+    assert child.wait(60) == 0
 
 
 @pytest.mark.parametrize("options", [("bind",), ("rbind",)])

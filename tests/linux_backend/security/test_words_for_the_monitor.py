@@ -25,7 +25,7 @@ def _say(directory: str, words: bytes, length: int) -> None:
             client.connect("attach.sock")
             client.sendall(bytes((_CONTROL,)) + length.to_bytes(4, "big") + words)
             client.shutdown(socket.SHUT_WR)
-            client.settimeout(20)
+            client.settimeout(60)
             while client.recv(4096):
                 pass
     finally:

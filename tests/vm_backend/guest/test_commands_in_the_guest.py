@@ -33,7 +33,7 @@ class Host:
 
     def __init__(self, stream: socket.socket) -> None:
         self.stream = stream
-        self.stream.settimeout(20)
+        self.stream.settimeout(60)
         self.output: dict[int, bytes] = {STDIN: b"", STDOUT: b"", STDERR: b""}
         self.taken = 0
         self.code: int | None = None

@@ -47,7 +47,7 @@ def test_a_machine_can_be_stopped_while_it_starts(own_world: World) -> None:
     own_world.wherry("machine", "stop")
 
     wait_gone([pid])
-    _, errors = process.communicate(timeout=30)
+    _, errors = process.communicate(timeout=60)
     assert process.returncode == 1
     assert b"machine default was stopped before it was up" in errors
     assert own_world.wherry("machine", "ls", "--format", "{{.State}}").lines == ["stopped"]
@@ -59,7 +59,7 @@ def test_a_machine_can_be_removed_while_it_starts(own_world: World) -> None:
     refused = own_world.wherry("machine", "rm", "--force", "nosuch", check=False)
     own_world.wherry("machine", "rm", "--force", "default")
 
-    process.communicate(timeout=30)
+    process.communicate(timeout=60)
     assert process.returncode == 1
     assert refused.stderr.startswith("wherry: no such machine: nosuch\n")
     assert own_world.wherry("machine", "ls", "--quiet").lines == []
@@ -150,7 +150,7 @@ def test_the_qemu_of_another_place_is_left_alone(
         )
         wait_until(
             lambda: b"wherry-default" in Path(f"/proc/{process.pid}/cmdline").read_bytes(),
-            Deadline(10, "the process"),
+            Deadline(60, "the process"),
         )
         (run / "qemu.pid").write_text(str(process.pid))
         return process

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import socket
-import urllib.request
 from typing import TYPE_CHECKING
 
 import pytest
 
+from support.networks import fetched
+from support.ports import free_port
 from support.waiting import Deadline, wait_until
 
 if TYPE_CHECKING:
@@ -19,28 +19,10 @@ pytestmark = [pytest.mark.vm, pytest.mark.network]
 _SECONDS = 60
 
 
-def free_port(kind: socket.SocketKind = socket.SOCK_STREAM) -> int:
-    """A port below those that come and go."""
-    for port in range(21000 + hash(kind.name) % 500, 32000, 7):
-        with socket.socket(type=kind) as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
-    raise AssertionError("no free port")
-
-
 def serve(machine: Cli, address: str) -> None:
     script = f"mkdir /w; echo hello >/w/index.html; exec httpd -f -p {address} -h /w"
     machine("run", "-d", "--network", "host", "--name", "web", "busybox", "sh", "-c", script,
             timeout=120)  # fmt: skip
-
-
-def fetched(port: int) -> str:
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5) as answer:
-            text: str = answer.read().decode()
-            return text
-    except OSError:
-        return ""
 
 
 def is_free(port: int) -> bool:
@@ -58,7 +40,8 @@ def test_a_server_is_reached_for_as_long_as_it_listens(machine: Cli, address: st
     port = free_port()
     serve(machine, f"{address}{port}")
 
-    wait_until(lambda: fetched(port) == "hello\n", Deadline(_SECONDS, "the server"))
+    page = f"http://127.0.0.1:{port}/"
+    wait_until(lambda: fetched(page) == "hello\n", Deadline(_SECONDS, "the server"))
     machine("rm", "--force", "web", timeout=120)
     wait_until(lambda: is_free(port), Deadline(_SECONDS, "the port to be free"))
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from support.machines import BOOT, inspect, start
+from support.ports import listeners
 from support.waiting import Deadline, wait_until
 
 if TYPE_CHECKING:
@@ -155,22 +155,6 @@ def in_guest(wherry: Cli, script: str, *words: str) -> str:
     ).stdout  # fmt: skip
 
 
-def listeners(pid: int) -> set[str]:
-    """The addresses that a process listens at, or has bound."""
-    inodes = set()
-    for name in os.listdir(f"/proc/{pid}/fd"):
-        target = os.readlink(f"/proc/{pid}/fd/{name}")
-        if target.startswith("socket:["):
-            inodes.add(target[8:-1])
-    found = set()
-    for table in ("tcp", "tcp6", "udp", "udp6"):
-        for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
-            fields = line.split()
-            if fields[9] in inodes and fields[3] in ("0A", "07"):
-                found.add(fields[1])
-    return found
-
-
 def test_messages_that_make_no_sense_do_the_host_no_harm(own_world: World) -> None:
     wherry = own_world.wherry
     start(wherry)
@@ -205,7 +189,7 @@ def test_what_is_outside_a_share_is_out_of_reach(own_world: World) -> None:
     assert [each.name for each in outside.iterdir()] == ["secret"]
     wait_until(
         lambda: wherry("machine", "ssh", "default", "echo", "here").lines == ["here"],
-        Deadline(30, "the machine"),
+        Deadline(60, "the machine"),
     )
 
 
@@ -216,8 +200,8 @@ def test_a_console_that_never_ends_does_not_fill_the_disk(own_world: World) -> N
 
     shell = ("machine", "ssh", "default", "sh", "-c")
     wherry(*shell, "yes wherry | dd of=/dev/ttyS0 bs=64k count=24 2>/dev/null", timeout=BOOT)
-    wait_until(lambda: console.stat().st_size <= 1 << 20, Deadline(30, "a shorter console"))
+    wait_until(lambda: console.stat().st_size <= 1 << 20, Deadline(60, "a shorter console"))
     wherry(*shell, "echo over >/dev/ttyS0")
 
-    wait_until(lambda: console.read_text().endswith("over\n"), Deadline(30, "more of it"))
+    wait_until(lambda: console.read_text().endswith("over\n"), Deadline(60, "more of it"))
     assert console.stat().st_size <= 1 << 20

@@ -17,6 +17,7 @@ import pytest
 from support.busybox import busybox_archive
 from support.cli import Cli
 from support.machines import BOOT, inspect, start, supervisor
+from support.ports import listeners
 from support.settings import OFFLINE
 from support.terminal import Terminal
 from support.waiting import Deadline, wait_gone, wait_until
@@ -172,10 +173,11 @@ def test_the_clock_is_right_again_after_the_host_has_slept(own_machine: Cli) -> 
     os.kill(qemu, signal.SIGCONT)
 
     def is_right() -> bool:
-        said = own_machine("machine", "ssh", "default", "date", "+%s").stdout
-        return abs(int(said) - time.time()) < 2
+        before = time.time()
+        said = int(own_machine("machine", "ssh", "default", "date", "+%s").stdout)
+        return before - 2 < said < time.time() + 1
 
-    wait_until(is_right, Deadline(15, "the guest's clock"))
+    wait_until(is_right, Deadline(60, "the guest's clock"))
 
 
 def test_space_that_is_freed_inside_is_freed_on_the_host(own_machine: Cli) -> None:
@@ -317,20 +319,10 @@ def test_keys_are_the_users_alone(own_world: World) -> None:
 
 def test_nothing_listens_beyond_loopback(own_machine: Cli) -> None:
     start(own_machine)
-    pid = int(str(inspect(own_machine)["Pid"]))
-    inodes = set()
-    for name in os.listdir(f"/proc/{pid}/fd"):
-        target = os.readlink(f"/proc/{pid}/fd/{name}")
-        if target.startswith("socket:["):
-            inodes.add(target[8:-1])
 
-    addresses = set()
-    for table in ("tcp", "tcp6", "udp", "udp6"):
-        with open(f"/proc/net/{table}") as lines:
-            for line in list(lines)[1:]:
-                fields = line.split()
-                if fields[9] in inodes and fields[3] in ("0A", "07"):
-                    addresses.add(fields[1].partition(":")[0])
+    addresses = {
+        place.partition(":")[0] for place in listeners(int(str(inspect(own_machine)["Pid"])))
+    }
 
     assert addresses <= {"0100007F"}
 

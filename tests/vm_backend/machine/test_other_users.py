@@ -28,7 +28,7 @@ pytestmark = [
 SPEAK = r"""
 import socket, sys
 stream = socket.socket(socket.AF_UNIX)
-stream.settimeout(20)
+stream.settimeout(60)
 try:
     stream.connect(sys.argv[1])
     message = b'{"op": "state"}'

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from support.networks import fetched
+from support.ports import free_port
 from support.terminal import Terminal
 from support.waiting import Deadline, wait_until
 
@@ -20,20 +21,13 @@ pytestmark = [pytest.mark.vm, pytest.mark.network]
 SERVER = "mkdir /w; echo hello >/w/index.html; exec httpd -f -p 80 -h /w"
 
 
-def free_port(family: socket.AddressFamily = socket.AF_INET) -> int:
-    with socket.socket(family) as probe:
-        probe.bind(("", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 def serve(machine: Cli, *publish: str) -> None:
     machine("run", "-d", "--name", "web", *publish, "busybox", "sh", "-c", SERVER, timeout=120)
 
 
 def wait_for_server(port: int) -> None:
     wait_until(
-        lambda: fetched(f"http://127.0.0.1:{port}/") == "hello\n", Deadline(30, "the server")
+        lambda: fetched(f"http://127.0.0.1:{port}/") == "hello\n", Deadline(60, "the server")
     )
 
 
@@ -42,7 +36,7 @@ def test_a_port_is_reached_on_the_host_while_the_container_runs(machine: Cli) ->
     serve(machine, "-p", f"127.0.0.1:{port}:80")
 
     wait_until(
-        lambda: fetched(f"http://127.0.0.1:{port}/") == "hello\n", Deadline(30, "the server")
+        lambda: fetched(f"http://127.0.0.1:{port}/") == "hello\n", Deadline(60, "the server")
     )
     assert machine("port", "web").lines == [f"80/tcp -> 127.0.0.1:{port}"]
 
@@ -70,17 +64,16 @@ def test_a_port_comes_back_when_the_container_is_started_again(machine: Cli) -> 
     machine("start", "web", timeout=60)
 
     wait_until(
-        lambda: fetched(f"http://127.0.0.1:{port}/") == "hello\n", Deadline(30, "the server")
+        lambda: fetched(f"http://127.0.0.1:{port}/") == "hello\n", Deadline(60, "the server")
     )
 
 
 def test_a_range_and_addresses_of_ipv6_are_published(machine: Cli) -> None:
-    first = next(port for port in range(23000, 32000, 3) if all(map(is_free, (port, port + 1))))
-    other = free_port(socket.AF_INET6)
+    first, other = free_port(count=2), free_port(family=socket.AF_INET6)
     serve(machine, "-p", f"127.0.0.1:{first}-{first + 1}:80-81", "-p", f"[::1]:{other}:80")
 
     for url in (f"http://127.0.0.1:{first}/", f"http://[::1]:{other}/"):
-        wait_until(partial(is_hello, url), Deadline(30, url))
+        wait_until(partial(is_hello, url), Deadline(60, url))
     assert machine("port", "web", "80").lines == [f"127.0.0.1:{first}", f"[::1]:{other}"]
 
 
@@ -88,17 +81,12 @@ def is_hello(url: str) -> bool:
     return fetched(url) == "hello\n"
 
 
-def is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) != 0
-
-
 def test_without_an_address_all_of_both_kinds_are_published(machine: Cli) -> None:
     port = free_port()
     serve(machine, "-p", f"{port}:80")
 
     for url in (f"http://127.0.0.1:{port}/", f"http://[::1]:{port}/"):
-        wait_until(partial(is_hello, url), Deadline(30, url))
+        wait_until(partial(is_hello, url), Deadline(60, url))
     assert machine("port", "web", "80").lines == [f"0.0.0.0:{port}", f"[::]:{port}"]
 
     machine("rm", "--force", "web")

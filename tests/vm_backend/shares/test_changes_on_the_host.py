@@ -74,7 +74,7 @@ def test_changes_below_a_directory_are_told(
 
     def next_of(name: str) -> str:
         while True:
-            change = changes.get(timeout=10)
+            change = changes.get(timeout=60)
             if change.path == str(root / name):
                 return change.kind
 
@@ -101,7 +101,7 @@ def test_what_is_no_longer_watched_is_not_told(root: Path, tmp_path: Path) -> No
     (root / "unseen").touch()
     (other / "seen").touch()
 
-    assert changes.get(timeout=10)[0].path == str(other / "seen")
+    assert changes.get(timeout=60)[0].path == str(other / "seen")
     watcher.close()
 
 
@@ -199,7 +199,7 @@ def inotify(root: Path, tmp_path: Path) -> Iterator[Inotify]:
     thread.start()
     try:
         wait_until(
-            lambda: process.poll() is not None or os.path.ismount(target), Deadline(20, "sshfs")
+            lambda: process.poll() is not None or os.path.ismount(target), Deadline(60, "sshfs")
         )
         watched = Inotify(target)
         news.watch([str(target)])
@@ -208,11 +208,11 @@ def inotify(root: Path, tmp_path: Path) -> Iterator[Inotify]:
     finally:
         news.close()
         said.put(None)
-        thread.join(10)
+        thread.join(60)
         subprocess.run(["umount", "-l", target], check=False, capture_output=True)
         process.terminate()
         process.wait()
-        server.join(10)
+        server.join(60)
         tree.close()
 
 
@@ -268,7 +268,7 @@ def test_the_guest_s_own_writes_are_not_told_twice(
     inotify: Inotify, root: Path, tmp_path: Path
 ) -> None:
     script = "echo own > own; rm own; mkdir d; rmdir d"
-    subprocess.run(["sh", "-c", script], cwd=tmp_path / "mounted", check=True, timeout=20)
+    subprocess.run(["sh", "-c", script], cwd=tmp_path / "mounted", check=True, timeout=60)
     inotify.expect("CREATE own", "MODIFY own", "DELETE own", "DELETE d")
 
     # What comes next is the host's: nothing was on its way before it.

@@ -50,7 +50,7 @@ def mounted(root: Path, tmp_path: Path) -> Iterator[Path]:
     theirs.close()
     try:
         wait_until(
-            lambda: process.poll() is not None or os.path.ismount(target), Deadline(20, "the mount")
+            lambda: process.poll() is not None or os.path.ismount(target), Deadline(60, "the mount")
         )
         if process.poll() is not None:
             assert process.stderr is not None
@@ -65,7 +65,7 @@ def mounted(root: Path, tmp_path: Path) -> Iterator[Path]:
         process.wait()
         if process.stderr is not None:
             process.stderr.close()
-        server.join(10)
+        server.join(60)
         tree.close()
 
 
