@@ -8,11 +8,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from support.layers import LINK, SYMLINK, entry, layer
+from support.layers import DIRECTORY, LINK, SYMLINK, entry, layer
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
     from support.cli import Cli
     from support.layers import Entry
+    from support.terminal import Terminal
 
 ATTACKS: dict[str, list[Entry]] = {
     "parent": [entry("../../../escaped", b"1")],
@@ -24,13 +28,18 @@ ATTACKS: dict[str, list[Entry]] = {
 }
 
 
-def archive(content: bytes, diff_id: str = "") -> bytes:
-    """A docker archive with one layer."""
+# A title and a colour of an author's choice; the second in a single character (C1).
+ORDERS = "\x1b]0;title\x07\x9b31m"
+
+
+def archive(content: bytes, diff_id: str = "", **document: Any) -> bytes:
+    """A docker archive with one layer; `document` is more of the image's config."""
     diff_id = diff_id or f"sha256:{hashlib.sha256(content).hexdigest()}"
     config = {
         "os": "linux",
         "architecture": "amd64",
         "rootfs": {"type": "layers", "diff_ids": [diff_id]},
+        **document,
     }
     manifest = [{"Config": "c.json", "RepoTags": ["hostile:1"], "Layers": ["layer.tar"]}]
     return layer(
@@ -61,3 +70,52 @@ def test_layer_that_is_not_what_its_image_says_is_refused(wherry: Cli, diff_id: 
     assert result.returncode == 1
     assert result.stderr.startswith("wherry: ")
     assert wherry("images", "-aq").stdout == before
+
+
+def test_what_an_image_says_of_itself_does_not_steer_the_terminal(
+    wherry: Cli, terminal: Callable[..., Terminal]
+) -> None:
+    config = {"Labels": {"label": ORDERS}, "Cmd": [f"/{ORDERS}"], "WorkingDir": f"/{ORDERS}"}
+    history = [{"created_by": ORDERS, "comment": ORDERS}]
+    content = layer(entry("bin", kind=DIRECTORY))
+    wherry("load", input=archive(content, config=config, history=history))
+    wherry("create", "--name", "box", "hostile:1")
+
+    for line in (
+        ("history", "hostile:1"),
+        ("history", "--format", "{{.CreatedBy}}", "hostile:1"),
+        ("ps", "-a", "--format", "table {{.Command}}\t{{.Labels}}"),
+        ("inspect", "box"),
+        ("inspect", "--format", "{{.Config.Labels}}", "box"),
+        ("events", "--since", "1h", "--until", "0s"),
+        ("start", "-a", "box"),
+    ):
+        screen = terminal(*line, columns=200)
+        screen.wait()
+        assert b"\x1b]0" not in screen.screen, line
+        assert "\x9b".encode() not in screen.screen, line
+        assert b"0;title" in screen.screen, line
+
+
+def test_names_of_files_do_not_steer_the_terminal(
+    wherry: Cli, terminal: Callable[..., Terminal], busybox_image: str
+) -> None:
+    wherry("run", "--network=none", "--name", "box", busybox_image, "touch", f"/{ORDERS}")
+
+    screen = terminal("diff", "box")
+
+    assert screen.wait() == 0
+    assert b"A /\\x1b]0;title\\x07\\x9b31m" in screen.screen
+
+
+def test_format_is_whole_for_a_program_and_keeps_its_own_colours(
+    wherry: Cli, terminal: Callable[..., Terminal], busybox_image: str
+) -> None:
+    wherry("create", "--name", "box", "--label", f"l={ORDERS}", busybox_image)
+    template = '\x1b[1m{{.Label "l"}}'
+
+    screen = terminal("ps", "-a", "--format", template)
+
+    assert screen.wait() == 0
+    assert b"\x1b[1m\\x1b]0;title\\x07\\x9b31m" in screen.screen
+    assert wherry("ps", "-a", "--format", template).stdout == f"\x1b[1m{ORDERS}\n"

@@ -7,6 +7,7 @@ import time
 from wherry.backend import Command, execute
 from wherry.cli.common import FORCE_PRUNE, PRUNE_FILTER
 from wherry.cli.grammar import command, option
+from wherry.harmless import shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def du(verbose: bool) -> int:
             size, free = human_size(entry["Size"]), str(not entry["InUse"]).lower()
             print(f"{entry['ID'][:25]:<30}{free:<14}{size:<12}{ago} seconds ago")
             if verbose:
-                print(f"  {entry['Step']}")
+                print(f"  {shown(entry['Step'])}")
         free = sum(entry["Size"] for entry in found if not entry["InUse"])
         print(f"Reclaimable:\t{human_size(free)}")
         print(f"Total:\t\t{human_size(sum(entry['Size'] for entry in found))}")

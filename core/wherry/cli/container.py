@@ -9,6 +9,7 @@ from wherry.backend import Command, execute
 from wherry.cli import common
 from wherry.cli.grammar import argument, command, option
 from wherry.errors import WherryError
+from wherry.harmless import shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -122,7 +123,7 @@ def top(container: str, ps_options: tuple[str, ...]) -> int:
         ]
         for line in lines:
             cells = [cell.ljust(width) for cell, width in zip(line[:-1], widths, strict=False)]
-            sys.stdout.write(f"{''.join(cells)}{line[-1]}\n")
+            sys.stdout.write(shown(f"{''.join(cells)}{line[-1]}\n"))
         return 0
 
     argv = top.argv(container=container, ps_options=ps_options)
@@ -138,7 +139,7 @@ def diff(container: str) -> int:
 
     def action(engine: Engine) -> int:
         for kind, path in engine.containers.changes(container):
-            print("CAD"[kind], path)
+            print("CAD"[kind], shown(path))
         return 0
 
     return execute(Command(argv=diff.argv(container=container), action=action))

@@ -23,19 +23,10 @@ def complain(message: str, hint: str | None = None) -> None:
             sys.stdout.flush()
     except OSError:
         pass  # what is the matter with the output is told when the command ends
+    from wherry.harmless import harmless
+
     lines = [f"wherry: {message}", *([hint] if hint else ())]
     print(*map(harmless, lines), sep="\n", file=sys.stderr)
-
-
-# All control characters (C0, DEL, C1) but tab and newline.
-_CONTROLS = {
-    code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\t\n"
-}
-
-
-def harmless(text: str) -> str:
-    """`text` without what would steer a terminal: an image or a registry may have written it."""
-    return text.translate(_CONTROLS)
 
 
 def for_each(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 
+from wherry.harmless import shown
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -41,7 +43,8 @@ def indented(document: object) -> str:
     """`document` as JSON for people, as docker indents it."""
     import json
 
-    return json.dumps(document, indent=4, ensure_ascii=False)
+    # Which leaves some controls as they are.
+    return shown(json.dumps(document, indent=4, ensure_ascii=False))
 
 
 def _parse(text: str) -> Template:

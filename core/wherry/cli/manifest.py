@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from wherry.cli.grammar import argument, command, option
 from wherry.container.request import PullOptions
+from wherry.harmless import shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ def _verbose(found: Found) -> dict[str, Any]:
 def _print(document: Any) -> None:
     import json
 
-    print(json.dumps(document, indent="\t", ensure_ascii=False))
+    print(shown(json.dumps(document, indent="\t", ensure_ascii=False)))
 
 
 @command(

@@ -8,6 +8,7 @@ from wherry.backend import Command, execute
 from wherry.cli import common
 from wherry.cli.grammar import command, option
 from wherry.errors import WherryError
+from wherry.harmless import shown
 from wherry.lean import dump_json, load_json
 
 TYPE_CHECKING = False
@@ -221,9 +222,9 @@ def events(filter: tuple[str, ...], format: str, since: str, until: str) -> int:
     first, last = (parse_timestamp(text) if text else 0 for text in (since, until))
 
     def action(engine: Engine) -> int:
-        shown = _event_format(format)
+        line_of = _event_format(format)
         for event in engine.system.events(since=first, until=last, filters=filters):
-            print(shown(event), flush=True)
+            print(line_of(event), flush=True)
         return 0
 
     argv = events.argv(
@@ -235,7 +236,7 @@ def events(filter: tuple[str, ...], format: str, since: str, until: str) -> int:
 def _event_format(template: str) -> Any:
     """A function from an event to its line."""
     if not template:
-        return format_event
+        return lambda event: shown(format_event(event))
     from wherry.cli.template import parse_template, typed
 
     parsed = parse_template("{{json .}}" if template == "json" else template)
@@ -246,10 +247,10 @@ def format_event(event: Mapping[str, Any]) -> str:
     """`TIME TYPE ACTION ID (name=…, …)`."""
     actor = event["Actor"]
     attributes = actor.get("Attributes") or {}
-    shown = ", ".join(f"{name}={content}" for name, content in sorted(attributes.items()))
+    told = ", ".join(f"{name}={content}" for name, content in sorted(attributes.items()))
     when = _local_time(event["timeNano"])
     line = f"{when} {event['Type']} {event['Action']} {actor['ID']}"
-    return f"{line} ({shown})" if shown else line
+    return f"{line} ({told})" if told else line
 
 
 def _local_time(nanoseconds: int) -> str:

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import sys
 
+from wherry.harmless import shown
 from wherry.values import value
 
 TYPE_CHECKING = False
@@ -66,7 +67,7 @@ def format_rows(
 
 def _plain(row: Row, field: str) -> str:
     content = row[field]
-    return str(content() if callable(content) else content)
+    return shown(str(content() if callable(content) else content))
 
 
 def _format_with(given: str, rows: Iterable[Row], table: Table) -> str:

@@ -7,6 +7,7 @@ import sys
 from wherry.container.explain import explain, explain_text
 from wherry.container.userns import is_auto
 from wherry.engine.launch import why_no_user_namespace
+from wherry.harmless import harmless
 from wherry.lean import dump_json
 
 TYPE_CHECKING = False
@@ -35,7 +36,7 @@ def show(container: Container, runtime: Runtime, connection: Connection, form: s
         notes=[*_refusal(connection), *_notes(container, runtime)],
     )
     text = dump_json(explanation) if form == "json" else explain_text(explanation)
-    print(text, file=sys.stderr, flush=True)
+    print(harmless(text), file=sys.stderr, flush=True)
 
 
 def _refusal(connection: Connection) -> list[str]:

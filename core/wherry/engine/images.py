@@ -365,5 +365,7 @@ def _event(action: str, identity: str, name: str) -> None:
 
 
 def _warn(warnings: Sequence[str]) -> None:
+    from wherry.harmless import harmless
+
     for line in warnings:
-        print(f"wherry: warning: {line}", file=sys.stderr)
+        print(f"wherry: warning: {harmless(line)}", file=sys.stderr)

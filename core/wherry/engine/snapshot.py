@@ -227,7 +227,9 @@ def _pause(engine: Engine, container: Container) -> bool:
 
 
 def _warn(line: str) -> None:
-    print(f"wherry: warning: {line}", file=sys.stderr)
+    from wherry.harmless import harmless
+
+    print(f"wherry: warning: {harmless(line)}", file=sys.stderr)
 
 
 # ---- the image ----

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from wherry.cli.each import complain, harmless
+from wherry.cli.each import complain
 from wherry.errors import NotFound, WherryError, from_json
+from wherry.harmless import harmless
 
 if TYPE_CHECKING:
     import pytest

@@ -25,6 +25,7 @@ from wherry.cli.template.nodes import (
     Text,
     Variable,
 )
+from wherry.harmless import shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -102,7 +103,7 @@ class _Evaluator:
                 case Action():
                     value = self.pipe(dot, node.pipe)
                     if not node.pipe.variables:
-                        self.output.append("<no value>" if value is None else show(value))
+                        self.output.append("<no value>" if value is None else shown(show(value)))
                 case Branch():
                     self.branch(dot, node)
                 case Range():
