@@ -54,6 +54,9 @@ def test_two_runs_make_the_same_bytes(wherry: Cli) -> None:
 def test_busybox_is_made_and_runs(wherry: Cli) -> None:
     wherry("bootstrap", "busybox", timeout=PATIENCE)
 
+    # It has not been unpacked yet; what it takes are its blobs.
+    used = wherry("system", "df", "--format", "{{.Type}} {{.Size}}").lines
+    assert "Images 0B" not in used
     listed = wherry("run", "--rm", "--network", "none", "busybox", "busybox", "--list").lines
     found = wherry("run", "--rm", "--network", "none", "busybox", "ls", "/bin").lines
     assert sorted(listed) == sorted(found)

@@ -165,8 +165,7 @@ class System:
     def disk_usage(self) -> dict[str, Any]:
         """/system/df."""
         from wherry.engine.query import sizes
-        from wherry.image.documents import created, familiar_names
-        from wherry.image.layers import layer_size
+        from wherry.image.documents import created, familiar_names, layer_sizes
 
         engine = self._engine
         containers = []
@@ -178,10 +177,11 @@ class System:
             users[entry["ImageID"]] = users.get(entry["ImageID"], 0) + 1
         images = engine.image_store.images()
         holders: dict[str, int] = {}
+        measured: dict[str, int] = {}
         for image in images:
+            measured.update(zip(image.diff_ids, layer_sizes(image), strict=False))
             for layer in set(image.diff_ids):
                 holders[layer] = holders.get(layer, 0) + 1
-        measured = {layer: layer_size(layer) for layer in holders}
         return {
             "LayersSize": sum(measured.values()),
             "Images": [

@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 SECOND = 1_000_000_000
 
 
-def size_of(image: Image) -> int:
-    """The bytes of the image's files; those of its blobs as long as it is not unpacked."""
+def layer_sizes(image: Image) -> list[int]:
+    """The bytes of each layer's files; those of its blob as long as it is not unpacked."""
     sizes = [layer_size(diff_id) for diff_id in image.diff_ids]
-    if all(sizes) or not image.diff_ids:
-        return sum(sizes)
+    if all(sizes):
+        return sizes
     blobs = [layer["size"] for layer in image.manifest["layers"]]
-    return sum(size or blob for size, blob in zip(sizes, blobs, strict=False))
+    return [size or blob for size, blob in zip(sizes, blobs, strict=False)]
 
 
 def created(config: dict[str, Any]) -> int:
@@ -47,7 +47,7 @@ def summary(image: Image) -> dict[str, Any]:
         "RepoTags": familiar_names(image),
         "RepoDigests": list(image.repo_digests),
         "Created": created(image.config) // SECOND,
-        "Size": size_of(image),
+        "Size": sum(layer_sizes(image)),
         "SharedSize": -1,
         "Containers": -1,
         "Labels": (image.config.get("config") or {}).get("Labels") or {},
@@ -95,7 +95,7 @@ def inspect(image: Image) -> dict[str, Any]:
         "Architecture": config.get("architecture") or "",
         **variant,
         "Os": config.get("os") or "",
-        "Size": size_of(image),
+        "Size": sum(layer_sizes(image)),
         "GraphDriver": {"Name": "overlay2", "Data": data},
         "RootFS": {"Type": "layers", "Layers": list(image.diff_ids)},
         "Metadata": {"LastTagTime": "0001-01-01T00:00:00Z"},
