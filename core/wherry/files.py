@@ -159,12 +159,14 @@ def _create(path: str, mode: int) -> int:
 class Draft:
     """A file that takes its name when the block that writes it ends well, and is gone otherwise.
 
+    A device or a pipe that has the name keeps it, and gets what is written as it comes.
     Entering gives a descriptor to write to. Raises our error where it cannot be written.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, *, mode: int = 0o600) -> None:
         self._path = path
-        self._draft = f"{path}.{os.getpid()}.tmp"
+        self._mode = mode
+        self._target = self._draft = ""
         self._descriptor = -1
         self._is_wanted = True
 
@@ -174,7 +176,12 @@ class Draft:
 
     def __enter__(self) -> int:
         try:
-            self._descriptor = _create(self._draft, 0o600)
+            if _is_special(self._path):
+                self._descriptor = os.open(self._path, os.O_WRONLY)
+            else:
+                self._target = os.path.realpath(self._path)  # a link stays one
+                self._draft = f"{self._target}.{os.getpid()}.tmp"
+                self._descriptor = _create(self._draft, self._mode)
         except OSError as error:
             raise storage_error(error, f"write {self._path}") from error
         return self._descriptor
@@ -188,13 +195,32 @@ class Draft:
         os.close(self._descriptor)
         try:
             if error is None and self._is_wanted:
-                os.replace(self._draft, self._path)
+                if self._draft:
+                    os.replace(self._draft, self._target)
                 return
         except OSError as problem:
             error = problem
-        remove_file(self._draft)
+        if self._draft:
+            remove_file(self._draft)
         if isinstance(error, OSError):
             raise storage_error(error, f"write {self._path}") from error
+
+
+def _is_special(path: str) -> bool:
+    """Whether there is something that is written to, and not replaced: /dev/stdout, a fifo."""
+    try:
+        mode = os.stat(path).st_mode
+    except OSError:
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+
+
+def write_asked(path: str, content: bytes) -> None:
+    """Put `content` where a user has said: a file is there whole or not at all."""
+    with Draft(path, mode=0o644) as descriptor:
+        view = memoryview(content)
+        while view:
+            view = view[os.write(descriptor, view) :]
 
 
 def write_json(path: str, value: Any, *, mode: int = 0o600, sync: bool = False) -> None:

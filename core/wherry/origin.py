@@ -72,9 +72,9 @@ def read_secret(name: str) -> bytes:
 def write_file(path: str, content: bytes) -> None:
     """Write a file that the command's own options name, on the host it was typed on."""
     if not is_elsewhere():
-        from wherry.files import write_atomic
+        from wherry.files import write_asked
 
-        write_atomic(path, content, mode=0o644)
+        write_asked(path, content)
         return
     from binascii import b2a_base64
 

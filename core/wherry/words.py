@@ -60,6 +60,14 @@ def read_integer(text: str) -> int:
     raise ValueError(f"must be a whole number: {text!r}")
 
 
+def read_natural(text: str) -> int:
+    """The number that ASCII digits are, or -1: others may have written more than a number has.
+
+    Python takes digits of every script for digits, and refuses to read thousands of them.
+    """
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 20 else -1
+
+
 def read_bytes(text: str) -> int:
     """A size in bytes: `64m`, `1.5GiB`, `512` (go-units' RAMInBytes: units of 1024)."""
     number = text.rstrip("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ ")

@@ -145,7 +145,7 @@ def _entries(path: str, fields: int) -> list[list[str]]:
     with open(descriptor, "rb") as file:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             return []
-        lines = file.read(4 << 20).decode(errors="replace").splitlines()
+        lines = file.read(4 << 20).decode(errors="replace").split("\n")
     entries = []
     for line in lines:
         entry = line.split(":")

@@ -12,6 +12,7 @@ from wherry.words import (
     read_bytes,
     read_duration,
     read_integer,
+    read_natural,
     split_csv,
     write_duration,
 )
@@ -117,3 +118,12 @@ def test_a_quote_that_is_not_closed_is_refused(text: str) -> None:
 )
 def test_an_address_is_known(text: str, truth: bool) -> None:
     assert is_ip(text) is truth
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [("0", 0), ("007", 7), ("", -1), ("-1", -1), ("\u00b2", -1), ("\u0663", -1), ("9" * 5000, -1)],
+    ids=lambda each: str(each)[:9],
+)
+def test_a_natural_number_is_made_of_ascii_digits(text: str, number: int) -> None:
+    assert read_natural(text) == number

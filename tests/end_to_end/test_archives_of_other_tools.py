@@ -204,6 +204,17 @@ def test_save_goes_into_a_pipe_and_never_onto_a_terminal(
     assert terminal("save", "busybox:1").wait() == 1
 
 
+def test_output_that_is_a_link_to_the_pipe_goes_there(wherry: Cli, directory: Path) -> None:
+    wherry("load", "-i", f"{directory}/busybox.tar")
+    (directory / "out").symlink_to("/dev/stdout")
+
+    saved = wherry("save", "-o", f"{directory}/out", "busybox:1").output
+
+    with tarfile.open(fileobj=io.BytesIO(saved)) as archive:
+        assert "manifest.json" in archive.getnames()
+    assert (directory / "out").is_symlink()
+
+
 def test_what_cannot_be_saved_leaves_no_file(wherry: Cli, directory: Path) -> None:
     result = wherry("save", "-o", f"{directory}/out.tar", "nothing", check=False)
 

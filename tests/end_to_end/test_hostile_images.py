@@ -72,6 +72,31 @@ def test_layer_that_is_not_what_its_image_says_is_refused(wherry: Cli, diff_id: 
     assert wherry("images", "-aq").stdout == before
 
 
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"User": "9" * 5000},
+        {"StopSignal": "1" * 5000},
+        {"StopSignal": f"RTMIN+{'1' * 5000}"},
+        {"ExposedPorts": {"1" * 5000: {}}},
+        {"ExposedPorts": {"abc/tcp": {}}},
+    ],
+    ids=["user", "signal", "real-time signal", "port", "no port"],
+)
+def test_number_that_is_none_is_one_line(wherry: Cli, config: dict[str, Any]) -> None:
+    content = layer(entry("bin", kind=DIRECTORY))
+    wherry("load", input=archive(content, config={"Cmd": ["/x"], **config}))
+
+    result = wherry("create", "--publish-all", "--name", "box", "hostile:1", check=False)
+    if result.returncode == 0:
+        result = wherry("start", "box", check=False)
+
+    assert result.returncode in (1, 125)
+    assert result.stderr.startswith("wherry: ")
+    assert "int" not in result.stderr.split(":")[1].split()  # of Python
+    assert result.stderr.count("\n") == 1
+
+
 def test_what_an_image_says_of_itself_does_not_steer_the_terminal(
     wherry: Cli, terminal: Callable[..., Terminal]
 ) -> None:

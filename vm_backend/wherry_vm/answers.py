@@ -11,7 +11,7 @@ from binascii import a2b_base64, b2a_base64
 
 from wherry import paths
 from wherry.errors import AccessDenied, WherryError, to_json
-from wherry.files import write_atomic
+from wherry.files import write_asked
 from wherry_vm.protocol import NONSENSE
 
 TYPE_CHECKING = False
@@ -112,5 +112,5 @@ def _secret(command: Command, name: str) -> dict[str, Any]:
 def _file(command: Command, path: str, content: str) -> dict[str, Any]:
     if path not in command.writes:
         raise AccessDenied(f"the command names no file {path!r}")
-    write_atomic(path, a2b_base64(content), mode=0o644)
+    write_asked(path, a2b_base64(content))
     return {}

@@ -265,7 +265,7 @@ def owner_of(base: Base, text: str) -> tuple[int, int]:
     """The ids that `--chown` means in the image."""
     name, _, group = text.partition(":")
     if name.isdecimal() and (group or name).isdecimal():
-        return int(name), int(group or name)
+        return lookup_user(f"{name}:{group or name}", "", "")
     return lookup_user(text, base.read("etc/passwd"), base.read("etc/group"))
 
 

@@ -8,7 +8,7 @@ published=8080,target=80,protocol=udp
 from __future__ import annotations
 
 from wherry.errors import UsageError
-from wherry.words import is_ip, split_csv
+from wherry.words import is_ip, read_natural, split_csv
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -62,8 +62,9 @@ def wanted_ports(body: Mapping[str, Any]) -> dict[str, list[PortBinding]]:
     host = body["HostConfig"]
     bindings: dict[str, Any] = dict(host.get("PortBindings") or {})
     if host.get("PublishAllPorts"):
-        for port in body.get("ExposedPorts") or {}:
-            bindings.setdefault(port, None)
+        for text in body.get("ExposedPorts") or {}:  # an image may have ranges
+            for port in parse_expose(text):
+                bindings.setdefault(port, None)
     return {port: given or [{"HostIp": "", "HostPort": ""}] for port, given in bindings.items()}
 
 
@@ -150,9 +151,10 @@ def _range(text: str) -> tuple[int, int]:
 
 
 def _number(text: str) -> int:
-    if not (text.isascii() and text.isdigit()) or int(text) > 65535:
+    number = read_natural(text)
+    if not 0 <= number <= 65535:
         raise ValueError(f"{text!r} is not a port number")
-    return int(text)
+    return number
 
 
 def _protocol(text: str) -> str:

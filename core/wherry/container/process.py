@@ -103,10 +103,11 @@ def _user(asked: str | None) -> User:
 
 
 def _id(text: str) -> int:
-    number = int(text) if text.isdecimal() else 0
-    if number > _LAST_ID:
+    if not text.isdecimal():
+        return 0
+    if len(text) > 10 or int(text) > _LAST_ID:
         raise UsageError(f"uids and gids must be in range 0-{_LAST_ID}: {text} is not")
-    return number
+    return int(text)
 
 
 def _groups(host: Mapping[str, Any]) -> User:

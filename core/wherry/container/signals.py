@@ -17,7 +17,7 @@ _RTMIN, _RTMAX = 34, 64
 def read_signal(text: str) -> int:
     """The number of `TERM`, `SIGTERM`, `sigterm`, `15`, `RTMIN+3`. Raises UsageError."""
     if text.isascii() and text.isdigit():
-        if 1 <= int(text) <= _RTMAX:
+        if len(text) < 4 and 1 <= int(text) <= _RTMAX:
             return int(text)
         raise UsageError(f"invalid signal: {text}")
     name = text.upper().removeprefix("SIG")
@@ -36,7 +36,7 @@ def _real_time(name: str) -> int | None:
         offset = name.removeprefix(base)
         if name == base:
             return number
-        if offset != name and offset[0] in "+-" and offset[1:].isdecimal():
+        if offset != name and offset[0] in "+-" and offset[1:].isdecimal() and len(offset) < 4:
             found = number + sign * int(offset[1:])
             right = offset[0] == ("+" if sign > 0 else "-")
             return found if right and _RTMIN <= found <= _RTMAX else None

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from wherry.errors import NotFound
+from wherry.errors import NotFound, UsageError
+
+_LAST_ID = 2**31 - 1
 
 
 def lookup_user(user: str, passwd: str, group: str) -> tuple[int, int]:
@@ -18,8 +20,8 @@ def _find_user(name: str, passwd: str) -> tuple[int, int]:
     for fields in _entries(passwd, 7):
         if name in (fields[0], fields[2]):
             return int(fields[2]), int(fields[3])
-    if name.isdecimal():
-        return int(name), 0
+    if _is_number(name):
+        return _id(name), 0
     raise NotFound(f"unable to find user {name}: no matching entries in passwd file")
 
 
@@ -27,15 +29,30 @@ def _find_group(name: str, group: str) -> int:
     for fields in _entries(group, 4):
         if name == fields[0]:
             return int(fields[2])
-    if name.isdecimal():
-        return int(name)
+    if _is_number(name):
+        return _id(name)
     raise NotFound(f"unable to find group {name}: no matching entries in group file")
 
 
 def _entries(text: str, width: int) -> list[list[str]]:
-    entries = [line.split(":") for line in text.splitlines()]
+    """The lines whose ids are some; the image's author may have written anything."""
+    entries = [line.split(":") for line in text.split("\n")]
     return [
         fields
         for fields in entries
-        if len(fields) >= min(width, 4) and all(one.isdecimal() for one in fields[2 : width - 3])
+        if len(fields) >= min(width, 4) and all(map(_is_id, fields[2 : width - 3]))
     ]
+
+
+def _id(text: str) -> int:
+    if not _is_id(text):
+        raise UsageError(f"uids and gids must be in range 0-{_LAST_ID}: {text} is not")
+    return int(text)
+
+
+def _is_id(text: str) -> bool:
+    return _is_number(text) and len(text) < 11 and int(text) <= _LAST_ID
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit()

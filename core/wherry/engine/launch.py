@@ -13,7 +13,7 @@ from wherry.container.overlay import overlay_mount
 from wherry.container.resources import drop_limits
 from wherry.engine import mounts, removal
 from wherry.errors import Conflict, NotFound, UsageError
-from wherry.files import make_dir, write_atomic, write_json
+from wherry.files import make_dir, write_asked, write_json
 from wherry.lean import posix
 from wherry.volume.store import VolumeStore
 
@@ -213,7 +213,7 @@ class ContainerKeeper:
         """Give the created container its network, and say which process it is."""
         body = container.body
         if path := (body.get("Wherry") or {}).get("PidFile"):
-            write_atomic(path, str(pid).encode(), mode=0o644)
+            write_asked(path, str(pid).encode())
         network = mode(body, "network")
         has_none = network in ("none", "host") or network.startswith("container:")
         if has_none and not container.record.get("Networks"):

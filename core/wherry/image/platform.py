@@ -10,6 +10,7 @@ import sys
 
 from wherry.errors import NotFound, UsageError
 from wherry.values import value
+from wherry.words import read_natural
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -96,20 +97,26 @@ def acceptable(wanted: Platform) -> list[Platform]:
     found = [wanted]
     family, variant = wanted.architecture, wanted.variant
     if family == "arm64" and variant:
-        number = int(variant[1:]) if variant[1:].isdigit() else 8
+        number = _number(variant, 8)
         older = [f"v{n}" for n in range(number - 1, 8, -1)]
         found += _variants(wanted, "arm64", [*older, ""])
     if family == "arm64":
         found += _variants(wanted, "arm", ["v8", "v7", "v6", "v5"])
     elif family == "arm":
-        number = int(variant[1:]) if variant[1:].isdigit() else 7
+        number = _number(variant, 7)
         found += _variants(wanted, "arm", [f"v{n}" for n in range(number - 1, 4, -1)])
     elif family == "amd64":
-        number = int(variant[1:]) if variant[1:].isdigit() else 1
+        number = _number(variant, 1)
         older = [f"v{n}" if n > 1 else "" for n in range(number - 1, 0, -1)]
         found += _variants(wanted, "amd64", older)
         found += _variants(wanted, "386", [""])
     return found
+
+
+def _number(variant: str, default: int) -> int:
+    """The number of a variant, `v8`; there are no two digits of them."""
+    number = read_natural(variant[1:])
+    return number if 0 <= number < 100 else default
 
 
 def choose_manifest(entries: Sequence[Mapping[str, Any]], wanted: Platform) -> Mapping[str, Any]:

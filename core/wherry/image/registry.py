@@ -18,6 +18,7 @@ from wherry.image.auth import Authenticator, find_credentials, pull_scopes, push
 from wherry.image.reference import DEFAULT_DOMAIN
 from wherry.image.transport import Transport, http_errors
 from wherry.values import value
+from wherry.words import read_natural
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -145,11 +146,11 @@ class Registry:
         )
         response.drain_conn()
         digest = response.headers.get("Docker-Content-Digest", "")
-        size = response.headers.get("Content-Length", "")
+        size = read_natural(response.headers.get("Content-Length", ""))
         media_type = response.headers.get("Content-Type", "").partition(";")[0].strip()
-        if response.status != 200 or not digest or not size.isdigit() or not media_type:
+        if response.status != 200 or not digest or size < 0 or not media_type:
             return None
-        return {"mediaType": media_type, "digest": digest, "size": int(size)}
+        return {"mediaType": media_type, "digest": digest, "size": size}
 
     def manifest(self, reference: Reference) -> Manifest:
         """The manifest or index that `reference` names, its digest verified."""
@@ -462,10 +463,11 @@ def _limit(response: BaseHTTPResponse) -> str:
     """`3 of 100 pulls left in 6 hours`, from docker.io's `ratelimit-remaining: 3;w=21600`."""
     remaining, _, window = response.headers.get("RateLimit-Remaining", "").partition(";w=")
     allowed = response.headers.get("RateLimit-Limit", "").partition(";")[0]
-    if not remaining.isdigit():
+    if read_natural(remaining) < 0:
         return ""
-    of = f" of {allowed}" if allowed.isdigit() else ""
-    hours = f" in {int(window) / 3600:.3g} hours" if window.isdigit() else ""
+    of = f" of {allowed}" if read_natural(allowed) >= 0 else ""
+    seconds = read_natural(window)
+    hours = f" in {seconds / 3600:.3g} hours" if seconds >= 0 else ""
     return f"{remaining}{of} pulls left{hours}"
 
 
@@ -478,7 +480,7 @@ def _range_start(response: BaseHTTPResponse) -> int:
     if response.status != 206:
         return 0
     unit, _, rest = response.headers.get("Content-Range", "").partition(" ")
-    start = rest.partition("-")[0]
-    if unit != "bytes" or not start.isdigit():
+    start = read_natural(rest.partition("-")[0])
+    if unit != "bytes" or start < 0:
         raise RegistryError("a registry answered 206 without saying which part it sends")
-    return int(start)
+    return start

@@ -17,6 +17,7 @@ from urllib.parse import urljoin, urlsplit  # noqa: TID253 - light, and this mod
 from wherry import __version__, paths
 from wherry.errors import AccessDenied, RegistryError
 from wherry.values import value
+from wherry.words import read_natural
 
 if TYPE_CHECKING:
     import ssl
@@ -383,8 +384,9 @@ def _retry_after(header: str | None) -> float | None:
     """Seconds that a Retry-After header asks for: a number, or a date."""
     if not header:
         return None
-    if header.strip().isdigit():
-        return float(header)
+    seconds = read_natural(header.strip())
+    if seconds >= 0:
+        return float(seconds)
     from email.utils import parsedate_to_datetime
 
     try:

@@ -12,6 +12,7 @@ from urllib.parse import quote, urlencode, urljoin  # noqa: TID253
 from wherry.errors import CorruptState, RegistryError
 from wherry.image.auth import pull_scopes, push_scopes
 from wherry.image.transport import Interrupted
+from wherry.words import read_natural
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -90,9 +91,8 @@ class _Upload:
         if not target:
             raise RegistryError(f"{self._registry.host} names no place to upload to")
         self._location = urljoin(asked, target)
-        least = response.headers.get("OCI-Chunk-Min-Length", "")
-        if least.isdigit():
-            self._chunk = max(self._chunk, int(least))
+        least = read_natural(response.headers.get("OCI-Chunk-Min-Length", ""))
+        self._chunk = max(self._chunk, least)
 
     def send(self, open_source: Callable[[], BinaryIO], on_progress: Callable[[int], None]) -> None:
         monolithic = self._size <= _MONOLITHIC
@@ -168,8 +168,8 @@ class _Upload:
             self._follow(response, self._location)
         first, dash, last = response.headers.get("Range", "").rpartition("=")[2].partition("-")
         # An empty session says `0-0`, which one of one byte would say as well.
-        has_range = dash and first == "0" and last.isdigit() and int(last) > 0
-        return int(last) + 1 if has_range else 0
+        end = read_natural(last) if dash and first == "0" else 0
+        return end + 1 if end > 0 else 0
 
     def _expect(self, response: BaseHTTPResponse, statuses: tuple[int, ...]) -> None:
         self._registry.expect(response, statuses, f"cannot push {self._digest}", self._reference)

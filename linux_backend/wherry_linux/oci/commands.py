@@ -8,7 +8,7 @@ import sys
 from wherry.cli.grammar import argument, command, option
 from wherry.container.signals import read_signal
 from wherry.errors import Conflict, UsageError, WherryError
-from wherry.files import read_json, write_atomic
+from wherry.files import read_json, write_asked
 from wherry.lean import dump_json, load_json, sockets
 from wherry_linux.cgroups import Cgroup
 from wherry_linux.oci.shape import PROCESS, RESOURCES, check_shape
@@ -272,7 +272,7 @@ def exec_(
 
     def started(pid: int) -> None:
         if pid_file:
-            write_atomic(pid_file, str(pid).encode(), mode=0o644)
+            write_asked(pid_file, str(pid).encode())
 
     return execute(
         session.runtime,
@@ -550,7 +550,7 @@ def spec(session: Session, bundle: str, rootless: bool) -> int:  # noqa: ARG001
     if os.path.exists(path):
         raise Conflict(f"{path} exists already", hint="move it away first")
     document: Spec = default_spec(rootless=rootless)
-    write_atomic(path, (_indented(document) + "\n").encode(), mode=0o644)
+    write_asked(path, (_indented(document) + "\n").encode())
     return 0
 
 

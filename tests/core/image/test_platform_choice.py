@@ -93,3 +93,14 @@ def test_entry_without_a_platform_is_the_last_resort() -> None:
 
 def test_platform_of_a_config_without_variant_is_arms_usual_one() -> None:
     assert str(platform_of({"os": "linux", "architecture": "arm"})) == "linux/arm/v7"
+
+
+@pytest.mark.parametrize("variant", ["v99999999999", f"v{'9' * 5000}"], ids=len)
+def test_number_of_a_variant_is_no_number_of_things_to_try(variant: str) -> None:
+    index = [{"platform": {"os": "linux", "architecture": "amd64"}, "digest": "sha256:0"}]
+
+    for architecture in ("amd64", "arm64", "arm"):
+        wanted = parse_platform(f"linux/{architecture}/{variant}")
+        with pytest.raises(NotFound):
+            choose_manifest([{"platform": {"os": "linux", "architecture": "s390x"}}], wanted)
+    assert choose_manifest(index, parse_platform("linux/amd64")) == index[0]

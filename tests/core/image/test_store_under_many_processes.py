@@ -20,7 +20,7 @@ if sys.platform != "linux":
 
 from support.layers import entry, layer
 from wherry import paths
-from wherry.errors import CorruptState
+from wherry.errors import CorruptState, NotFound
 from wherry.image.garbage import collect
 from wherry.image.layers import layer_path, unpack_layers
 from wherry.image.store import ImageStore
@@ -65,7 +65,12 @@ def add_image(store: ImageStore, name: str, content: bytes) -> str:
             "size": len(document),
         }
         store.tag(f"docker.io/library/{name}:latest", descriptor)
-        unpack_layers(store, store.find(name), lambda function: function())
+        try:
+            image = store.find(name)
+        except NotFound:
+            pass  # another process has taken its name away just now
+        else:
+            unpack_layers(store, image, lambda function: function())
     return config_digest
 
 

@@ -29,8 +29,9 @@ def test_annotation_does_not_decide_who_runs(wherry: Cli, busybox_image: str) ->
         "rm /etc/passwd; ln -s /dev/zero /etc/passwd",
         "echo x:x:4294967296:99999999999999999999::/:/ > /etc/passwd",
         "head -c 20000000 /dev/zero > /etc/passwd",
+        "printf 'y:x:5:5:a\\fx:x:0:0::/:/bin/sh\\n' > /etc/passwd",
     ],
-    ids=["fifo", "zero", "large ids", "large file"],
+    ids=["fifo", "zero", "large ids", "large file", "line within a line"],
 )
 def test_user_is_looked_up_in_a_hostile_file(wherry: Cli, busybox_image: str, make: str) -> None:
     script = f"{make}; touch /made; while :; do sleep 1000; done"
@@ -44,7 +45,11 @@ def test_user_is_looked_up_in_a_hostile_file(wherry: Cli, busybox_image: str, ma
     assert "unable to find user x: no matching entries in passwd file" in result.stderr
 
 
-@pytest.mark.parametrize("user", ["\u0663", "\u00b2", "-1", "99999999999999999999", "0x10", "1_0"])
+@pytest.mark.parametrize(
+    "user",
+    ["\u0663", "\u00b2", "-1", "99999999999999999999", "9" * 5000, "0x10", "1_0"],
+    ids=lambda user: user[:20],
+)
 def test_number_that_is_none_is_no_user(wherry: Cli, busybox_image: str, user: str) -> None:
     result = wherry("run", OFFLINE, "--rm", f"--user={user}", busybox_image, "id", check=False)
 
