@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from support.building import build, context, inspect, run
@@ -64,6 +65,21 @@ def test_a_changed_file_is_built_again(wherry: Cli, build: Build, context: Path)
     build(text, "-t", "made")
 
     assert run(wherry, "made", "cat", "/copy") == "other\n"
+
+
+def test_a_large_file_that_has_changed_under_its_times_is_built_again(
+    wherry: Cli, build: Build, context: Path
+) -> None:
+    large = context / "large"
+    text = "FROM busybox\nCOPY large /\nRUN tail -c 4 /large > /end\n"
+    for end in (b"one\n", b"two\n"):
+        large.write_bytes(bytes(2 << 20) + end)
+        os.utime(large, (0, 0))
+
+        build(text, "-t", "made")
+        build(text, "-t", "made")
+
+        assert run(wherry, "made", "cat", "/end").encode() == end
 
 
 def test_progress_has_a_number_for_each_step_and_the_output_of_commands(build: Build) -> None:

@@ -14,6 +14,7 @@ import stat
 from hashlib import sha256
 
 from wherry.builder.ignore import Ignore, glob_expression
+from wherry.builder.remembered import Remembered
 from wherry.container.copy import open_file
 from wherry.errors import KernelError, NotFound, UsageError
 from wherry.lean import dump_json
@@ -192,6 +193,7 @@ class _Digest:
         self._total = sha256()
         # What files hold that have more names than one, by device and inode.
         self._known: dict[tuple[int, int], str] = {}
+        self._remembered = Remembered()
 
     def of(self, selected: Sequence[tuple[str, str]]) -> str:
         for called, path in selected:
@@ -201,6 +203,7 @@ class _Digest:
                 self._add(parent, name, path, status, called, path)
             finally:
                 os.close(parent)
+        self._remembered.save()
         return self._total.hexdigest()
 
     def _add(
@@ -225,19 +228,22 @@ class _Digest:
 
     def _content(self, name: str, parent: int, status: os.stat_result) -> str:
         if status.st_nlink == 1:
-            return _content(name, parent)
+            return self._read(name, parent)
         key = (status.st_dev, status.st_ino)
         if key not in self._known:
-            self._known[key] = _content(name, parent)
+            self._known[key] = self._read(name, parent)
         return self._known[key]
 
+    def _read(self, name: str, parent: int) -> str:
+        descriptor = open_file(name, parent)
+        try:
+            return self._remembered.digest(descriptor, _content)
+        finally:
+            os.close(descriptor)
 
-def _content(name: str, parent: int) -> str:
+
+def _content(descriptor: int) -> str:
     content = sha256()
-    descriptor = open_file(name, parent)
-    try:
-        while data := os.read(descriptor, 1 << 20):
-            content.update(data)
-    finally:
-        os.close(descriptor)
+    while data := os.read(descriptor, 1 << 20):
+        content.update(data)
     return content.hexdigest()

@@ -159,18 +159,25 @@ def copy_content(
 def copied(reader: int, writer: int, size: int) -> Iterator[memoryview]:
     """Copy `size` bytes from one open file to another, and give what the copy holds, in pieces.
 
-    Another thread copies, ahead of who takes the pieces. A piece is good until the next.
+    Another thread copies, ahead of who takes the pieces, and has the disk begin to write. A
+    piece is good until the next.
     """
     if sys.platform == "win32":
         raise Unsupported("trees are copied on Linux only")
     from queue import SimpleQueue
     from threading import Thread
 
+    from wherry.writing_out import begin_writing_out
+
     told: SimpleQueue[int | OSError] = SimpleQueue()
+
+    def tell(position: int) -> None:
+        told.put(position)
+        begin_writing_out(writer)
 
     def work() -> None:
         try:
-            copy_content(reader, writer, size, told.put)
+            copy_content(reader, writer, size, tell)
         except OSError as error:
             told.put(error)
 
