@@ -7,7 +7,7 @@ import posixpath
 import stat
 
 from wherry.builder import config as configs
-from wherry.builder import sources
+from wherry.builder import remotes, repositories, sources
 from wherry.builder.copying import (
     Placement,
     copy_changes,
@@ -16,8 +16,9 @@ from wherry.builder.copying import (
 )
 from wherry.builder.errors import DockerfileError
 from wherry.builder.ignore import Ignore
-from wherry.builder.layers import Scratch, pack
+from wherry.builder.layers import Layers, Scratch, pack
 from wherry.builder.parser import is_heredoc
+from wherry.builder.sources import Part
 from wherry.builder.tree import DIRECTORY, Tree, digest
 from wherry.builder.words import expand
 from wherry.container.users import lookup_user
@@ -33,19 +34,9 @@ if TYPE_CHECKING:
     from wherry.builder.build import Build
     from wherry.builder.copying import Base
     from wherry.builder.instructions import Instruction
-    from wherry.builder.sources import Source
+    from wherry.builder.remotes import Fetched
     from wherry.builder.stage import StageBuild, Steps
     from wherry.image.difference import Change
-
-
-@value
-class Part:
-    """Files of one source, and how they are called there."""
-
-    source: Source
-    patterns: tuple[str, ...]
-    # Whether archives among them are unpacked.
-    unpacks: bool = False
 
 
 @value
@@ -64,6 +55,8 @@ class Copy:
     checksum: str
     keep_git: bool
     unpack: str
+    # Whether its layer stands on nothing.
+    link: bool
 
     def facts(self) -> list[Any]:
         """What decides what becomes of the files."""
@@ -84,20 +77,30 @@ def steps(stage: StageBuild, instruction: Instruction) -> Steps:
         source = yield from sources.find_source(stage, instruction.flag("from"), patterns)
         unpacks = instruction.keyword == "ADD" and copy.unpack != "false"
         parts.append(Part(source=source, patterns=patterns, unpacks=unpacks))
-    layers = stage.layers
+    # `--link` makes the layer beside what is below, so that it outlives that.
+    layers = Layers() if copy.link else stage.layers
+    chain = layers.diff_ids
     from_layers = [part.source.diff_ids for part in parts if part.source.diff_ids is not None]
     # The same layers hold the same files: these need no look at them.
-    alias = stage.key([*copy.facts(), patterns, from_layers]) if from_layers else ""
+    is_plain = from_layers and not copy.files and not copy.remotes
+    alias = stage.key([*copy.facts(), patterns, from_layers], chain) if is_plain else ""
 
     def work() -> dict[str, Any]:
         with Workspace(build.engine.image_store) as workspace:
-            every = [*parts, *fetched(copy, workspace)]
-            facts = [*copy.facts(), contents(build, copy, every)]
-            key = stage.key(facts)
-            if not stage.ignores_cache and (record := build.cached(key)):
-                return record
+            here = [*parts, *texts(copy, workspace)]
+            facts = [*copy.facts(), contents(build, copy, here)]
+
+            def key(brought: Sequence[str]) -> str:
+                return stage.key([*facts, list(brought)], chain)
+
+            if not stage.ignores_cache:
+                known = [remotes.known(build.cache, url, copy) for url in copy.remotes]
+                if all(known) and (record := build.cached(key(known))):
+                    return record
+            come = fetched(build, copy, workspace)
+            every = [*here, *(each.part for each in come)]
             return build.carry_out(
-                key,
+                key([each.content for each in come]),
                 name,
                 lambda: pack(
                     build.engine,
@@ -118,8 +121,8 @@ def steps(stage: StageBuild, instruction: Instruction) -> Steps:
     stage.add_layer(instruction.text, record)
 
 
-def _are_files(words: Sequence[str], remotes: Sequence[str]) -> bool:
-    return list(words) == list(remotes) and not any(map(sources.is_repository, remotes))
+def _are_files(words: Sequence[str], urls: Sequence[str]) -> bool:
+    return list(words) == list(urls) and not any(map(repositories.is_repository, urls))
 
 
 def _copy(stage: StageBuild, instruction: Instruction, words: list[str], target: str) -> Copy:
@@ -129,8 +132,8 @@ def _copy(stage: StageBuild, instruction: Instruction, words: list[str], target:
         (each.name, expand(each.text, known) if each.expand else each.text)
         for each in instruction.heredocs
     )
-    remotes = tuple(word for word in words if is_add and sources.is_remote(word))
-    if instruction.flag("checksum") and not _are_files(words, remotes):
+    urls = tuple(word for word in words if is_add and remotes.is_remote(word))
+    if instruction.flag("checksum") and not _are_files(words, urls):
         raise DockerfileError(
             "checksum can't be specified for sources that are no files of http or https",
             instruction.first,
@@ -144,46 +147,45 @@ def _copy(stage: StageBuild, instruction: Instruction, words: list[str], target:
             instruction.first,
             instruction.last,
         )
-    chmod = instruction.flag("chmod")
+    chown, chmod = instruction.flag("chown"), instruction.flag("chmod")
     if chmod:
         read_mode(chmod)
     return Copy(
         target=stage.path(target),
-        chown=instruction.flag("chown"),
+        chown=chown,
         chmod=chmod,
         parents=instruction.is_set("parents"),
         exclude=instruction.flags.get("exclude", ()),
         files=files,
-        remotes=remotes,
+        remotes=urls,
         checksum=instruction.flag("checksum"),
         keep_git=instruction.is_set("keep-git-dir"),
         unpack=instruction.flag("unpack"),
+        link=instruction.is_set("link") and (not chown or _is_numeric(chown)),
     )
 
 
-def fetched(copy: Copy, workspace: Workspace) -> list[Part]:
-    """What comes from heredocs and from elsewhere, put into directories of ours."""
-    parts: list[Part] = []
+def texts(copy: Copy, workspace: Workspace) -> list[Part]:
+    """What comes from heredocs, put into a directory of ours."""
+    if not copy.files:
+        return []
+    place = _directory(workspace, "texts")
+    names = sources.write_files(place, copy.files)
+    return [Part(source=sources.DirectorySource(place), patterns=tuple(names))]
 
-    def directory() -> str:
-        path = workspace.path(f"fetched{len(parts)}")
-        os.mkdir(path)
-        return path
 
-    if copy.files:
-        place = directory()
-        names = sources.write_files(place, copy.files)
-        parts.append(Part(source=sources.DirectorySource(place), patterns=tuple(names)))
-    for remote in copy.remotes:
-        place = directory()
-        if sources.is_repository(remote):
-            tree = sources.clone(remote, place, keep_git=copy.keep_git)
-            parts.append(Part(source=sources.DirectorySource(tree), patterns=(".",)))
-            continue
-        name = sources.download(remote, place, copy.checksum)
-        unpacks = copy.unpack == "true"
-        parts.append(Part(source=sources.DirectorySource(place), patterns=(name,), unpacks=unpacks))
-    return parts
+def fetched(build: Build, copy: Copy, workspace: Workspace) -> list[Fetched]:
+    """What comes from elsewhere."""
+    return [
+        remotes.fetch(build.cache, url, copy, _directory(workspace, f"fetched{number}"))
+        for number, url in enumerate(copy.remotes)
+    ]
+
+
+def _directory(workspace: Workspace, name: str) -> str:
+    path = workspace.path(name)
+    os.mkdir(path)
+    return path
 
 
 def contents(build: Build, copy: Copy, parts: Sequence[Part]) -> list[list[Any]]:
@@ -263,10 +265,16 @@ def _unpacked(tree: Tree, path: str, place: Callable[[], str]) -> str:
 
 def owner_of(base: Base, text: str) -> tuple[int, int]:
     """The ids that `--chown` means in the image."""
-    name, _, group = text.partition(":")
-    if name.isdecimal() and (group or name).isdecimal():
+    if _is_numeric(text):
+        name, _, group = text.partition(":")
         return lookup_user(f"{name}:{group or name}", "", "")
     return lookup_user(text, base.read("etc/passwd"), base.read("etc/group"))
+
+
+def _is_numeric(owner: str) -> bool:
+    """Whether no file of the image is asked what ids `--chown` means."""
+    name, _, group = owner.partition(":")
+    return name.isdecimal() and (group or name).isdecimal()
 
 
 def workdir_steps(stage: StageBuild, instruction: Instruction) -> Steps:

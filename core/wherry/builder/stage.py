@@ -19,7 +19,7 @@ from wherry.values import replace, value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Mapping
+    from collections.abc import Callable, Generator, Mapping, Sequence
     from typing import Any
 
     from wherry.builder.build import Build
@@ -219,9 +219,10 @@ class StageBuild:
 
     # ---- what steps have in common ----
 
-    def key(self, facts: list[Any]) -> str:
-        """The cache key of a step on what there is so far."""
-        return key_of([*facts, self.build.latest], self.layers.diff_ids)
+    def key(self, facts: list[Any], chain: Sequence[str] | None = None) -> str:
+        """The cache key of a step on what there is so far, or on the layers `chain`."""
+        chain = self.layers.diff_ids if chain is None else chain
+        return key_of([*facts, self.build.latest], chain)
 
     def cached_step(
         self,

@@ -261,7 +261,7 @@ def _host_path(path: str) -> str:
 def _sources(path: str, file: str, ignore: str, stack: ExitStack) -> tuple[str, str, Context]:
     """The Dockerfile's text, what it is called, and the context."""
     from wherry.builder import context as contexts
-    from wherry.builder.sources import clone, is_repository
+    from wherry.builder.repositories import clone, is_repository
 
     if path == "-" or (path.startswith(("http://", "https://")) and not is_repository(path)):
         directory, text = _arrived(path, stack)
@@ -269,7 +269,7 @@ def _sources(path: str, file: str, ignore: str, stack: ExitStack) -> tuple[str, 
             return text, "Dockerfile", contexts.Context("")
         file = contexts.inside(directory, file)
     elif is_repository(path):
-        directory = clone(path, _temporary(stack))
+        directory = clone(path, _temporary(stack)).directory
         file = contexts.inside(directory, file)
     elif os.path.isdir(path):
         directory = os.path.realpath(path)

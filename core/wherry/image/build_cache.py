@@ -21,7 +21,7 @@ from wherry.timestamps import now
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from typing import Any
 
     from wherry.image.store import ImageStore
@@ -37,6 +37,7 @@ _RECORD = {
     "Step": str,
     "Created": str,
     "Size": int,
+    "Note": {"*": str},
 }
 _HEX = frozenset("0123456789abcdef")
 # Whatever makes other layers of the same step gets another number.
@@ -76,16 +77,15 @@ class BuildCache:
 
     def keep(self, keys: Sequence[str], step: str, packed: dict[str, Any]) -> dict[str, Any]:
         """Record the layer that a step has made, as PackedLayer tells of it."""
-        record = {
-            "Keys": list(keys),
-            "DiffId": packed["diff_id"],
-            "Descriptor": packed["descriptor"],
-            "Count": packed["count"],
-            "Step": step,
-            "Created": now(),
-        }
+        record = _record(keys, step, packed)
         self.take(record)
         return record
+
+    def note(self, key: str, step: str, note: Mapping[str, str]) -> None:
+        """Keep what is to be known of something that makes no layer."""
+        nothing = {"mediaType": "", "digest": "", "size": 0}
+        packed = {"diff_id": "", "descriptor": nothing, "count": 0}
+        self.take({**_record([key], step, packed), "Note": dict(note)})
 
     def take(self, record: dict[str, Any]) -> None:
         """Keep a record, which another cache may have made."""
@@ -131,3 +131,14 @@ class BuildCache:
 
     def _path(self, key: str) -> str:
         return f"{self._directory}/{key}.json"
+
+
+def _record(keys: Sequence[str], step: str, packed: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "Keys": list(keys),
+        "DiffId": packed["diff_id"],
+        "Descriptor": packed["descriptor"],
+        "Count": packed["count"],
+        "Step": step,
+        "Created": now(),
+    }

@@ -31,8 +31,6 @@ if TYPE_CHECKING:
 
     Unshared = Callable[[Callable[[], Any]], Any]
 
-# Seconds after which a small file that is still being written never will be.
-_STALE = 3600
 # Seconds after which an interrupted pull is not waited for any more.
 _FORGOTTEN = 7 * 24 * 3600
 
@@ -71,16 +69,23 @@ def _remove_drafts(store: ImageStore, unshared: Unshared) -> None:
         if name.startswith("load.") or _is_older(path, _FORGOTTEN):
             remove_tree(path)
     blobs = [f"{store.root}/blobs/{algorithm}" for algorithm in LENGTHS]
-    for directory in (store.root, *blobs):
-        for name in _names_in(directory):
-            # Names and small blobs are also written by who holds nothing.
-            if name.endswith(".tmp") and _is_older(f"{directory}/{name}", _STALE):
-                remove_file(f"{directory}/{name}")
+    for directory in (paths.build_cache(), *blobs):
+        _remove_files(directory)
+    # Names are also written by who holds nothing but their lock.
+    with store.locked():
+        _remove_files(store.root)
     directory = f"{paths.layers()}/sha256"
     for name in _names_in(directory):
         if name.endswith((".tmp", ".gone")):
             _remove(f"{directory}/{name}", unshared)
         elif name.endswith(".lock"):
+            remove_file(f"{directory}/{name}")
+
+
+def _remove_files(directory: str) -> None:
+    """Remove the drafts of small files."""
+    for name in _names_in(directory):
+        if name.endswith(".tmp"):
             remove_file(f"{directory}/{name}")
 
 

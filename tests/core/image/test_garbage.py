@@ -11,7 +11,7 @@ import pytest
 from support.layers import entry, layer
 from support.registry import digest_of
 from wherry import paths
-from wherry.files import Lock
+from wherry.files import Lock, make_dir
 from wherry.image import layers
 from wherry.image.garbage import collect
 from wherry.image.layers import StoredLayer, layer_path, publish
@@ -89,12 +89,19 @@ def test_what_killed_processes_left_is_removed(store: ImageStore) -> None:
     os.makedirs(f"{directory}/{'0' * 64}.tmp/diff/half")
     os.makedirs(f"{directory}/{'1' * 64}.gone/diff")
     os.makedirs(f"{store.root}/partial/load.123/x")
-    with open(f"{directory}/{'2' * 64}.lock", "w"):
-        pass
+    drafts = [
+        f"{store.root}/index.json.123.tmp",
+        f"{store.root}/blobs/sha256/{'3' * 64}.123.tmp",
+        f"{make_dir(paths.build_cache())}/{'4' * 64}.json.123.tmp",
+    ]
+    for path in (f"{directory}/{'2' * 64}.lock", *drafts):
+        with open(path, "w"):
+            pass
 
     collect_now(store)
 
     assert os.listdir(directory) == []
+    assert not any(map(os.path.exists, drafts))
     assert os.listdir(f"{store.root}/partial") == []
 
 
