@@ -7,6 +7,8 @@ import os
 import tarfile
 from typing import TYPE_CHECKING
 
+import pytest
+
 from support.building import build, context, run
 
 if TYPE_CHECKING:
@@ -69,6 +71,39 @@ def test_a_context_of_another_name_takes_the_place_of_a_stage(
     )
 
     assert run(wherry, "made", "cat", "/file") == "other\n"
+
+
+@pytest.mark.parametrize("wanted", ["", ":one", "@"])
+def test_an_image_of_a_layout_takes_the_place_of_a_name(
+    wherry: Cli, build: Build, host_dir: str, wanted: str
+) -> None:
+    build("FROM busybox\nRUN echo layout > /made\nENV SAID=so\n", "-t", "odd:one")
+    digest = wherry("image", "inspect", "-f", "{{.Descriptor.digest}}", "odd:one").stdout.strip()
+    with tarfile.open(fileobj=io.BytesIO(wherry("save", "odd:one").output)) as archive:
+        archive.extractall(f"{host_dir}/layout")
+    wherry("rmi", "odd:one")
+    wherry("builder", "prune", "--all", "--force")
+    place = f"{host_dir}/layout{wanted}{digest if wanted == '@' else ''}"
+
+    build(
+        "FROM docker.io/library/base\nRUN cp /made /$SAID\n"
+        "FROM busybox\nCOPY --from=0 /so /\nCOPY --from=Base made /\n",
+        *("--build-context", f"base:latest=oci-layout://{place}", "-t", "made"),
+    )
+
+    assert run(wherry, "made", "cat", "/so", "/made") == "layout\nlayout\n"
+
+
+def test_a_context_that_cannot_be_had_is_told_of_in_a_line(build: Build, host_dir: str) -> None:
+    text = "FROM busybox\nFROM more\n"
+    for source, reason in (
+        (f"oci-layout://{host_dir}", f"{host_dir} is no OCI image layout"),
+        ("ftp://somewhere", "ftp://somewhere is no source of a context"),
+        (host_dir, "context 'more' is a directory, and no image that a stage could begin with"),
+    ):
+        failed = build(text, "--build-context", f"more={source}", check=False)
+        assert failed.returncode == 1
+        assert reason in failed.stderr
 
 
 def test_heredocs_are_files_scripts_and_input(wherry: Cli, build: Build) -> None:

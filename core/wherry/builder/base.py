@@ -5,11 +5,13 @@ from __future__ import annotations
 import copy
 
 from wherry.builder.config import set_environment
+from wherry.builder.context import ImageLayout
 from wherry.builder.layers import Layers
 from wherry.builder.stage import Needs, Step
 from wherry.builder.words import process_word
 from wherry.engine.snapshot import history_of
 from wherry.errors import NotFound, UsageError
+from wherry.image import layouts
 from wherry.image.build_cache import CACHE
 from wherry.image.layers import missing_layers
 from wherry.image.platform import parse_platform
@@ -18,10 +20,11 @@ from wherry.values import replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Sequence
     from typing import Any
 
     from wherry.builder.build import Build
+    from wherry.builder.instructions import Instruction
     from wherry.builder.stage import StageBuild, Steps
     from wherry.image.store import Image
 
@@ -83,15 +86,74 @@ def image_steps(
     build: Build, name: str, platform: str, stage: StageBuild | None = None
 ) -> Generator[Step | Needs, Any, Image]:
     """Have an image, from its registry if need be, and its layers unpacked."""
-    given = build.request.contexts.get(name, "")
-    wanted = name
-    if isinstance(given, str) and given.startswith("docker-image://"):
-        wanted = given.removeprefix("docker-image://")
+    given = build.request.context_named(name)
+    origin = stage.stage.origin if stage else None
+    if isinstance(given, ImageLayout):
+        shown = given.descriptor["digest"]
+        image = yield from _layout_steps(build, name, given, platform)
+    elif given is None or isinstance(given, str):
+        wanted = _wanted(name, given)
+        shown = parse_reference(wanted).canonical()
+        image = yield from _pull_steps(build, wanted, platform, origin)
+    else:
+        raise UsageError(
+            f"context {name!r} is a directory, and no image that a stage could begin with",
+            hint=f"COPY --from={name} takes files of it",
+        )
+
+    def unpack() -> dict[str, Any]:
+        build.engine.images.unpack(image)
+        return {}
+
+    yield Step(
+        name=stage.called(f"FROM {shown}") if stage else f"FROM {shown}",
+        look=lambda: None if missing_layers(image) else {"cached": True},
+        work=unpack,
+        instruction=origin,
+        identity="" if stage else f"layers {image.id}",
+    )
+    return image
+
+
+def _wanted(name: str, given: str | None) -> str:
+    """The image that a name means; `given` is the URL of a context that stands for it."""
+    scheme, mark, image = (given or "").partition("://")
+    if mark and scheme != "docker-image":
+        raise UsageError(f"unsupported context source {scheme} for {name}")
     try:
-        reference = parse_reference(wanted)
+        parse_reference(image or name)
     except UsageError as error:
         raise UsageError(f"failed to parse stage name {name!r}: {error.message}") from error
+    return image or name
+
+
+def _layout_steps(
+    build: Build, name: str, layout: ImageLayout, platform: str
+) -> Generator[Step | Needs, Any, Image]:
+    """Have an image of a layout in the store."""
+    store, context = build.engine.image_store, layout.context
+
+    def bring() -> dict[str, Any]:
+        def load(paths: Sequence[str]) -> None:
+            if context.lacks(paths):
+                context.load(paths)
+
+        layouts.take_image(store, context.directory, layout.descriptor, platform, load)
+        return {}
+
+    step = f"[context {name}] load from OCI image layout {platform}"
+    yield Step(name=step, work=bring, identity=step)
+    context.loaded()
+    return store.image_of(layout.descriptor, platform)
+
+
+def _pull_steps(
+    build: Build, wanted: str, platform: str, origin: Instruction | None
+) -> Generator[Step | Needs, Any, Image]:
+    """Have an image in the store, from its registry if need be."""
     store, policy = build.engine.image_store, build.request.pull_options.policy
+    reference = parse_reference(wanted)
+    shown = reference.canonical()
 
     def look() -> dict[str, Any] | None:
         if policy == "always":
@@ -109,8 +171,6 @@ def image_steps(
         build.engine.images.pull(reference, options)
         return {}
 
-    origin = stage.stage.origin if stage else None
-    shown = reference.canonical()
     yield Step(
         name=f"[internal] load metadata for {shown}",
         look=look,
@@ -118,17 +178,4 @@ def image_steps(
         instruction=origin,
         identity=f"image {shown} {platform}",
     )
-    image = store.find(wanted, platform)
-
-    def unpack() -> dict[str, Any]:
-        build.engine.images.unpack(image)
-        return {}
-
-    yield Step(
-        name=stage.called(f"FROM {shown}") if stage else f"FROM {shown}",
-        look=lambda: None if missing_layers(image) else {"cached": True},
-        work=unpack,
-        instruction=origin,
-        identity="" if stage else f"layers {image.id}",
-    )
-    return image
+    return store.find(wanted, platform)

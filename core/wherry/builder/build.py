@@ -129,7 +129,7 @@ class Build:
 
     def stage_named(self, name: str, *, before: int | None = None) -> int | None:
         """The number of the stage that `name` means here."""
-        if name in self.request.contexts:
+        if self.request.context_named(name) is not None:
             return None
         return graph.find_stage(self.dockerfile.stages, name, before=before)
 

@@ -6,11 +6,14 @@ import os
 
 from wherry.builder.ignore import Ignore, read_ignore
 from wherry.errors import NotFound, UsageError
+from wherry.image.reference import parse_reference
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
+
+    from wherry.oci.image_spec import Descriptor
 
 _NAMES = ("Dockerfile", "Containerfile")
 # What compressed streams begin with: gzip, bzip2, xz, zstd.
@@ -35,6 +38,35 @@ class Context:
 
     def loaded(self) -> None:
         """Take notice, where the steps are followed, of what a step has brought."""
+
+
+class ImageLayout:
+    """An image in an OCI image layout of the host, whose files are a context."""
+
+    def __init__(self, context: Context, descriptor: Descriptor) -> None:
+        self.context = context
+        self.descriptor = descriptor
+
+
+def image_layout(place: str) -> ImageLayout:
+    """The image of `DIRECTORY[:TAG|@DIGEST]`. Raises NotFound."""
+    from wherry.image.layouts import find
+
+    directory, mark, wanted = place.rpartition("@")
+    if not mark:
+        directory, _, wanted = place.rpartition(":")
+    if not directory or "/" in wanted or os.sep in wanted:
+        directory, wanted = place, ""
+    directory = os.path.realpath(directory)
+    return ImageLayout(Context(directory), find(directory, wanted))
+
+
+def context_key(name: str) -> str:
+    """What contexts of one name have in common: `app`, and `docker.io/library/app:latest`."""
+    try:
+        return parse_reference(name.lower()).canonical()
+    except UsageError:
+        return name.lower()
 
 
 def find_dockerfile(directory: str, path: str) -> tuple[str, str]:

@@ -13,6 +13,7 @@ import os
 from wherry.builder.request import read_fields
 from wherry.errors import NotFound, UsageError
 from wherry.files import make_dir, read_json, write_atomic
+from wherry.image import layouts
 from wherry.image.assembly import put_image
 from wherry.image.blobs import compressed
 from wherry.image.build_cache import CACHE, BuildCache
@@ -35,9 +36,6 @@ if TYPE_CHECKING:
     from wherry.oci.image_spec import Descriptor
 
 _RECORDS = [{"Keys!": [str], "DiffId!": str, "Count!": int, "Step!": str, "Created!": str}]
-_LOCAL_INDEX = {
-    "manifests!": [{"mediaType!": str, "digest!": str, "size!": int, "annotations": {"*": str}}]
-}
 
 
 @value
@@ -127,33 +125,9 @@ def _pulled(engine: Engine, name: str, options: PullOptions) -> Image:
 
 
 def _from_directory(engine: Engine, cache: Cache) -> Image:
-    store = engine.image_store
-    try:
-        index = read_json(f"{cache.place}/index.json", _LOCAL_INDEX)
-    except FileNotFoundError:
-        raise NotFound(f"there is no cache in {cache.place}") from None
-    named = {(each.get("annotations") or {}).get(NAME): each for each in index["manifests"]}
-    if cache.tag not in named:
-        raise NotFound(f"there is no cache {cache.tag!r} in {cache.place}")
-    descriptor: Descriptor = named[cache.tag]
-    _take(engine, cache.place, descriptor)
-    manifest = load_json(store.read_blob(descriptor["digest"]))
-    for each in (manifest["config"], *manifest["layers"]):
-        _take(engine, cache.place, each)
-    return store.image_of(descriptor)
-
-
-def _take(engine: Engine, directory: str, descriptor: Descriptor) -> None:
-    """Bring a blob of another layout; its digest is verified."""
-    path = f"{directory}/blobs/{descriptor['digest'].replace(':', '/')}"
-    with engine.image_store.ingest(descriptor["digest"], descriptor["size"]) as ingest:
-        if ingest.complete:
-            return
-        with open(path, "rb") as file:
-            file.seek(ingest.offset)
-            while piece := file.read(1 << 20):
-                ingest.write(piece)
-        ingest.commit()
+    if not os.path.exists(f"{cache.place}/index.json"):
+        raise NotFound(f"there is no cache in {cache.place}")
+    return layouts.take_image(engine.image_store, cache.place, layouts.find(cache.place, cache.tag))
 
 
 def _keep(engine: Engine, image: Image) -> int:
@@ -236,17 +210,17 @@ def _to_directory(engine: Engine, cache: Cache, descriptor: Descriptor) -> None:
     store = engine.image_store
     manifest = load_json(store.read_blob(descriptor["digest"]))
     for each in (*manifest["layers"], manifest["config"], descriptor):
-        path = f"{cache.place}/blobs/{each['digest'].replace(':', '/')}"
+        path = f"{cache.place}/{layouts.blob_path(each['digest'])}"
         make_dir(os.path.dirname(path), 0o755)
         if not os.path.exists(path):
             _copy(store.blob_path(each["digest"]), path)
     write_atomic(f"{cache.place}/oci-layout", LAYOUT, mode=0o644)
     path = f"{cache.place}/index.json"
     try:
-        others = read_json(path, _LOCAL_INDEX)["manifests"]
+        others = read_json(path, layouts.INDEX)["manifests"]
     except FileNotFoundError:
         others = []
-    kept = [each for each in others if (each.get("annotations") or {}).get(NAME) != cache.tag]
+    kept = [each for each in others if layouts.named(each) != cache.tag]
     index = {
         "schemaVersion": 2,
         "mediaType": "application/vnd.oci.image.index.v1+json",

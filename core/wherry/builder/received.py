@@ -20,7 +20,7 @@ import re
 import struct
 
 from wherry import origin, paths
-from wherry.builder.context import Context
+from wherry.builder.context import Context, ImageLayout
 from wherry.builder.ignore import glob_expression
 from wherry.builder.offer import DIRECTORY, FAILED, FILE, LINK, Entry, ranges
 from wherry.builder.tree import is_pattern
@@ -53,13 +53,17 @@ def receive(request: BuildRequest) -> BuildRequest:
     (length,) = struct.unpack(">Q", _receive(8))
     told = load_json(_receive(length))
     contexts = dict(zip(told["names"], _open_contexts(told["contexts"]), strict=True))
+    layouts = {
+        name: ImageLayout(contexts[name], descriptor)
+        for name, descriptor in told["layouts"].items()
+    }
     return replace(
         request,
         dockerfile=told["dockerfile"],
         dockerfile_name=told["dockerfile_name"],
         epoch=told["epoch"],
         context=contexts.pop("", request.context),
-        contexts={**request.contexts, **contexts},
+        contexts={**request.contexts, **contexts, **layouts},
     )
 
 

@@ -12,9 +12,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
-    from wherry.builder.context import Context
+    from wherry.builder.context import Context, ImageLayout
     from wherry.builder.exchange import Cache
     from wherry.builder.export import Output
+
+    Given = Context | ImageLayout | str
 
 
 @value
@@ -25,8 +27,9 @@ class BuildRequest:
     dockerfile: str
     dockerfile_name: str = "Dockerfile"
     context: Context
-    # Directories, and images by their URLs, that stand for a name in FROM and --from.
-    contexts: Mapping[str, Context | str] = {}
+    # Directories, images of layouts, and images by their URLs, that stand for a name in FROM
+    # and --from: by `context_key`.
+    contexts: Mapping[str, Given] = {}
     target: str = ""
     args: Mapping[str, str] = {}
     labels: Mapping[str, str] = {}
@@ -72,6 +75,12 @@ class BuildRequest:
     metadata_file: str = ""
     # SOURCE_DATE_EPOCH, in seconds; None for the time that it is.
     epoch: int | None = None
+
+    def context_named(self, name: str) -> Given | None:
+        """The context that stands for a name; None where there is none."""
+        from wherry.builder.context import context_key
+
+        return self.contexts.get(context_key(name)) if self.contexts else None
 
 
 def read_fields(text: str) -> dict[str, str]:

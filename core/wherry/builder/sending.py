@@ -6,7 +6,7 @@ import os
 import struct
 import sys
 
-from wherry.builder.context import Context
+from wherry.builder.context import Context, ImageLayout
 from wherry.builder.offer import FAILED, FILE, list_context
 from wherry.builder.tree import DIRECTORY, open_below
 from wherry.container.copy import open_file
@@ -26,7 +26,14 @@ _PIECE = 1 << 18
 
 def offer(request: BuildRequest) -> Sender:
     """What `request` has of this host: the Dockerfile, and the directories of its contexts."""
-    given = {"": request.context, **request.contexts}
+    layouts = {
+        name: each for name, each in request.contexts.items() if isinstance(each, ImageLayout)
+    }
+    given = {
+        "": request.context,
+        **request.contexts,
+        **{name: each.context for name, each in layouts.items()},
+    }
     directories = {
         name: context
         for name, context in given.items()
@@ -42,6 +49,7 @@ def offer(request: BuildRequest) -> Sender:
             "dockerfile_name": request.dockerfile_name,
             "epoch": request.epoch,
             "names": list(directories),
+            "layouts": {name: each.descriptor for name, each in layouts.items()},
         },
         request.ssh,
     )

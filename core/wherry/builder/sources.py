@@ -85,7 +85,7 @@ def find_source(
 ) -> Generator[Step | Needs, Any, Source]:
     """What `--from=NAME` means, with what `patterns` take from it; "" is the context."""
     build = stage.build
-    given = build.request.contexts.get(name, "") if name else build.request.context
+    given = build.request.context_named(name) if name else build.request.context
     if isinstance(given, Context):
         return (yield from _context_source(given, patterns))
     index = build.stage_named(name, before=stage.stage.index)

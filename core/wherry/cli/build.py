@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from wherry.builder.context import Context
     from wherry.builder.export import Output
-    from wherry.builder.request import BuildRequest
+    from wherry.builder.request import BuildRequest, Given
     from wherry.engine import Engine
 
 
@@ -226,7 +226,7 @@ def _request(values: Mapping[str, Any], stack: ExitStack) -> BuildRequest:
         annotations=_pairs(values["annotation"]),
         omits_history=values["omit_history"],
         jobs=values["jobs"],
-        contexts=_contexts(values["build_context"]),
+        contexts=_contexts(values["build_context"], stack),
         secrets=_secrets(values["secret"]),
         ssh=read_agents(values["ssh"]),
         allow=values["allow"],
@@ -320,22 +320,38 @@ def _pairs(texts: Iterable[str]) -> dict[str, str]:
     return pairs
 
 
-def _contexts(texts: Iterable[str]) -> dict[str, Context | str]:
-    from wherry.builder.context import local_context
+def _contexts(texts: Iterable[str], stack: ExitStack) -> dict[str, Given]:
+    """The contexts that stand for names, and what was fetched for them until `stack` ends."""
+    from wherry.builder.context import context_key
 
-    found: dict[str, Context | str] = {}
+    found: dict[str, Given] = {}
     for text in texts:
         name, equals, source = text.partition("=")
         if not equals or not name or not source:
             raise UsageError(f"invalid context value: {text}, expected key=value")
-        if "://" in source:
-            found[name.lower()] = source
-            continue
-        if not os.path.isdir(source):
-            raise UsageError(f"failed to get build context {name}: {source} is no directory")
-        directory = os.path.realpath(source)
-        found[name.lower()] = local_context(directory, os.path.join(directory, "Dockerfile"))
+        found[context_key(name)] = _context(name, source, stack)
     return found
+
+
+def _context(name: str, source: str, stack: ExitStack) -> Given:
+    from wherry.builder import context as contexts
+    from wherry.builder.repositories import clone, is_repository
+
+    if source.startswith("docker-image://"):
+        return source
+    if source.startswith("oci-layout://"):
+        return contexts.image_layout(source.removeprefix("oci-layout://"))
+    if is_repository(source):
+        source = clone(source, _temporary(stack)).directory
+    elif "://" in source:
+        raise UsageError(
+            f"failed to get build context {name}: {source} is no source of a context",
+            hint="it is a directory, a git repository's URL, docker-image:// or oci-layout://",
+        )
+    if not os.path.isdir(source):
+        raise UsageError(f"failed to get build context {name}: {source} is no directory")
+    directory = os.path.realpath(source)
+    return contexts.local_context(directory, os.path.join(directory, "Dockerfile"))
 
 
 def _secrets(texts: Iterable[str]) -> dict[str, bytes]:

@@ -304,9 +304,13 @@ class ImageStore:
                 image = _joined(image, each)
         return image
 
-    def image_of(self, entry: Descriptor) -> Image:
+    def image_of(self, entry: Descriptor, platform: str = "") -> Image:
         """The image of an entry of index.json. Raises WherryError where it cannot be read."""
-        return self._load(entry, self.entries(), None)
+        return self._load(entry, self.entries(), platform or None)
+
+    def manifest_of(self, entry: Descriptor, platform: str = "") -> dict[str, Any]:
+        """The manifest that an entry is, or leads to for `platform`."""
+        return self._manifest(entry["digest"], platform or None)
 
     def _each(self, entries: list[Descriptor], platform: str | None) -> Iterator[Image]:
         for entry in entries:
