@@ -7,6 +7,7 @@ import tarfile
 from typing import TYPE_CHECKING
 
 from support.building import NO_NETWORK, build, context, inspect, repository, run
+from support.mirror import COMPRESSORS
 from support.settings import OFFLINE, of_root
 
 if TYPE_CHECKING:
@@ -54,8 +55,8 @@ def test_an_archive_on_standard_input_is_a_context(wherry: Cli, busybox_image: s
         "left": "left\n",
         ".dockerignore": "left\n",
     }
-    for mode in ("w", "w:gz"):
-        content = archive(files, mode)
+    plain = archive(files, "w")
+    for content in (plain, *(compress(plain) for compress in COMPRESSORS.values())):
         wherry("build", "-t", "made", "-f", "deep/Other", "-", input=content)
 
         assert run(wherry, "made", "cat", "/all/file") == "file\n"

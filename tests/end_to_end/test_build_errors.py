@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from support.building import NO_NETWORK, build, context, run
-from support.settings import as_root
+from support.settings import as_root, as_single_uid
 
 if TYPE_CHECKING:
     from support.building import Build
@@ -163,3 +163,11 @@ def test_a_full_disk_gets_no_half_of_an_output(wherry: Cli, build: Build, host_d
             assert os.listdir(full) == []
     finally:
         subprocess.run(["umount", full], check=True)
+
+
+@as_single_uid
+def test_a_user_with_one_id_is_told_what_a_command_may_have_missed(build: Build) -> None:
+    failed = build("FROM busybox\nRUN exit 100\n", check=False)
+
+    assert "this user has a single id" in failed.stderr
+    assert 'APT::Sandbox::User "root";' in failed.stderr

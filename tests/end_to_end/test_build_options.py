@@ -154,7 +154,8 @@ def test_proxies_of_dockers_config_are_known_to_run(
 
 
 ACCEPTED = """
---provenance=false --sbom=false --attest=type=provenance,disabled=true --isolation=default --rm
+--provenance=false --sbom=false --attest=type=provenance,disabled=true
+--provenance=mode=min,inline-only=true --isolation=default --rm
 --force-rm --compress --format=docker --layers --load --builder=default --disable-content-trust
 --security-opt=no-new-privileges --jobs=2 --skip-unused-stages -D --rewrite-timestamp
 --identity-label=false --pull=missing --pull=newer --pull=false --tls-verify=false
@@ -171,7 +172,7 @@ def test_what_changes_nothing_is_accepted(build: Build) -> None:
     ("option", "reason"),
     [
         ("--sbom=true", "attestations are not made"),
-        ("--provenance", "attestations are not made"),
+        ("--provenance=mode=max", "attestations are not made"),
         ("--attest=type=sbom", "attestations are not made"),
         ("--userns=host", "a RUN has namespaces of its own"),
         ("--stdin", "a RUN has nothing to read"),

@@ -10,7 +10,7 @@ from wherry.image.reference import parse_reference
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from typing import Any
 
     from wherry.oci.image_spec import Descriptor
@@ -23,10 +23,16 @@ _MAGIC = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\x00", b"\x28\xb5\x2f\xfd")
 class Context:
     """A directory of this host; what its ignore file names does not exist."""
 
-    def __init__(self, directory: str, ignore: Ignore | None = None) -> None:
-        """`directory` is "" for a context without files."""
+    def __init__(
+        self, directory: str, ignore: Ignore | None = None, *, fetched_from: str = ""
+    ) -> None:
+        """`directory` is "" for a context without files.
+
+        `fetched_from`: what it was fetched from, for this build alone.
+        """
         self.directory = directory
         self.ignore = ignore or Ignore(())
+        self.fetched_from = fetched_from
 
     def lacks(self, _patterns: Sequence[str], /) -> bool:
         """Whether files that COPY would take for patterns are not in the directory yet."""
@@ -97,7 +103,9 @@ def read_text(path: str) -> str:
         raise UsageError(f"failed to read dockerfile: open {path}: {reason}") from error
 
 
-def local_context(directory: str, dockerfile: str, ignore: str = "") -> Context:
+def local_context(
+    directory: str, dockerfile: str, ignore: str = "", *, fetched_from: str = ""
+) -> Context:
     """The context of a directory, with the ignore file of the Dockerfile or its own.
 
     `ignore` is one that takes their place.
@@ -108,10 +116,11 @@ def local_context(directory: str, dockerfile: str, ignore: str = "") -> Context:
     for path in (ignore,) if ignore else own:
         if os.path.isfile(path) and not os.path.islink(path):
             try:
-                return Context(directory, read_ignore(read_text(path)))
+                found = read_ignore(read_text(path))
+                return Context(directory, found, fetched_from=fetched_from)
             except ValueError as error:
                 raise UsageError(f"{path}: {error}") from error
-    return Context(directory)
+    return Context(directory, fetched_from=fetched_from)
 
 
 def decode(content: bytes) -> str:
@@ -120,6 +129,17 @@ def decode(content: bytes) -> str:
 
 
 # ---- contexts that come from elsewhere ----
+
+
+class _Pieces:
+    """A stream of pieces."""
+
+    def __init__(self, pieces: Iterator[bytes]) -> None:
+        self._pieces = pieces
+
+    def read(self, _size: int = -1, /) -> bytes:
+        """The next piece, whatever its size; none at the end."""
+        return next(self._pieces, b"")
 
 
 class Headed:
@@ -146,8 +166,10 @@ def is_archive(head: bytes) -> bool:
 def unpack_context(stream: Any, directory: str) -> None:
     """Unpack a tar stream into an empty directory; its files are this user's."""
     from wherry.engine.copy import unpack_here
+    from wherry.image.decompress import decompressed
 
-    unpack_here(stream, directory, keep_rights=True)
+    pieces: Any = _Pieces(decompressed(stream.read))
+    unpack_here(pieces, directory, keep_rights=True)
 
 
 def inside(directory: str, path: str) -> str:

@@ -19,7 +19,8 @@ import sys
 
 from wherry.container.archive_by_path import MOUNT_POINT
 from wherry.errors import UsageError
-from wherry.values import value
+from wherry.lean import sha256
+from wherry.values import replace, value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,11 +32,13 @@ if TYPE_CHECKING:
 FAILED = 0xFFFF_FFFF
 
 FILE, DIRECTORY, LINK, PIPE = "file", "directory", "link", "pipe"
+# Another name of a file that is listed before.
+HARD_LINK = "hard link"
 
 
 @value
 class Entry:
-    """One file, directory, link or named pipe of a context."""
+    """One name in a context."""
 
     # Below the context, with slashes.
     path: str
@@ -45,18 +48,28 @@ class Entry:
     mtime_ns: int = 0
     # Tells of changes that kept size and time; 0 where no time says that.
     ctime_ns: int = 0
+    # Where a link leads to: a path of the context, where it is a hard one.
     target: str = ""
+    # Of a file that was fetched for this build alone, so that its times tell nothing.
+    digest: str = ""
 
     def to_json(self) -> list[Any]:
         """The entry as a JSON list."""
         return [
             self.path, self.kind, self.mode, self.size, self.mtime_ns, self.ctime_ns, self.target,
+            self.digest,
         ]  # fmt: skip
+
+    def has_content_of(self, other: Entry) -> bool:
+        """Whether two files hold the same, as far as that can be told."""
+        if self.digest or other.digest:
+            return self.digest == other.digest
+        return self == other
 
     @classmethod
     def from_json(cls, fields: list[Any]) -> Entry:
         """The entry of a JSON list."""
-        path, kind, mode, size, mtime_ns, ctime_ns, target = fields
+        path, kind, mode, size, mtime_ns, ctime_ns, target, digest = fields
         return cls(
             path=path,
             kind=kind,
@@ -65,23 +78,40 @@ class Entry:
             mtime_ns=mtime_ns,
             ctime_ns=ctime_ns,
             target=target,
+            digest=digest,
         )
 
 
-def list_context(directory: str, ignore: Ignore) -> list[Entry]:
+def list_context(directory: str, ignore: Ignore, *, with_digests: bool = False) -> list[Entry]:
     """What a context holds but for what is ignored: directories before what is in them.
 
     Raises UsageError for what cannot be read.
     """
     try:
-        return list(_list(directory, "", ignore))
+        entries = list(_list(directory, "", ignore, {}))
+        if with_digests:
+            entries = [_with_digest(directory, each) for each in entries]
+        return entries
     except OSError as error:
         raise UsageError(
             f"error checking context: can't read {error.filename}: {error.strerror}"
         ) from error
 
 
-def _list(directory: str, above: str, ignore: Ignore) -> Iterator[Entry]:
+def _with_digest(directory: str, entry: Entry) -> Entry:
+    if entry.kind != FILE:
+        return entry
+    found = sha256()
+    with open(f"{directory}/{entry.path}", "rb", buffering=0) as file:
+        while data := file.read(1 << 20):
+            found.update(data)
+    return replace(entry, digest=found.hexdigest())
+
+
+def _list(
+    directory: str, above: str, ignore: Ignore, linked: dict[tuple[int, int], str]
+) -> Iterator[Entry]:
+    """`linked` has the first names of files that have several, by device and inode."""
     with os.scandir(directory) as found:
         entries = sorted(found, key=lambda each: each.name)
     for each in entries:
@@ -90,14 +120,14 @@ def _list(directory: str, above: str, ignore: Ignore) -> Iterator[Entry]:
         is_directory = each.is_dir(follow_symlinks=False) and not _is_junction(each)
         if is_out and not (is_directory and ignore.may_hold(path)):
             continue
-        entry = _entry(each, path)
-        below = list(_list(each.path, path, ignore)) if is_directory else []
+        entry = _entry(each, path, linked)
+        below = list(_list(each.path, path, ignore, linked)) if is_directory else []
         if entry is not None and (below or not is_out):
             yield entry
             yield from below
 
 
-def _entry(found: os.DirEntry[str], path: str) -> Entry | None:
+def _entry(found: os.DirEntry[str], path: str, linked: dict[tuple[int, int], str]) -> Entry | None:
     """None for a socket or a device, which no image has from a context."""
     status = found.stat(follow_symlinks=False)
     kind = status.st_mode
@@ -110,6 +140,10 @@ def _entry(found: os.DirEntry[str], path: str) -> Entry | None:
         return Entry(path=path, kind=PIPE, mode=_mode(kind), mtime_ns=status.st_mtime_ns)
     if not stat.S_ISREG(kind):
         return None
+    if status.st_nlink > 1:
+        first = linked.setdefault((status.st_dev, status.st_ino), path)
+        if first != path:
+            return Entry(path=path, kind=HARD_LINK, mode=0, target=first)
     return Entry(
         path=path,
         kind=FILE,

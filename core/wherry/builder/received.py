@@ -22,7 +22,7 @@ import struct
 from wherry import origin, paths
 from wherry.builder.context import Context, ImageLayout
 from wherry.builder.ignore import glob_expression
-from wherry.builder.offer import DIRECTORY, FAILED, FILE, LINK, Entry, ranges
+from wherry.builder.offer import DIRECTORY, FAILED, FILE, HARD_LINK, LINK, Entry, ranges
 from wherry.builder.tree import is_pattern
 from wherry.container.copy import remove_tree
 from wherry.engine.session import write_all
@@ -124,6 +124,7 @@ class _Copy:
         self._mark = f"{place}/receiving"
         self._entries: list[Entry] = []
         self._numbered: list[Entry] = []
+        self._links: list[Entry] = []
         # The paths of the files that are here.
         self._here: set[str] = set()
         self._size = 0
@@ -145,9 +146,13 @@ class _Copy:
                 self._here.discard(path)
                 self._remove(old[path])
         for entry in entries:
+            before = old.get(entry.path)
             if entry.kind == DIRECTORY:
                 make_dir(f"{self.files}/{entry.path}")
-            elif entry.kind != FILE and not _is_same(entry, old.get(entry.path)):
+            elif entry.kind == FILE:
+                if entry.path in self._here and entry != before:
+                    _date(f"{self.files}/{entry.path}", entry)
+            elif not _is_same(entry, before):
                 self._make(entry)
         self._entries = list(entries)
         self._number()
@@ -165,6 +170,7 @@ class _Copy:
 
     def _number(self) -> None:
         self._numbered = [entry for entry in self._entries if entry.kind == FILE]
+        self._links = [entry for entry in self._entries if entry.kind == HARD_LINK]
 
     def save(self) -> None:
         """Keep in mind what is here, and give directories their modes and times."""
@@ -180,10 +186,12 @@ class _Copy:
         """Which files that COPY would take for `patterns` are not here, by number."""
         links = {entry.path: entry.target for entry in self._entries if entry.kind == LINK}
         reached = _reach(patterns, links)
+        by_links = {each.target for each in self._links if reached.fullmatch(each.path)}
         return [
             number
             for number, entry in enumerate(self._numbered)
-            if entry.path not in self._here and reached.fullmatch(entry.path)
+            if entry.path not in self._here
+            and (entry.path in by_links or reached.fullmatch(entry.path))
         ]
 
     def begin(self) -> None:
@@ -205,6 +213,8 @@ class _Copy:
 
     def end(self) -> int:
         """When they have come; how many bytes they had. Raises what the host could not read."""
+        for each in self._links:
+            self._make(each)
         self.save()
         remove_file(self._mark)
         if self._problem is not None:
@@ -222,13 +232,17 @@ class _Copy:
                     raise UsageError(f"error checking context: {_receive(length).decode()}")
                 write_all(file.fileno(), _receive(length))
                 size += length
-            os.chmod(file.fileno(), entry.mode)
-            os.utime(file.fileno(), ns=(entry.mtime_ns, entry.mtime_ns))
+            _date(file.fileno(), entry)
         return size
 
     def _make(self, entry: Entry) -> None:
         """A link or a named pipe."""
         path = f"{self.files}/{entry.path}"
+        if entry.kind == HARD_LINK:
+            if entry.target in self._here:
+                remove_file(path)
+                os.link(f"{self.files}/{entry.target}", path)
+            return
         if entry.kind == LINK:
             os.symlink(entry.target, path)
         else:
@@ -248,18 +262,28 @@ def _is_same(one: Entry, other: Entry | None) -> bool:
     """Whether nothing has to be done to make one of the other."""
     if other is None or one.kind != other.kind:
         return False
-    return one.kind == DIRECTORY or one == other
+    return one.kind == DIRECTORY or one.has_content_of(other)
+
+
+def _date(file: str | int, entry: Entry) -> None:
+    """Give a file the mode and the time that it has on the host."""
+    os.chmod(file, entry.mode)
+    os.utime(file, ns=(entry.mtime_ns, entry.mtime_ns))
 
 
 def _check(entries: Iterable[Entry]) -> None:
     """Refuse entries that would be outside of the copy. Raises CorruptState."""
-    directories = {""}
+    directories, files = {""}, set()
     for entry in entries:
         above, name = posixpath.split(entry.path)
         if above not in directories or name in ("", ".", ".."):
             raise CorruptState(f"no path of a context: {entry.path!r}")
         if entry.kind == DIRECTORY:
             directories.add(entry.path)
+        elif entry.kind == FILE:
+            files.add(entry.path)
+        elif entry.kind == HARD_LINK and entry.target not in files:
+            raise CorruptState(f"no file of a context: {entry.target!r}")
 
 
 def _reach(patterns: Sequence[str], links: Mapping[str, str]) -> re.Pattern[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from contextlib import contextmanager
 
 from wherry.container.request import RunRequest
@@ -112,7 +113,24 @@ def _stay(engine: Engine, container: Container, run: Run) -> None:
         os.close(null)
     if code:
         shown = " ".join(run.argv)
-        raise WherryError(f'process "{shown}" did not complete successfully: exit code: {code}')
+        raise WherryError(
+            f'process "{shown}" did not complete successfully: exit code: {code}',
+            hint=_single_id_hint(engine),
+        )
+
+
+def _single_id_hint(engine: Engine) -> str | None:
+    """What may be behind a failure of who can become nobody else."""
+    if sys.platform != "linux":
+        return None
+    from wherry.image.unpack import mapped_ids
+
+    if engine.runtime.unshared(mapped_ids) > 1:
+        return None
+    return (
+        "this user has a single id, and commands can become no other: apt-get needs"
+        ' `APT::Sandbox::User "root";`; `wherry doctor` shows the line that gives more ids'
+    )
 
 
 def _image(layers: Layers, base: dict[str, Any]) -> Image:

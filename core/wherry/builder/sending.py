@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from typing import Any
 
-    from wherry.builder.offer import Entry
     from wherry.builder.request import BuildRequest
 
 _PIECE = 1 << 18
@@ -40,10 +39,7 @@ def offer(request: BuildRequest) -> Sender:
         if isinstance(context, Context) and context.directory
     }
     return Sender(
-        [
-            Offered(context.directory, list_context(context.directory, context.ignore))
-            for context in directories.values()
-        ],
+        [Offered(context) for context in directories.values()],
         {
             "dockerfile": request.dockerfile,
             "dockerfile_name": request.dockerfile_name,
@@ -58,16 +54,18 @@ def offer(request: BuildRequest) -> Sender:
 class Offered:
     """A directory of this host and what of it a build may have."""
 
-    def __init__(self, directory: str, entries: Sequence[Entry]) -> None:
-        self.directory = directory
-        self.entries = entries
-        self.files = [entry.path for entry in entries if entry.kind == FILE]
+    def __init__(self, context: Context) -> None:
+        self.directory = context.directory
+        self._place = context.fetched_from or context.directory
+        is_fetched = bool(context.fetched_from)
+        self._entries = list_context(context.directory, context.ignore, with_digests=is_fetched)
+        self.files = [entry.path for entry in self._entries if entry.kind == FILE]
 
     def to_json(self) -> dict[str, Any]:
         """What the other side is told. Its copy is kept under `key` from one build to the next."""
         return {
-            "key": sha256(os.fsencode(self.directory)).hexdigest()[:32],
-            "entries": [entry.to_json() for entry in self.entries],
+            "key": sha256(os.fsencode(self._place)).hexdigest()[:32],
+            "entries": [entry.to_json() for entry in self._entries],
         }
 
 

@@ -11,6 +11,7 @@ from wherry.errors import Conflict
 from wherry.files import Lock
 from wherry.image.build_cache import BuildCache
 from wherry.image.layers import layer_size
+from wherry.timestamps import rfc3339
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,22 +21,54 @@ if TYPE_CHECKING:
 
 
 def usage(engine: Engine) -> list[dict[str, Any]]:
-    """What is kept: ID, Size, LastUsed (seconds), InUse (by an image), Step; the newest first."""
+    """What is kept, the newest first: docker's words, and LastUsed (seconds), Step, Keys.
+
+    No layer is counted twice; InUse says that an image has it.
+    """
     cache = BuildCache(engine.image_store)
     used = {diff_id for image in engine.image_store.images() for diff_id in image.diff_ids}
-    found = []
+    steps: dict[tuple[str, ...], dict[str, Any]] = {}
     for key, record in cache.records():
+        # A step that is found by several keys is one step.
+        known = steps.setdefault(tuple(sorted(record["Keys"])), record)
+        known["LastUsed"] = max(known.get("LastUsed", 0.0), cache.last_used(key))
+    found = [_place_usage(engine, place) for place in _places()]
+    counted: set[str] = set()
+    for record in steps.values():
+        diff_id = record["DiffId"]
+        is_new = record["Count"] > 0 and diff_id not in counted
+        counted.add(diff_id)
         found.append(
             {
-                "ID": key,
-                "Size": layer_size(record["DiffId"]) if record["Count"] else 0,
-                "LastUsed": cache.last_used(key),
-                "InUse": record["Count"] > 0 and record["DiffId"] in used,
+                "ID": record["Keys"][0],
+                "Type": "regular",
+                "Size": layer_size(diff_id) if is_new else 0,
+                "CreatedAt": record.get("Created") or "",
+                "LastUsed": record["LastUsed"],
+                "InUse": record["Count"] > 0 and diff_id in used,
                 "Step": record.get("Step", ""),
+                "Keys": record["Keys"],
             }
         )
-    found += [_place_usage(engine, place) for place in _places()]
     return sorted(found, key=lambda one: one["LastUsed"], reverse=True)
+
+
+def documents(engine: Engine) -> list[dict[str, Any]]:
+    """`BuildCache` of docker's /system/df."""
+    return [
+        {
+            "ID": each["ID"],
+            "Type": each["Type"],
+            "Description": each["Step"],
+            "InUse": each["InUse"],
+            # Its layer is also an image's, and counted there.
+            "Shared": each["InUse"],
+            "Size": each["Size"],
+            "CreatedAt": each["CreatedAt"],
+            "LastUsedAt": rfc3339(int(each["LastUsed"] * 1_000_000_000)),
+        }
+        for each in usage(engine)
+    ]
 
 
 def _place_usage(engine: Engine, place: str) -> dict[str, Any]:
@@ -43,10 +76,13 @@ def _place_usage(engine: Engine, place: str) -> dict[str, Any]:
     is_mount = os.path.dirname(place) == paths.build_mounts()
     return {
         "ID": os.path.basename(place),
+        "Type": "exec.cachemount" if is_mount else "source.local",
         "Size": size,
+        "CreatedAt": "",
         "LastUsed": os.stat(place).st_mtime,
         "InUse": False,
         "Step": "a cache mount" if is_mount else "a context of another host",
+        "Keys": [],
     }
 
 
@@ -68,7 +104,8 @@ def prune(engine: Engine, *, everything: bool, before: float | None) -> tuple[li
                 continue
             size += entry["Size"]
         else:
-            cache.forget(entry["ID"])
+            for key in entry["Keys"]:
+                cache.forget(key)
         gone.append(entry["ID"])
     return gone, size + engine.images.collect()
 

@@ -261,25 +261,36 @@ def _host_path(path: str) -> str:
 def _sources(path: str, file: str, ignore: str, stack: ExitStack) -> tuple[str, str, Context]:
     """The Dockerfile's text, what it is called, and the context."""
     from wherry.builder import context as contexts
-    from wherry.builder.repositories import clone, is_repository
+    from wherry.builder.repositories import is_repository
 
     if path == "-" or (path.startswith(("http://", "https://")) and not is_repository(path)):
         directory, text = _arrived(path, stack)
         if not directory:
             return text, "Dockerfile", contexts.Context("")
         file = contexts.inside(directory, file)
+        fetched = path if path != "-" else f"- {os.getcwd()}"
     elif is_repository(path):
-        directory = clone(path, _temporary(stack)).directory
+        directory, fetched = _cloned(path, stack)
         file = contexts.inside(directory, file)
     elif os.path.isdir(path):
-        directory = os.path.realpath(path)
+        directory, fetched = os.path.realpath(path), ""
     else:
         raise UsageError(f"unable to prepare context: path {path!r} not found")
     if file == "-":
         text = contexts.decode(sys.stdin.buffer.read())
-        return text, "Dockerfile", contexts.local_context(directory, "", ignore)
+        context = contexts.local_context(directory, "", ignore, fetched_from=fetched)
+        return text, "Dockerfile", context
     found, name = contexts.find_dockerfile(directory, file)
-    return contexts.read_text(found), name, contexts.local_context(directory, found, ignore)
+    context = contexts.local_context(directory, found, ignore, fetched_from=fetched)
+    return contexts.read_text(found), name, context
+
+
+def _cloned(url: str, stack: ExitStack) -> tuple[str, str]:
+    """The directory that a repository's URL means, and what all of its commits have in common."""
+    from wherry.builder.repositories import clone, split_repository
+
+    address, _, subdirectory = split_repository(url)
+    return clone(url, _temporary(stack)).directory, f"{address} {subdirectory}"
 
 
 def _arrived(source: str, stack: ExitStack) -> tuple[str, str]:
@@ -335,14 +346,15 @@ def _contexts(texts: Iterable[str], stack: ExitStack) -> dict[str, Given]:
 
 def _context(name: str, source: str, stack: ExitStack) -> Given:
     from wherry.builder import context as contexts
-    from wherry.builder.repositories import clone, is_repository
+    from wherry.builder.repositories import is_repository
 
+    fetched = ""
     if source.startswith("docker-image://"):
         return source
     if source.startswith("oci-layout://"):
         return contexts.image_layout(source.removeprefix("oci-layout://"))
     if is_repository(source):
-        source = clone(source, _temporary(stack)).directory
+        source, fetched = _cloned(source, stack)
     elif "://" in source:
         raise UsageError(
             f"failed to get build context {name}: {source} is no source of a context",
@@ -351,7 +363,8 @@ def _context(name: str, source: str, stack: ExitStack) -> Given:
     if not os.path.isdir(source):
         raise UsageError(f"failed to get build context {name}: {source} is no directory")
     directory = os.path.realpath(source)
-    return contexts.local_context(directory, os.path.join(directory, "Dockerfile"))
+    dockerfile = os.path.join(directory, "Dockerfile")
+    return contexts.local_context(directory, dockerfile, fetched_from=fetched)
 
 
 def _secrets(texts: Iterable[str]) -> dict[str, bytes]:

@@ -163,8 +163,7 @@ OPTIONS = (
            help="Bind mount a volume into each RUN"),
     *(
         option(f"--{name.replace('_', '-')}", multiple=name not in _SWITCHES, hidden=True,
-               type=bool if name in _SWITCHES else str,
-               bare="true" if name in ("provenance", "sbom") else None)
+               type=bool if name in _SWITCHES else str)
         for name in REFUSED
     ),
 )
@@ -181,7 +180,9 @@ def refuse(values: Values) -> None:
 
 def _is_off(text: Any) -> bool:
     """Whether an option says that something is not wanted: an attestation, as a rule."""
-    return str(text).lower() in ("false", "0") or "disabled=true" in str(text)
+    # Those that are to be inline only have no place in an image of a store, with docker as well.
+    words = str(text).lower()
+    return words in ("false", "0") or "disabled=true" in words or "inline-only=true" in words
 
 
 # Keys of HostConfig that decide what a RUN sees, and those that only limit it.

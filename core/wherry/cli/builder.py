@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 from wherry.backend import Command, execute
 from wherry.cli.common import FORCE_PRUNE, PRUNE_FILTER
 from wherry.cli.grammar import command, option
@@ -26,13 +24,14 @@ def du(verbose: bool) -> int:
     def action(engine: Engine) -> int:
         from wherry.builder.usage import usage
         from wherry.human import human_size
+        from wherry.times import ago
 
         found = usage(engine)
         print(f"{'ID':<30}{'RECLAIMABLE':<14}{'SIZE':<12}LAST ACCESSED")
         for entry in found:
-            ago = int(time.time() - entry["LastUsed"])
+            last = ago(int(entry["LastUsed"] * 1_000_000_000))
             size, free = human_size(entry["Size"]), str(not entry["InUse"]).lower()
-            print(f"{entry['ID'][:25]:<30}{free:<14}{size:<12}{ago} seconds ago")
+            print(f"{entry['ID'][:25]:<30}{free:<14}{size:<12}{last}")
             if verbose:
                 print(f"  {shown(entry['Step'])}")
         free = sum(entry["Size"] for entry in found if not entry["InUse"])

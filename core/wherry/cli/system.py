@@ -274,7 +274,9 @@ def df(format: str, verbose: bool) -> int:  # noqa: A002
     """Show wherry's disk usage"""
 
     def action(engine: Engine) -> int:
-        usage = engine.system.disk_usage()
+        from wherry.builder.usage import documents
+
+        usage = {**engine.system.disk_usage(), "BuildCache": documents(engine)}
         if verbose:
             from wherry.cli.usage import print_details
 

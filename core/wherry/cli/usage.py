@@ -29,7 +29,7 @@ def print_summary(usage: Usage, template: str = "") -> None:
 def summary_rows(usage: Usage) -> list[dict[str, Any]]:
     """How many there are, how many are in use, and what removing the others gives back."""
     images, containers = usage["Images"] or (), usage["Containers"] or ()
-    volumes = usage["Volumes"] or ()
+    volumes, caches = usage["Volumes"] or (), usage["BuildCache"] or ()
     used_images = [each for each in images if each["Containers"]]
     # What an image shares with others stays when it alone goes.
     kept = sum(each["Size"] - each["SharedSize"] for each in used_images)
@@ -43,7 +43,8 @@ def summary_rows(usage: Usage) -> list[dict[str, Any]]:
              _sum(containers, "SizeRw") - _sum(running, "SizeRw")),
         _row("Local Volumes", len(volumes), len(used_volumes), _volumes_size(volumes),
              _volumes_size(volumes) - _volumes_size(used_volumes)),
-        _row("Build Cache", 0, 0, 0, 0),
+        _row("Build Cache", len(caches), len([each for each in caches if each["InUse"]]),
+             _caches_size(caches), _caches_size(caches)),
     ]  # fmt: skip
 
 
@@ -68,24 +69,31 @@ def _volumes_size(volumes: Sequence[Mapping[str, Any]]) -> int:
     return sum(max(each["UsageData"]["Size"], 0) for each in volumes)
 
 
+def _caches_size(caches: Sequence[Mapping[str, Any]]) -> int:
+    """What removing them gives back: what an image has is counted there."""
+    return sum(each["Size"] for each in caches if not each["Shared"])
+
+
 def print_details(usage: Usage, template: str = "") -> None:
-    """Every image, container and volume with its size."""
+    """Every image, container, volume and step of a build with its size."""
     tables = {
         "Images": (_image_rows(usage), _IMAGES),
         "Containers": (_container_rows(usage), _CONTAINERS),
         "Volumes": (_volume_rows(usage), _VOLUMES),
+        "BuildCache": (_cache_rows(usage), _CACHES),
     }
     if template:
         from wherry.cli.template import parse_template, typed
 
         parsed = parse_template("{{json .}}" if template == "json" else template)
         document = {name: rows for name, (rows, _) in tables.items()}
-        print(parsed.render(typed({**document, "BuildCache": []})))
+        print(parsed.render(typed(document)))
         return
-    titles = ("Images", "Containers", "Local Volumes")
+    size = human_size(_caches_size(usage["BuildCache"] or ()))
+    titles = ("Images space usage:", "Containers space usage:", "Local Volumes space usage:",
+              f"Build cache usage: {size}")  # fmt: skip
     for title, (rows, table) in zip(titles, tables.values(), strict=True):
-        sys.stdout.write(f"{title} space usage:\n\n{format_rows(rows, table)}\n")
-    sys.stdout.write("Build cache usage: 0B\n\n")
+        sys.stdout.write(f"{title}\n\n{format_rows(rows, table)}\n")
 
 
 _IMAGES = Table(
@@ -98,6 +106,11 @@ _CONTAINERS = Table(
     columns=("ID", "Image", "Command", "LocalVolumes", "Size", "RunningFor", "Status", "Names"),
     titles={"ID": "CONTAINER ID", "LocalVolumes": "LOCAL VOLUMES", "RunningFor": "CREATED"},
 )
+_CACHES = Table(
+    columns=("ID", "CacheType", "Size", "CreatedSince", "LastUsedSince", "Shared"),
+    titles={"ID": "CACHE ID", "CacheType": "CACHE TYPE", "CreatedSince": "CREATED",
+            "LastUsedSince": "LAST USED"},
+)  # fmt: skip
 _VOLUMES = Table(columns=("Name", "Links", "Size"), titles={"Name": "VOLUME NAME"}, quiet="Name")
 
 
@@ -142,4 +155,19 @@ def _volume_rows(usage: Usage) -> list[dict[str, Any]]:
             **label_fields(each["Labels"]),
         }
         for each in usage["Volumes"] or ()
+    ]
+
+
+def _cache_rows(usage: Usage) -> list[dict[str, Any]]:
+    return [
+        {
+            "ID": short_id(each["ID"]),
+            "CacheType": each["Type"],
+            "Size": human_size(each["Size"], 3),
+            "CreatedSince": ago(parse_time(each["CreatedAt"])) if each["CreatedAt"] else "N/A",
+            "LastUsedSince": ago(parse_time(each["LastUsedAt"])),
+            "Shared": str(each["Shared"]).lower(),
+            "Description": each["Description"],
+        }
+        for each in usage["BuildCache"] or ()
     ]

@@ -287,7 +287,7 @@ class Unpacker:
         return mode
 
     def _foreign_ids(self) -> str:
-        if self._is_root and _mapped_ids() > 1:
+        if self._is_root and mapped_ids() > 1:
             return (
                 "belongs to an id beyond those that this user has, and to root instead;"
                 " more of them in /etc/subuid and /etc/subgid mend it"
@@ -407,7 +407,7 @@ def _make(parent: int, name: str) -> int:
     return os.open(name, _DIRECTORY, dir_fd=parent)
 
 
-def _mapped_ids() -> int:
+def mapped_ids() -> int:
     """How many users this process can give files to."""
     with open("/proc/self/uid_map") as lines:
         return sum(int(line.split()[2]) for line in lines)

@@ -85,17 +85,32 @@ USAGE: dict[str, Any] = {
             "UsageData": {"Size": 1000, "RefCount": 0},
         }
     ],
+    "BuildCache": [
+        {
+            "ID": digit * 64,
+            "Type": "regular",
+            "Description": "RUN true",
+            "InUse": is_used,
+            "Shared": is_used,
+            "Size": 70,
+            "CreatedAt": "2024-01-01T00:00:00Z",
+            "LastUsedAt": "2024-01-01T00:00:00Z",
+        }
+        for digit, is_used in (("c", True), ("d", False))
+    ],
 }
 
 
 def test_disk_usage_tells_what_removal_would_give_back() -> None:
-    images, containers, volumes, _ = summary_rows(USAGE)
+    images, containers, volumes, caches = summary_rows(USAGE)
 
     assert (images["TotalCount"], images["Active"], images["Size"]) == ("2", "1", "500B")
     assert images["Reclaimable"] == "200B (40%)"
     assert containers["Reclaimable"] == "0B"
     assert (volumes["TotalCount"], volumes["Active"]) == ("1", "0")
     assert volumes["Reclaimable"] == "1kB (100%)"
+    assert (caches["TotalCount"], caches["Active"]) == ("2", "1")
+    assert caches["Size"] == caches["Reclaimable"] == "70B"
 
 
 def test_disk_usage_is_printed_short_and_long(capsys: pytest.CaptureFixture[str]) -> None:
@@ -108,6 +123,8 @@ def test_disk_usage_is_printed_short_and_long(capsys: pytest.CaptureFixture[str]
     assert "Images space usage:" in long
     assert "two/x" in long
     assert "<none>" in long
+    assert "Build cache usage: 70B" in long
+    assert f"{'d' * 12}   regular" in long
 
 
 def test_an_event_is_a_line() -> None:

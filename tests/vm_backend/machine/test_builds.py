@@ -93,6 +93,45 @@ def test_what_is_gone_or_has_become_something_else_is_so_in_the_image(
     assert shown.lines == [*expected, "a file now"]
 
 
+def test_what_was_fetched_again_for_a_build_is_not_sent_again(
+    machine: Cli, build: Build, context: Path
+) -> None:
+    """All of its times are new then."""
+    (context / "Dockerfile").write_text("FROM busybox\nCOPY . /all\n")
+
+    def sent() -> list[str]:
+        tar = subprocess.run(["tar", "-c", "."], cwd=context, capture_output=True, check=True)
+        words = ("build", "--network=none", "--progress=plain", "-t", "made", "-")
+        return transferred(machine(*words, input=tar.stdout, timeout=120))
+
+    assert len(sent()) == 1
+    for path in context.rglob("*"):
+        os.utime(path, (0, 0), follow_symlinks=False)
+    (context / "program").chmod(0o700)
+    assert sent() == []
+    (context / "small").write_text("other\n")
+    assert sent() == ["6B"]
+    found = machine("run", "--rm", "made", "stat", "-c", "%a %s %Y", "/all/program", "/all/small")
+    assert found.lines[0] == "700 23 0"
+    assert found.lines[1].startswith("644 6 ")
+
+
+def test_names_of_one_file_stay_names_of_one(machine: Cli, build: Build, context: Path) -> None:
+    def same() -> list[str]:
+        build("FROM busybox\nCOPY sub /sub\nCOPY z /\n")
+        shown = machine("run", "--rm", "made", "sh", "-c", "cat /sub/a; stat -c %h /sub/a /z")
+        return shown.lines
+
+    for name in ("sub/a", "z"):
+        (context / name).hardlink_to(context / "sub" / "other")
+    assert same() == ["other", "2", "1"]
+    (context / "sub" / "other").write_text("changed\n")
+    assert same() == ["changed", "2", "1"]
+    (context / "sub" / "a").unlink()
+    (context / "sub" / "a").write_text("alone\n")
+    assert same() == ["alone", "1", "1"]
+
+
 def test_what_is_ignored_is_not_sent(machine: Cli, build: Build, context: Path) -> None:
     (context / ".dockerignore").write_text("*\n!sub\n")
 
