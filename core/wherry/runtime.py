@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from typing import Any, Protocol
 
     from wherry.container.bundle import HostDevice
+    from wherry.container.spec import ProcessIdentity
     from wherry.container.store import Container
     from wherry.container.wire import Connection
     from wherry.errors import NoUserNamespace
@@ -257,6 +258,12 @@ if TYPE_CHECKING:
 
         def catches(self, pid: int, number: int) -> bool:
             """Whether a process does something about a signal, and is not just ended by it."""
+
+        def this_process(self) -> ProcessIdentity:
+            """Who asks."""
+
+        def is_running(self, process: ProcessIdentity) -> bool:
+            """Whether that very process is still there."""
 
         def is_supervised(self, container: Container) -> bool:
             """Whether the monitor that the container's state names is alive."""

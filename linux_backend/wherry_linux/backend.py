@@ -9,7 +9,7 @@ from wherry.container.wire import Connection
 from wherry.errors import CorruptState, Unsupported, WherryError
 from wherry.files import claim_directory, make_dir
 from wherry.lean import signals, sockets
-from wherry_linux.processes import boot_id, is_alive, signal, wait_gone
+from wherry_linux.processes import boot_id, is_alive, signal, start_time, wait_gone
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from wherry.backend import Command
     from wherry.container.bundle import HostDevice
+    from wherry.container.spec import ProcessIdentity
     from wherry.container.store import Container
     from wherry.engine import Engine
     from wherry.files import Lock
@@ -316,6 +317,13 @@ class LinuxRuntime:
         from wherry_linux.processes import catches
 
         return catches(pid, number)
+
+    def this_process(self) -> ProcessIdentity:
+        pid = os.getpid()
+        return {"Pid": pid, "StartTime": start_time(pid) or 0, "BootId": boot_id()}
+
+    def is_running(self, process: ProcessIdentity) -> bool:
+        return process["BootId"] == boot_id() and is_alive(process["Pid"], process["StartTime"])
 
     def is_supervised(self, container: Container) -> bool:
         state = container.state

@@ -10,17 +10,19 @@ import os
 
 from wherry import paths
 from wherry.errors import KernelError, WherryError, as_ours, from_json, to_json
-from wherry.lean import dump_json, load_json
+from wherry.lean import dump_json, load_json, signals
 from wherry_linux.constants import CLONE_NEWNS, CLONE_NEWUSER, MS_PRIVATE, MS_REC
 from wherry_linux.idmap import rootless_maps, with_own, write_maps
 from wherry_linux.syscalls import mount, unshare
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from typing import Any, NoReturn
 
     from wherry.oci.runtime_spec import IDMapping
+
+_INTERRUPTS = (signals.SIGINT, signals.SIGTERM, signals.SIGHUP, signals.SIGUSR1)
 
 
 def run_unshared(
@@ -58,14 +60,19 @@ def in_child(
     result_read, result_write = os.pipe2(os.O_CLOEXEC)
     mapped_read, mapped_write = os.pipe2(os.O_CLOEXEC)
     ready_read, ready_write = os.pipe2(os.O_CLOEXEC)
+    # An interrupt finds no child, or one that is seen to: it has all that is open here, locks
+    # among it, and would keep them for ever while it waits.
+    before = signals.pthread_sigmask(signals.SIG_BLOCK, ())
+    signals.pthread_sigmask(signals.SIG_BLOCK, _INTERRUPTS)
     child = os.fork()
     if child == 0:
         for descriptor in (result_read, mapped_write, ready_read):
             os.close(descriptor)
-        report(result_write, lambda: _enter(flags, ready_write, mapped_read, function))
+        report(result_write, lambda: _enter(before, flags, ready_write, mapped_read, function))
     for descriptor in (result_write, mapped_read, ready_write):
         os.close(descriptor)
     try:
+        signals.pthread_sigmask(signals.SIG_SETMASK, before)
         if os.read(ready_read, 1) and maps is not None:
             write_maps(child, *maps)
         os.write(mapped_write, b"1")
@@ -80,7 +87,10 @@ def in_child(
     return unwrap(answer)
 
 
-def _enter(flags: int, ready: int, mapped: int, function: Callable[[], Any]) -> Any:
+def _enter(
+    mask: Iterable[int], flags: int, ready: int, mapped: int, function: Callable[[], Any]
+) -> Any:
+    signals.pthread_sigmask(signals.SIG_SETMASK, mask)
     paths.keep()
     try:
         unshare(flags)

@@ -117,7 +117,7 @@ def test_the_cache_outlives_its_images_until_it_is_pruned(wherry: Cli, build: Bu
     assert "CACHED" in build(text, "-t", "made").stderr.split("RUN echo")[1]
     assert "Total:" in wherry("builder", "du").stdout
     wherry("rmi", "made")
-    row = "{{if eq .Type \"Build Cache\"}}{{.TotalCount}} {{.Active}} {{.Reclaimable}}{{end}}"
+    row = '{{if eq .Type "Build Cache"}}{{.TotalCount}} {{.Active}} {{.Reclaimable}}{{end}}'
     assert wherry("system", "df", "--format", row).stdout.strip() == "1 0 2B"
     pruned = wherry("builder", "prune", "-f").stdout
     assert "Deleted build cache objects:" in pruned

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from wherry.builder.layers import Layers
     from wherry.builder.mounts import Given
-    from wherry.container.spec import CreateBody
+    from wherry.container.spec import CreateBody, ProcessIdentity
     from wherry.container.store import Container
     from wherry.engine import Engine
 
@@ -70,10 +70,11 @@ def run_step(
     with Workspace(engine.image_store) as workspace:
         scripts = [_script(workspace, run)] if run.script else []
         request = RunRequest(secrets=given.contents(), layers=given.layers)
+        body = _body(run, given, scripts, engine.runtime.this_process())
         ending = [getattr(signals, name) for name in (*ENDING, STEP_ENDING)]
         # Whoever wants the end gets it when the container can be removed.
         signals.pthread_sigmask(signals.SIG_BLOCK, ending)
-        container = create(engine, _body(run, given, scripts), request, image=_image(layers, base))
+        container = create(engine, body, request, image=_image(layers, base))
         try:
             signals.pthread_sigmask(signals.SIG_UNBLOCK, ending)
             with _told_of_platforms(base):
@@ -121,16 +122,15 @@ def _stay(engine: Engine, container: Container, run: Run) -> None:
 
 def _single_id_hint(engine: Engine) -> str | None:
     """What may be behind a failure of who can become nobody else."""
-    if sys.platform != "linux":
-        return None
-    from wherry.image.unpack import mapped_ids
+    if sys.platform == "linux":
+        from wherry.image.unpack import mapped_ids
 
-    if engine.runtime.unshared(mapped_ids) > 1:
-        return None
-    return (
-        "this user has a single id, and commands can become no other: apt-get needs"
-        ' `APT::Sandbox::User "root";`; `wherry doctor` shows the line that gives more ids'
-    )
+        if engine.runtime.unshared(mapped_ids) == 1:
+            return (
+                "this user has a single id, and commands can become no other: apt-get needs"
+                ' `APT::Sandbox::User "root";`; `wherry doctor` shows the line that gives more ids'
+            )
+    return None
 
 
 def _image(layers: Layers, base: dict[str, Any]) -> Image:
@@ -143,14 +143,16 @@ def _image(layers: Layers, base: dict[str, Any]) -> Image:
     )
 
 
-def _body(run: Run, given: Given, scripts: list[dict[str, Any]]) -> CreateBody:
+def _body(
+    run: Run, given: Given, scripts: list[dict[str, Any]], builder: ProcessIdentity
+) -> CreateBody:
     host: Any = {
         "LogConfig": {"Type": "none", "Config": {}},
         **run.host_config,
         "Mounts": [*given.mounts, *scripts],
         "Tmpfs": given.tmpfs,
     }
-    own: Any = {**run.own_config, "Build": True, "Secrets": given.secrets}
+    own: Any = {**run.own_config, "Build": True, "Builder": builder, "Secrets": given.secrets}
     return {
         "Cmd": list(run.argv),
         "Env": [*run.env, *given.env],

@@ -126,6 +126,7 @@ HOST: dict[str, Any] = {
 
 OWN: dict[str, Any] = {
     "Build": bool,
+    "Builder": {"Pid!": int, "StartTime!": int, "BootId!": str},
     "CgroupConf": TEXTS,
     "ClockOffsets": {"monotonic": _NUMBER, "boottime": _NUMBER},
     "HealthOnFailure": str,

@@ -248,11 +248,21 @@ class StartupHealth(TypedDict, total=False):
     Successes: int
 
 
+class ProcessIdentity(TypedDict):
+    """A process, whoever gets its number after it."""
+
+    Pid: int
+    # In clock ticks since the boot that BootId names.
+    StartTime: int
+    BootId: str
+
+
 class WherryConfig(TypedDict, total=False):
     """What docker's body has no word for."""
 
     # A step of a build: it is in no list of containers, and tells of no events.
     Build: bool
+    Builder: ProcessIdentity
     CgroupConf: dict[str, str]
     ClockOffsets: ClockOffsets
     HealthOnFailure: Literal["none", "kill", "restart", "stop"]

@@ -27,6 +27,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from wherry.container.spec import ProcessIdentity
+
 _HEX = frozenset("0123456789abcdef")
 
 
@@ -104,6 +106,11 @@ class Container:
     def is_build_step(self) -> bool:
         """Whether it is a step of a build, and so nobody's but that build's."""
         return bool((self.body.get("Wherry") or {}).get("Build"))
+
+    def builder(self) -> ProcessIdentity | None:
+        """The process that a step of a build is carried out by."""
+        found: ProcessIdentity | None = (self.body.get("Wherry") or {}).get("Builder")
+        return found
 
     def passes_streams(self) -> bool:
         """Whether the program has the streams of the command that starts it, by themselves."""

@@ -81,20 +81,19 @@ class Containers:
         return self._without_abandoned(found)
 
     def _without_abandoned(self, found: list[Container]) -> list[Container]:
-        """Containers without the steps of builds that were killed, which are removed.
-
-        A build holds the image store: while nobody does, no step is anybody's.
-        """
-        steps = [container for container in found if container.is_build_step()]
-        if not steps:
-            return found
-        try:
-            with self.engine.image_store.alone():
-                for step in steps:
-                    self._remove(step, force=True, volumes=True)
-        except (Conflict, NotFound):
-            return found
+        """Containers without the steps of builds that were killed, which are removed."""
+        steps = [
+            container
+            for container in found
+            if container.is_build_step() and not self._is_carried_out(container)
+        ]
+        for step in steps:
+            self._remove(step, force=True, volumes=True)
         return [container for container in found if container not in steps]
+
+    def _is_carried_out(self, step: Container) -> bool:
+        builder = step.builder()
+        return builder is not None and self.runtime.is_running(builder)
 
     # ---- making ----
 
