@@ -46,8 +46,8 @@ def steps(stage: StageBuild) -> Steps:
         )
     earlier = build.stage_named(name, before=stage.stage.index)
     if earlier is not None:
-        yield Needs(index=earlier)
         other = build.stages[earlier]
+        yield Needs(stage=other)
         stage.layers, stage.document = other.layers, copy.deepcopy(other.document)
         stage.inherited = other.inherited
         stage.called(f"FROM {name}")

@@ -4,32 +4,27 @@ from __future__ import annotations
 
 import os
 import sys
-import time
 
-from wherry.builder import graph
+from wherry.builder import graph, results
 from wherry.builder.base import SCRATCH, base_name
 from wherry.builder.checks import check, fails, summary
 from wherry.builder.errors import DockerfileError, excerpt
 from wherry.builder.executor import Executor, StepFailed
 from wherry.builder.instructions import read_dockerfile
-from wherry.builder.outputs import export_image, squash
 from wherry.builder.progress import open_progress
-from wherry.builder.stage import StageBuild, Step, counted
+from wherry.builder.stage import StageBuild, counted
 from wherry.builder.words import process_word
 from wherry.errors import WherryError
 from wherry.image.build_cache import BuildCache
 from wherry.image.platform import host_platform, parse_platform
-from wherry.image.reference import parse_reference
 from wherry.timestamps import now, rfc3339
 from wherry.values import replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable, Sequence
     from typing import Any
 
-    from wherry.builder.exchange import Cache
-    from wherry.builder.export import Output
     from wherry.builder.instructions import Dockerfile, Stage
     from wherry.builder.progress import Progress
     from wherry.builder.request import BuildRequest
@@ -51,12 +46,13 @@ def build(engine: Engine, request: BuildRequest) -> dict[str, Any]:
             open_progress(request.progress, quiet=request.quiet) as progress,
         ):
             _tell_of_dockerfile(progress, request)
-            build = Build(engine, request)
-            found = check(build.dockerfile)
-            if found and fails(build.dockerfile):
+            builds = [Build(engine, request, platform) for platform in _platforms(request)]
+            dockerfile = builds[0].dockerfile
+            found = check(dockerfile)
+            if found and fails(dockerfile):
                 rules = ", ".join(dict.fromkeys(one.rule for one in found))
                 raise _failed(WherryError(f"lint violation found for rules: {rules}"))
-            made = build.run(progress)
+            made = _carry_out(builds, progress)
     except StepFailed as error:
         engine.containers.all()  # what is left of a step that was killed goes
         _tell_of_failure(error, request)
@@ -90,16 +86,14 @@ def _show(request: BuildRequest, first: int, last: int) -> None:
 
 
 class Build:
-    """What the stages of one build have in common."""
+    """What the stages of a build for one platform have in common."""
 
-    def __init__(self, engine: Engine, request: BuildRequest) -> None:
+    def __init__(self, engine: Engine, request: BuildRequest, platform: Platform) -> None:
         self.engine = engine
         self.request = request
         self.dockerfile = _read(request)
         self.cache = BuildCache(engine.image_store)
-        self.platform: Platform = (
-            parse_platform(request.platform) if request.platform else host_platform()
-        )
+        self.platform = platform
         # Nothing that is made gets a later time, in nanoseconds.
         self.latest = None if request.epoch is None else request.epoch * _SECOND
         self.globals = self._globals()
@@ -107,13 +101,33 @@ class Build:
         self.records: list[dict[str, Any]] = []
         self.stages = [StageBuild(self, stage) for stage in self.dockerfile.stages]
 
+    @property
+    def target(self) -> StageBuild:
+        """The stage that is asked for."""
+        return self.stages[graph.target_stage(self.dockerfile.stages, self.request.target)]
+
+    def needed(self) -> list[StageBuild]:
+        """The stages that the target is made of, itself among them. Raises WherryError."""
+        stages = self.dockerfile.stages
+        chosen = graph.needed(stages, self.target.stage.index, self._base_of)
+        graph.check_sources(stages, chosen)
+        return [self.stages[index] for index in chosen]
+
+    def count_steps(self) -> int:
+        """How many steps these stages have."""
+        stages = [each.stage for each in self.needed()]
+        bases = [base_name(self, stage.base) for stage in stages if self._base_of(stage) is None]
+        images = [name for name in bases if name != SCRATCH]
+        return len({*images}) + len(images) + sum(map(counted, stages))
+
     def _globals(self) -> dict[str, str]:
         """The arguments of before the first FROM, and those that every build has."""
-        target = graph.target_stage(self.dockerfile.stages, self.request.target)
+        stages = self.dockerfile.stages
+        target = stages[graph.target_stage(stages, self.request.target)]
         known = {
             **_platform_arguments("TARGET", self.platform),
             **_platform_arguments("BUILD", host_platform()),
-            "TARGETSTAGE": self.dockerfile.stages[target].name or "default",
+            "TARGETSTAGE": target.name or "default",
         }
         known.update({name: self.request.args[name] for name in known if name in self.request.args})
         for instruction in self.dockerfile.globals:
@@ -176,91 +190,6 @@ class Build:
             keys = [key, also] if also else [key]
             return {"record": self.cache.keep(keys, name, packed)}
 
-    # ---- all of it ----
-
-    def run(self, progress: Progress) -> dict[str, Any]:
-        """Build, and keep the image; its id and its manifest's descriptor."""
-        target = graph.target_stage(self.dockerfile.stages, self.request.target)
-        chosen = graph.needed(self.dockerfile.stages, target, self._base_of)
-        graph.check_sources(self.dockerfile.stages, chosen)
-        progress.expect(self._steps(chosen))
-        executor = Executor(self, progress, self.request.jobs or os.cpu_count() or 1)
-        for cache in self.request.caches_from:
-            executor.carry_out(self._import(cache))
-        executor.build(chosen)
-        stage = self.stages[target]
-        outputs = self.request.outputs
-        found: dict[str, Any] = {}
-        if not outputs or any(output.is_image for output in outputs):
-            executor.carry_out(self._export(stage, found))
-        for output in outputs:
-            if not output.is_image:
-                _write(stage, output, progress)
-        for cache in self.request.caches_to:
-            if cache.kind != "inline":
-                executor.carry_out(self._leave(cache, stage))
-        return found
-
-    def _steps(self, chosen: list[int]) -> int:
-        """How many steps these stages have, with the Dockerfile's and an output's."""
-        stages = [self.dockerfile.stages[index] for index in chosen]
-        bases = [base_name(self, stage.base) for stage in stages if self._base_of(stage) is None]
-        images = [name for name in bases if name != SCRATCH]
-        caches = len(self.request.caches_from) + len(self.request.caches_to)
-        return 2 + caches + len({*images}) + len(images) + sum(map(counted, stages))
-
-    def _import(self, cache: Cache) -> Generator[Step, Any, None]:
-        """Have what a cache holds; to build without it only takes longer."""
-        from wherry.builder.exchange import bring
-
-        def work() -> dict[str, Any]:
-            try:
-                count = bring(self.engine, cache, self.request.pull_options)
-                print(f"{count} steps")
-            except WherryError as error:
-                print(f"warning: {error.message}", file=sys.stderr)
-            return {}
-
-        yield Step(name=f"importing cache manifest from {cache.place}", work=work)
-
-    def _leave(self, cache: Cache, stage: StageBuild) -> Generator[Step, Any, None]:
-        """Leave what the steps of this build have made, for others."""
-        from wherry.builder.exchange import chosen, send
-
-        records = chosen(self.records, cache, stage.layers)
-
-        def work() -> dict[str, Any]:
-            try:
-                send(self.engine, cache, records, self.request.pull_options)
-            except WherryError as error:
-                if not cache.ignores_errors:
-                    raise
-                print(f"warning: {error.message}", file=sys.stderr)
-            return {}
-
-        yield Step(name=f"exporting cache to {cache.place}", work=work)
-
-    def _export(self, stage: StageBuild, found: dict[str, Any]) -> Generator[Step, Any, None]:
-        outputs = self.request.outputs
-        tags = [*self.request.tags, *(name for output in outputs for name in output.names)]
-        pushes = any(output.push for output in outputs)
-
-        def work() -> dict[str, Any]:
-            started = time.monotonic()
-            if self.request.squash or self.request.squash_all:
-                squash(stage, everything=self.request.squash_all)
-            image_id, descriptor = export_image(self.engine.image_store, stage, tags)
-            print(f"writing image {image_id} {time.monotonic() - started:.1f}s done")
-            for tag in tags:
-                print(f"naming to {parse_reference(tag).canonical()} done")
-            for tag in tags if pushes else ():
-                self.engine.images.push(parse_reference(tag), self.request.pull_options)
-                descriptor = self.engine.image_store.find(tag).descriptor
-            return {"id": image_id, "descriptor": descriptor}
-
-        result = yield Step(name="exporting to image", work=work)
-        found.update(result)
-
 
 def _tell_of_dockerfile(progress: Progress, request: BuildRequest) -> None:
     number = progress.begin(f"[internal] load build definition from {request.dockerfile_name}")
@@ -275,18 +204,32 @@ def _read(request: BuildRequest) -> Dockerfile:
     return replace(file, stages=(first, *file.stages[1:]))
 
 
-def _write(stage: StageBuild, output: Output, progress: Progress) -> None:
-    """Have an output that is no image of the store."""
-    from wherry.builder.export import export
+def _platforms(request: BuildRequest) -> list[Platform]:
+    """What is built for, each once."""
+    return [*dict.fromkeys(map(parse_platform, request.platforms))] or [host_platform()]
 
-    number = progress.begin(f"exporting to {output.kind}")
-    started = time.monotonic()
-    try:
-        export(stage, output, stage.build.request.tags)
-    except WherryError as error:
-        progress.fail(number, error.message)
-        raise
-    progress.end(number, time.monotonic() - started)
+
+def _carry_out(builds: Sequence[Build], progress: Progress) -> dict[str, Any]:
+    """Carry builds of one request out side by side, and leave what it asks for; see `build`."""
+    request, engine = builds[0].request, builds[0].engine
+    stages = [stage for build in builds for stage in build.needed()]
+    targets = [build.target for build in builds]
+    caches = len(request.caches_from) + len(request.caches_to)
+    progress.expect(2 + caches + sum(build.count_steps() for build in builds))
+    executor = Executor(engine, progress, request.jobs or os.cpu_count() or 1)
+    for cache in request.caches_from:
+        executor.carry_out(results.bring_cache(engine, request, cache))
+    executor.build(stages)
+    found: dict[str, Any] = {}
+    if not request.outputs or any(output.is_image for output in request.outputs):
+        executor.carry_out(results.export_images(targets, found))
+    for output in request.outputs:
+        if not output.is_image:
+            results.write(targets, output, progress)
+    for cache in request.caches_to:
+        if cache.kind != "inline":
+            executor.carry_out(results.leave_cache(targets, cache))
+    return found
 
 
 def _platform_arguments(prefix: str, platform: Platform) -> dict[str, str]:

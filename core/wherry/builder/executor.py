@@ -19,12 +19,12 @@ from wherry.lean import dump_json, load_json, select, signals
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Iterable
     from typing import Any
 
-    from wherry.builder.build import Build
     from wherry.builder.progress import Progress
     from wherry.builder.stage import StageBuild
+    from wherry.engine import Engine
 
     Steps = Generator[Step | Needs, Any, Any]
 
@@ -58,17 +58,17 @@ class _Job:
 
 
 class Executor:
-    """Carries out the steps of a build."""
+    """Carries out the steps of builds."""
 
-    def __init__(self, build: Build, progress: Progress, limit: int) -> None:
+    def __init__(self, engine: Engine, progress: Progress, limit: int) -> None:
         """`limit`: how many steps are carried out at the same time."""
-        self._build = build
+        self._engine = engine
         self._progress = progress
         self._limit = max(1, limit)
         self._ready: list[tuple[Steps, Any]] = []
-        self._begun: set[int] = set()
-        # Who waits for a stage to be done, by its number.
-        self._waiting: dict[int, list[Steps]] = {}
+        self._begun: set[StageBuild] = set()
+        # Who waits for a stage to be done.
+        self._waiting: dict[StageBuild, list[Steps]] = {}
         self._queue: list[_Job] = []
         self._running: list[_Job] = []
         self._results: dict[str, dict[str, Any]] = {}
@@ -77,10 +77,10 @@ class Executor:
         self._caught: dict[int, Any] = {}
         self._wakeup = -1
 
-    def build(self, indexes: list[int]) -> None:
+    def build(self, stages: Iterable[StageBuild]) -> None:
         """Build these stages, and what they need. Raises StepFailed."""
-        for index in indexes:
-            self._begin(index)
+        for stage in stages:
+            self._begin(stage)
         self._work()
 
     def carry_out(self, steps: Steps) -> None:
@@ -88,11 +88,10 @@ class Executor:
         self._ready.append((steps, None))
         self._work()
 
-    def _begin(self, index: int) -> None:
-        if index in self._begun:
+    def _begin(self, stage: StageBuild) -> None:
+        if stage in self._begun:
             return
-        self._begun.add(index)
-        stage = self._build.stages[index]
+        self._begun.add(stage)
         steps = stage.steps()
         self._owners[steps] = stage
         self._ready.append((steps, None))
@@ -134,15 +133,15 @@ class Executor:
         except StopIteration:
             stage = self._owners.pop(steps, None)
             if stage is not None:
-                waiting = self._waiting.pop(stage.stage.index, ())
+                waiting = self._waiting.pop(stage, ())
                 self._ready += [(one, None) for one in waiting]
             return
         if isinstance(asked, Needs):
-            if self._build.stages[asked.index].is_done:
+            if asked.stage.is_done:
                 self._ready.append((steps, None))
                 return
-            self._begin(asked.index)
-            self._waiting.setdefault(asked.index, []).append(steps)
+            self._begin(asked.stage)
+            self._waiting.setdefault(asked.stage, []).append(steps)
             return
         self._take(steps, asked)
 
@@ -204,7 +203,7 @@ class Executor:
         told = getattr(signals, STEP_ENDING)
         for number in (*self._caught, told):
             signals.signal(number, _Interrupt())
-        self._build.engine.runtime.end_with_parent(told)
+        self._engine.runtime.end_with_parent(told)
         signals.pthread_sigmask(signals.SIG_UNBLOCK, self._caught)
 
     def _wait(self) -> None:

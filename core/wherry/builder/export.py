@@ -6,16 +6,14 @@ import os
 
 from wherry import origin
 from wherry.builder.layers import Scratch, open_layers
-from wherry.builder.outputs import document_of
+from wherry.builder.outputs import put_images
 from wherry.builder.request import read_fields
 from wherry.builder.returned import send
 from wherry.engine.session import write_all
 from wherry.errors import UsageError
 from wherry.files import Draft, make_dir
-from wherry.image.assembly import put_image
 from wherry.image.reference import parse_reference
-from wherry.image.store import Image
-from wherry.values import value
+from wherry.values import replace, value
 from wherry.words import join_csv, read_bool
 
 TYPE_CHECKING = False
@@ -24,7 +22,6 @@ if TYPE_CHECKING:
     from typing import Any
 
     from wherry.builder.stage import StageBuild
-    from wherry.image.store import ImageStore
 
 KINDS = ("local", "tar", "oci", "docker", "image", "registry")
 ARCHIVES = ("oci", "docker")
@@ -79,16 +76,15 @@ def sent_back(text: str) -> str:
     return join_csv(f"{key}={content}" for key, content in told.items())
 
 
-def export(stage: StageBuild, output: Output, tags: Sequence[str]) -> None:
-    """Write what a stage has come to, as `output` says."""
+def export(stages: Sequence[StageBuild], output: Output) -> None:
+    """Write what stages have come to, one for each platform, as `output` says."""
     if output.kind == "local":
-        _export_directory(stage, output.dest)
+        _export_directory(stages, output.dest)
     elif output.kind == "tar":
-        _written(output.dest, lambda descriptor: _write_files(stage, descriptor))
+        _written(output.dest, lambda descriptor: _write_files(stages, descriptor))
     else:
-        store = stage.build.engine.image_store
-        names = [*output.names, *tags]
-        _written(output.dest, lambda descriptor: _write_archive(store, stage, names, descriptor))
+        names = [*output.names, *stages[0].build.request.tags]
+        _written(output.dest, lambda descriptor: _write_archive(stages, names, descriptor))
 
 
 def _written(dest: str, write: Callable[[int], None]) -> None:
@@ -103,32 +99,41 @@ def _written(dest: str, write: Callable[[int], None]) -> None:
         write(descriptor)
 
 
-def _write_files(stage: StageBuild, descriptor: int) -> None:
-    from wherry.container.archive import pack
+def _write_files(stages: Sequence[StageBuild], descriptor: int) -> None:
+    """Write the files of stages as a tar: those of several each in a directory of its own."""
+    from wherry.container.archive import pack_contents
 
-    runtime = stage.build.engine.runtime
+    runtime = stages[0].build.engine.runtime
     with Scratch(runtime) as scratch:
-        place = scratch.place("whole")
+        named = {
+            str(stage.build.platform).replace("/", "_") if len(stages) > 1 else ".": stage
+            for stage in stages
+        }
+        places = {name: scratch.place(f"whole{name}") for name in named}
 
         def write() -> None:
-            root = open_layers(runtime, stage.layers.diff_ids, place)
+            roots = {
+                name: open_layers(runtime, stage.layers.diff_ids, places[name])
+                for name, stage in named.items()
+            }
             try:
                 with open(descriptor, "wb", buffering=1 << 16, closefd=False) as out:
-                    pack(root, ".", out, ".")
+                    pack_contents(roots, out)
             finally:
-                os.close(root)
+                for root in roots.values():
+                    os.close(root)
 
         runtime.unshared(write, mounts=True)
 
 
-def _export_directory(stage: StageBuild, dest: str) -> None:
+def _export_directory(stages: Sequence[StageBuild], dest: str) -> None:
     from wherry.engine.piping import piped
 
     def receive(reader: int) -> None:
         with open(reader, "rb", closefd=False) as stream:
             _unpack(stream, dest)
 
-    piped(lambda writer: _write_files(stage, writer), receive)
+    piped(lambda writer: _write_files(stages, writer), receive)
 
 
 def _unpack(stream: Any, dest: str) -> None:
@@ -151,19 +156,14 @@ def keep(output: Output, stream: Any) -> None:
     _written(output.dest, copy)
 
 
-def _write_archive(
-    store: ImageStore, stage: StageBuild, names: Sequence[str], descriptor: int
-) -> None:
+def _write_archive(stages: Sequence[StageBuild], names: Sequence[str], descriptor: int) -> None:
     from wherry.image.blobs import complete
     from wherry.image.save import save
 
-    document = document_of(stage)
-    image_id, described = put_image(
-        store, document, stage.layers.descriptors, stage.build.request.annotations
-    )
-    manifest = {"config": {"digest": image_id}, "layers": list(stage.layers.descriptors)}
-    image = Image(id=image_id, descriptor=described, manifest=manifest, config=document)
-    complete(store, image, stage.build.engine.runtime.unshared)
+    engine = stages[0].build.engine
+    image, described = put_images(engine.image_store, stages)
+    image = replace(image, descriptor=described)
+    complete(engine.image_store, image, engine.runtime.unshared)
     full = [parse_reference(name).canonical() for name in names] or [""]
     with open(descriptor, "wb", closefd=False) as out:
-        save(store, [(image, name) for name in full], out.write)
+        save(engine.image_store, [(image, name) for name in full], out.write)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 
 from wherry.builder.layers import Layers, open_layers, pack
-from wherry.image.assembly import give_name, put_image
+from wherry.image.assembly import give_name, put_image, put_index
 from wherry.image.build_cache import CACHE
 from wherry.image.difference import changes
+from wherry.image.platform import platform_of
 from wherry.image.reference import parse_reference
+from wherry.image.store import Image
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -55,17 +57,36 @@ def document_of(stage: StageBuild) -> dict[str, Any]:
     return document
 
 
-def export_image(
-    store: ImageStore, stage: StageBuild, tags: Sequence[str]
+def put_images(store: ImageStore, stages: Sequence[StageBuild]) -> tuple[Image, Descriptor]:
+    """Have what stages have come to in the store: the first one's image, and what describes all.
+
+    That is its manifest, or an index where there are several, one for each platform. The
+    caller gives it a name, or keeps it.
+    """
+    images = [_put_image(store, stage) for stage in stages]
+    first = images[0]
+    if len(images) == 1:
+        return first, first.descriptor
+    entries = [(image.descriptor, platform_of(image.config)) for image in images]
+    return first, put_index(store, entries)
+
+
+def _put_image(store: ImageStore, stage: StageBuild) -> Image:
+    document, layers = document_of(stage), stage.layers.descriptors
+    image_id, descriptor = put_image(store, document, layers, stage.build.request.annotations)
+    manifest = {"config": {"digest": image_id}, "layers": list(layers)}
+    return Image(id=image_id, descriptor=descriptor, manifest=manifest, config=document)
+
+
+def keep_images(
+    store: ImageStore, stages: Sequence[StageBuild], tags: Sequence[str]
 ) -> tuple[str, Descriptor]:
-    """Keep a stage as an image, with these names; its id and its manifest's descriptor."""
-    image_id, descriptor = put_image(
-        store, document_of(stage), stage.layers.descriptors, stage.build.request.annotations
-    )
+    """Keep stages as an image, with these names; its id, and what describes it."""
+    image, descriptor = put_images(store, stages)
     names = [parse_reference(tag).canonical() for tag in tags]
     for name in names or [""]:
         give_name(store, name, descriptor)
-    return image_id, descriptor
+    return image.id if len(stages) == 1 else descriptor["digest"], descriptor
 
 
 def squash(stage: StageBuild, *, everything: bool = False) -> None:

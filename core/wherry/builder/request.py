@@ -33,7 +33,8 @@ class BuildRequest:
     target: str = ""
     args: Mapping[str, str] = {}
     labels: Mapping[str, str] = {}
-    platform: str = ""
+    # One image for each; this host's where there is none.
+    platforms: tuple[str, ...] = ()
     # Of RUN steps.
     network: str = ""
     host_config: Mapping[str, Any] = {}

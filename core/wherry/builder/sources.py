@@ -90,8 +90,9 @@ def find_source(
         return (yield from _context_source(given, patterns))
     index = build.stage_named(name, before=stage.stage.index)
     if index is not None:
-        yield Needs(index=index)
-        return LayersSource(build.stages[index].layers.diff_ids)
+        other = build.stages[index]
+        yield Needs(stage=other)
+        return LayersSource(other.layers.diff_ids)
     if build.stage_named(name) is not None and not given:
         raise UsageError(f"cannot copy from stage {name!r}, it needs to be defined before current"
                          f" stage {stage.stage.name or stage.stage.index!r}")  # fmt: skip

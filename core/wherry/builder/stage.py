@@ -54,9 +54,9 @@ class Step:
 
 @value
 class Needs:
-    """The stage with this number has to be built before it goes on."""
+    """Another stage has to be built before it goes on."""
 
-    index: int
+    stage: StageBuild
 
 
 def counted(stage: Stage) -> int:
@@ -102,6 +102,8 @@ class StageBuild:
         self._number += 1
         label = self.stage.name or f"stage-{self.stage.index}"
         prefix = f"{label} " if len(self.build.dockerfile.stages) > 1 else ""
+        if len(self.build.request.platforms) > 1:
+            prefix = f"{self.build.platform} {prefix}"
         width = len(str(self._total))
         return f"[{prefix}{self._number:>{width}}/{self._total}] {text}"
 

@@ -46,7 +46,7 @@ def build(**values: Any) -> int:
 
 def _on_this_host(values: Mapping[str, Any]) -> dict[str, Any]:
     """The values with what this host's environment and files say to them."""
-    from wherry.cli.host import chosen_platform, with_profile
+    from wherry.cli.host import with_profile
     from wherry.config_file import ConfigFile
     from wherry.container.env import read_env_file
 
@@ -60,9 +60,18 @@ def _on_this_host(values: Mapping[str, Any]) -> dict[str, Any]:
         "label": _as_pairs(_pairs(values["label"])),
         "env": _as_pairs(_pairs(values["env"])),
         "security_opt": tuple(map(with_profile, values["security_opt"])),
-        "platform": chosen_platform(values),
+        "platform": _platforms(values),
         **dict.fromkeys(("arch", "os", "variant"), ""),
     }
+
+
+def _platforms(values: Mapping[str, Any]) -> tuple[str, ...]:
+    """What `--platform` names, several times or between commas, or --os, --arch and --variant."""
+    from wherry.cli.host import chosen_platform
+
+    texts = values["platform"] or (os.environ.get("DOCKER_DEFAULT_PLATFORM", ""),)
+    names = [name.strip() for text in texts for name in text.split(",")]
+    return tuple(filter(None, (chosen_platform({**values, "platform": name}) for name in names)))
 
 
 def _carry_out(values: Mapping[str, Any], request: BuildRequest) -> int:
@@ -167,11 +176,10 @@ def _metadata(made: Mapping[str, Any], request: BuildRequest) -> str:
 
     from wherry.image.reference import parse_reference
 
-    told = {
-        "containerimage.config.digest": made["id"],
-        "containerimage.descriptor": made["descriptor"],
-        "containerimage.digest": made["descriptor"]["digest"],
-    }
+    digest = made["descriptor"]["digest"]
+    told = {"containerimage.descriptor": made["descriptor"], "containerimage.digest": digest}
+    if made["id"] != digest:
+        told["containerimage.config.digest"] = made["id"]
     if request.tags:
         told["image.name"] = ",".join(parse_reference(tag).canonical() for tag in request.tags)
     return json.dumps(told, indent=2) + "\n"
@@ -188,6 +196,11 @@ def _outputs(values: Mapping[str, Any]) -> tuple[Output, ...]:
         values["tag"] or any(output.names for output in found)
     ):
         raise UsageError("tag is needed when pushing to registry")
+    if len(values["platform"]) > 1 and any(output.kind == "docker" for output in found):
+        raise Unsupported(
+            "docker exporter does not currently support exporting manifest lists",
+            hint="type=oci writes the images of several platforms",
+        )
     here = [one for one in found if one.dest and one.dest != "-"]
     if sum(one.dest == "-" for one in found) and sys.stdout is not None and sys.stdout.isatty():
         raise UsageError("dest file is required for tar exporter. refusing to write to console")
@@ -214,7 +227,7 @@ def _request(values: Mapping[str, Any], stack: ExitStack) -> BuildRequest:
         target=values["target"],
         args=args,
         labels=_pairs(values["label"]),
-        platform=values["platform"],
+        platforms=values["platform"],
         network=values["network"],
         host_config=host_config(values),
         resources=resources(values),

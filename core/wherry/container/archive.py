@@ -18,7 +18,7 @@ from wherry.errors import CorruptState, Unsupported, UsageError, WherryError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import tarfile
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from typing import BinaryIO
 
 _DIRECTORY = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0)
@@ -40,6 +40,15 @@ def pack(directory: int, name: str, out: BinaryIO, rename: str) -> None:
 
     with tarfile.open(fileobj=out, mode="w|", format=tarfile.PAX_FORMAT) as archive:
         _Packer(archive).entry(directory, name, rename)
+
+
+def pack_contents(directories: Mapping[str, int], out: BinaryIO) -> None:
+    """Write what open directories hold to `out`, each by the name that it has in the archive."""
+    import tarfile
+
+    with tarfile.open(fileobj=out, mode="w|", format=tarfile.PAX_FORMAT) as archive:
+        for name, directory in directories.items():
+            _Packer(archive).entry(directory, ".", name)
 
 
 class _Packer:

@@ -14,9 +14,11 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Any, Self
 
+    from wherry.image.platform import Platform
     from wherry.image.store import ImageStore
     from wherry.oci.image_spec import Descriptor
 
+INDEX = "application/vnd.oci.image.index.v1+json"
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 CONFIG = "application/vnd.oci.image.config.v1+json"
 LAYER = "application/vnd.oci.image.layer.v1.tar"
@@ -58,6 +60,18 @@ def manifest_of(
     content = dump_json(document).encode()
     digest = f"sha256:{sha256(content).hexdigest()}"
     return content, {"mediaType": MANIFEST, "digest": digest, "size": len(content)}
+
+
+def put_index(store: ImageStore, entries: Sequence[tuple[Descriptor, Platform]]) -> Descriptor:
+    """Keep an index of images that are in the store; what describes it."""
+    manifests = []
+    for descriptor, platform in entries:
+        told = {"architecture": platform.architecture, "os": platform.os}
+        if platform.variant:
+            told["variant"] = platform.variant
+        manifests.append({**descriptor, "platform": told})
+    content = dump_json({"schemaVersion": 2, "mediaType": INDEX, "manifests": manifests}).encode()
+    return {"mediaType": INDEX, "digest": store.put_blob(content), "size": len(content)}
 
 
 def give_name(store: ImageStore, reference: str, descriptor: Descriptor) -> None:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from wherry.files import read_json, write_json
-from wherry.image.assembly import GZIP_LAYER, LAYER, Workspace, manifest_of
+from wherry.image.assembly import GZIP_LAYER, LAYER, Workspace
 from wherry.image.layers import layer_directory
 from wherry.image.streams import has_stream, write_stream
-from wherry.lean import sha256
+from wherry.lean import dump_json, load_json, sha256
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from typing import Any
 
     from wherry.image.store import Image, ImageStore
@@ -31,31 +31,50 @@ def is_without_blob(store: ImageStore, descriptor: Descriptor) -> bool:
 
 
 def complete(store: ImageStore, image: Image, unshared: Unshared) -> None:
-    """Have a blob for each layer, as the manifest tells of them: not compressed.
+    """Have a blob for each layer, as manifests tell of them: not compressed.
 
     The caller holds `store.held()`; the next collection removes them again.
     """
-    for descriptor in image.manifest["layers"]:
+    for descriptor in _layers(store, image.descriptor["digest"]):
         if is_without_blob(store, descriptor):
             _make(store, unshared, lambda path, each=descriptor: _write(path, each["digest"]))  # type: ignore[misc]
+
+
+def _layers(store: ImageStore, digest: str) -> Iterator[Descriptor]:
+    """The layers of a manifest, or of all of an index that is here."""
+    if not store.has_blob(digest):
+        return
+    document = load_json(store.read_blob(digest))
+    yield from document.get("layers") or ()
+    for each in document.get("manifests") or ():
+        yield from _layers(store, each["digest"])
 
 
 def compress(store: ImageStore, image: Image, unshared: Unshared) -> Descriptor:
     """Have the layers that were made here compressed, as registries want them.
 
-    The image gets another manifest by that, in place of the one that it had: its descriptor.
-    The caller holds `store.held()`.
+    The image gets another manifest by that, or index, in place of the one that it had: its
+    descriptor. The caller holds `store.held()`.
     """
-    layers = image.manifest["layers"]
-    ready = [compressed(store, each, unshared) for each in layers]
-    if ready == layers:
-        return image.descriptor
-    content, descriptor = manifest_of(
-        image.manifest["config"], ready, image.manifest.get("annotations")
-    )
-    store.put_blob(content)
-    store.replace(image.descriptor["digest"], descriptor)
+    descriptor = _with_compressed(store, image.descriptor, unshared)
+    if descriptor != image.descriptor:
+        store.replace(image.descriptor["digest"], descriptor)
     return descriptor
+
+
+def _with_compressed(store: ImageStore, descriptor: Descriptor, unshared: Unshared) -> Descriptor:
+    """What describes a manifest or an index once the layers that it leads to are compressed."""
+    if not store.has_blob(descriptor["digest"]):
+        return descriptor  # of another platform
+    document = load_json(store.read_blob(descriptor["digest"]))
+    parts, change = ("layers", compressed)
+    if "manifests" in document:
+        parts, change = ("manifests", _with_compressed)
+    ready = [change(store, each, unshared) for each in document.get(parts) or ()]
+    if ready == (document.get(parts) or []):
+        return descriptor
+    content = dump_json({**document, parts: ready}).encode()
+    return {**descriptor, "digest": store.put_blob(content), "size": len(content)}
 
 
 def compressed(store: ImageStore, descriptor: Descriptor, unshared: Unshared) -> Descriptor:

@@ -266,7 +266,10 @@ class ImageStore:
     # ---- images ----
 
     def find(self, name: str, platform: str | None = None) -> Image:
-        """By short or full reference, digest, id or unique id prefix. Raises NotFound."""
+        """By short or full reference, digest, id or unique id prefix. Raises NotFound.
+
+        The digest of an index is the id that a build for several platforms tells.
+        """
         entries = self.entries()
         try:
             wanted = parse_reference(name)
@@ -282,6 +285,7 @@ class ImageStore:
                 image.id: image
                 for image in self._each(entries, platform)
                 if image.id.startswith(f"{algorithm or image.id.partition(':')[0]}:{prefix}")
+                or image.descriptor["digest"] == name
             }
             if len(found) == 1:
                 return next(iter(found.values()))
