@@ -6,12 +6,15 @@ import socket
 from contextlib import closing
 from functools import partial
 
+import pytest
+
 from support.ports import free_port
 from support.waiting import Deadline, wait_until
 from wherry_vm.ports import Forwards, on_loopback
 from wherry_vm.relays import DatagramRelay, StreamRelay
 
 SECONDS = 30
+KINDS = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM}
 
 
 def test_a_guest_does_not_get_all_ports_of_its_host() -> None:
@@ -24,7 +27,7 @@ def test_a_guest_does_not_get_all_ports_of_its_host() -> None:
     forwards = Forwards(monitor)
     answers = [
         forwards.answer(
-            {"publish": str(at), "ports": [["udp", "127.0.0.1", at + n] for n in range(1000)]}
+            {"publish": str(at), "ports": [["tcp", "192.0.2.1", at + n] for n in range(1000)]}
         )
         for at in range(20000, 30000, 1000)
     ]
@@ -41,7 +44,7 @@ def test_each_sender_of_datagrams_is_answered_for_itself() -> None:
     with socket.socket(type=socket.SOCK_DGRAM) as server:
         server.bind(("127.0.0.1", 0))
         server.settimeout(SECONDS)
-        with closing(DatagramRelay("::1", port, server.getsockname()[1])):
+        with closing(DatagramRelay(("::1", port), server.getsockname())):
             clients = [socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) for _ in range(3)]
             for number, client in enumerate(clients):
                 client.settimeout(SECONDS)
@@ -59,8 +62,8 @@ def test_each_sender_of_datagrams_is_answered_for_itself() -> None:
 def test_a_relay_that_is_closed_gives_its_port_back() -> None:
     datagrams = free_port(socket.SOCK_DGRAM, socket.AF_INET6)
     stream = free_port(socket.SOCK_STREAM, socket.AF_INET6)
-    DatagramRelay("::1", datagrams, 9).close()
-    StreamRelay("::1", stream, 9).close()
+    DatagramRelay(("::1", datagrams), ("127.0.0.1", 9)).close()
+    StreamRelay(("::1", stream), ("127.0.0.1", 9)).close()
 
     for kind, port in ((socket.SOCK_DGRAM, datagrams), (socket.SOCK_STREAM, stream)):
         wait_until(partial(can_be_bound, kind, port), Deadline(SECONDS, f"port {port}"))
@@ -75,7 +78,20 @@ def can_be_bound(kind: socket.SocketKind, port: int) -> bool:
         return True
 
 
+def test_a_relay_takes_more_than_it_can_answer_at_once() -> None:
+    with socket.socket(type=socket.SOCK_DGRAM) as server:
+        server.bind(("127.0.0.1", 0))
+        server.settimeout(SECONDS)
+        relay = DatagramRelay(("::1", 0), server.getsockname())
+        with closing(relay):
+            for number in range(600):
+                with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as client:
+                    client.sendto(b"%d" % number, ("::1", relay.port))
+                    assert server.recv(16) == b"%d" % number
+
+
 def test_what_listens_in_the_guest_listens_on_loopback_and_no_longer() -> None:
+    first, second = free_port(socket.SOCK_STREAM), free_port(socket.SOCK_DGRAM)
     said: list[str] = []
 
     def monitor(line: str) -> str:
@@ -83,14 +99,36 @@ def test_what_listens_in_the_guest_listens_on_loopback_and_no_longer() -> None:
         return ""
 
     forwards = Forwards(monitor)
-    forwards.follow([("tcp", "0.0.0.0", 80), ("udp", "127.0.0.1", 53), ("tcp", "::1", 90)])
-    forwards.follow([("udp", "127.0.0.1", 53)])
+    forwards.follow([("tcp", "0.0.0.0", first), ("udp", "127.0.0.1", second)])
+    forwards.follow([("udp", "127.0.0.1", second)])
 
     assert said == [
-        "hostfwd_add net tcp:127.0.0.1:80-:80",
-        "hostfwd_add net udp:127.0.0.1:53-:53",
-        "hostfwd_remove net tcp:127.0.0.1:80",
+        f"hostfwd_add net tcp:127.0.0.1:{first}-:{first}",
+        f"hostfwd_add net udp:127.0.0.1:{second}-:{second}",
+        f"hostfwd_remove net tcp:127.0.0.1:{first}",
     ]
+
+
+@pytest.mark.parametrize("address", ["0.0.0.0", "127.0.0.1"])
+@pytest.mark.parametrize("kind", ["tcp", "udp"])
+def test_a_program_of_the_host_keeps_its_port_whatever_its_system_lets_qemu_have(
+    kind: str, address: str
+) -> None:
+    said: list[str] = []
+
+    def monitor(line: str) -> str:
+        said.append(line)
+        return ""
+
+    with socket.socket(type=KINDS[kind]) as taken:
+        taken.bind((address, 0))
+        port = taken.getsockname()[1]
+        if kind == "tcp":
+            taken.listen()
+        answer = Forwards(monitor).answer({"publish": "1", "ports": [[kind, "127.0.0.1", port]]})
+
+    assert answer["busy"] == [kind, port]
+    assert said == []
 
 
 def test_a_port_that_is_taken_is_told_of_once() -> None:
@@ -106,3 +144,8 @@ def test_a_port_that_is_taken_is_told_of_once() -> None:
 
 def test_what_listens_everywhere_is_on_both_loopbacks() -> None:
     assert on_loopback("tcp", "::", 80) == [("tcp", "127.0.0.1", 80), ("tcp", "::1", 80)]
+
+
+def test_what_listens_on_ipv6s_loopback_alone_does_so_on_the_host() -> None:
+    assert on_loopback("tcp", "::1", 80) == [("tcp", "::1", 80)]
+    assert on_loopback("tcp", "fec0::1", 80) == []

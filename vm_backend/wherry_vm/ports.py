@@ -7,8 +7,10 @@ for an IPv6 address we listen, and relay to a port of 127.0.0.1 that QEMU forwar
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import socket
+import sys
 import threading
 from ipaddress import ip_address
 
@@ -25,7 +27,10 @@ if TYPE_CHECKING:
 
     Publication = tuple[str, str, int]
 
+_LOOPBACK, _LOOPBACK_6 = "127.0.0.1", "::1"
 _KINDS = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM}
+_EVERYWHERE = {"0.0.0.0": _LOOPBACK, "::": _LOOPBACK_6}
+_PROBE = 1
 _MOST_FOLLOWED = 256
 _MOST = 4096
 """How many ports a guest may have of its host: it is not trusted with all of them."""
@@ -99,7 +104,8 @@ class Forwards:
                 try:
                     self._publish(_owner(kind, host, port), [(kind, host, port)])
                 except WherryError as error:
-                    refused.append(f"--network host: {error.message}")
+                    if not (isinstance(error, NotFound) and (kind, _LOOPBACK, port) in wanted):
+                        refused.append(f"--network host: {error.message}")
             self._followed = wanted
         return refused
 
@@ -134,14 +140,17 @@ class Forwards:
             del self._open[owner]
 
     def _listen(self, kind: str, host: str, port: int) -> _Open:
+        if _is_in_use(kind, host, port):
+            raise _Busy(kind, host, port)
         if ":" not in host:
             return _Open(rule=self._forward(kind, host, port, port))
+        inner = free_port(_KINDS[kind])
         try:
-            relay = _RELAYS[kind](host, port, free_port(_KINDS[kind]))
+            relay = _RELAYS[kind]((host, port), (_LOOPBACK, inner))
         except OSError as error:
             raise _refusal(kind, host, port) from error
         try:
-            return _Open(rule=self._forward(kind, "127.0.0.1", relay.inner, port), relay=relay)
+            return _Open(rule=self._forward(kind, _LOOPBACK, inner, port), relay=relay)
         except WherryError:
             relay.close()
             raise
@@ -178,9 +187,11 @@ def _publication(kind: Any, host: Any, port: Any) -> Publication:
 def on_loopback(kind: str, address: str, port: int) -> list[Publication]:
     """Where this host listens for what listens at an address of the guest's."""
     if address == "::":
-        return [(kind, "127.0.0.1", port), (kind, "::1", port)]
-    # What is on ::1 alone the guest does not let in; a host's IPv4 is all that QEMU carries.
-    return [] if ":" in address else [(kind, "127.0.0.1", port)]
+        return [(kind, _LOOPBACK, port), (kind, _LOOPBACK_6, port)]
+    if address == _LOOPBACK_6:
+        return [(kind, _LOOPBACK_6, port)]
+    # Others of IPv6 are of networks that only the guest has.
+    return [] if ":" in address else [(kind, _LOOPBACK, port)]
 
 
 def _owner(kind: str, host: str, port: int) -> str:
@@ -221,9 +232,40 @@ def _can_be_spared(each: Publication, ports: Sequence[Publication]) -> bool:
     return False
 
 
+def _is_in_use(kind: str, host: str, port: int) -> bool:
+    """Whether a program of this host has the port, and would lose its clients to the guest.
+
+    macOS and Windows let others listen at one address where somebody listens at all of them.
+    """
+    if kind == "tcp":
+        return _is_answered(_EVERYWHERE.get(host, host), port)
+    try:
+        _try(kind, host, port)
+    except OSError as error:
+        return error.errno == errno.EADDRINUSE
+    return False
+
+
+def _is_answered(host: str, port: int) -> bool:
+    """Whether somebody accepts connections at an address; not where it is none of this host's."""
+    with _socket("tcp", host) as probe, contextlib.suppress(OSError):
+        probe.settimeout(_PROBE)
+        probe.bind((host, 0))
+        # A socket would meet itself at the port that it was given.
+        return probe.getsockname()[1] != port and probe.connect_ex((host, port)) == 0
+    return False
+
+
 def _try(kind: str, host: str, port: int) -> None:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, _KINDS[kind]) as probe:
-        if family == socket.AF_INET6:
-            probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+    with _socket(kind, host) as probe:
         probe.bind((host, port))
+
+
+def _socket(kind: str, host: str) -> socket.socket:
+    """A socket that takes no port beside another, and none of IPv4 with one of IPv6."""
+    made = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, _KINDS[kind])
+    if made.family == socket.AF_INET6:
+        made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+    if sys.platform == "win32":
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_EXCLUSIVEADDRUSE, 1)
+    return made

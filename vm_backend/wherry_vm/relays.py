@@ -1,31 +1,40 @@
-"""Ports of this host's IPv6 addresses, where QEMU does not listen.
+"""Ports whose bytes we carry ourselves, where the kernel or QEMU leads no way.
 
-What comes is carried to a port of 127.0.0.1 that QEMU forwards into the guest.
+On the host that is IPv6, where QEMU does not listen: what comes goes to a port of 127.0.0.1
+that QEMU forwards. In the guest it is what listens on ::1 alone, where IPv4 does not get.
 """
 
 from __future__ import annotations
 
 import contextlib
-import select
+import selectors
 import socket
 import threading
 import time
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    Place = tuple[str, int]
 
 _CHUNK = 1 << 16
 _IDLE = 60.0
 """Seconds after which nobody answers a datagram any more."""
 
+_MOST_SENDERS = 256
+_RECOVERY = 0.5
+
 
 class StreamRelay:
-    """A TCP port; what comes goes to `inner`, a port of 127.0.0.1."""
+    """A TCP port at the address and port `at`, of which 0 is any; what comes goes to `to`."""
 
-    def __init__(self, host: str, port: int, inner: int) -> None:
+    def __init__(self, at: Place, to: Place) -> None:
         """Raises OSError where the port cannot be had."""
-        self.inner = inner
-        self._listener = socket.create_server(
-            (host, port), family=socket.AF_INET6, backlog=128, dualstack_ipv6=False
-        )
-        threading.Thread(target=self._accept, daemon=True, name=f"port {port}").start()
+        self._to = to
+        self._listener = socket.create_server(at, family=_family(at), backlog=128)
+        self.port: int = self._listener.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True, name=f"port {self.port}").start()
 
     def close(self) -> None:
         """Listen no more; connections that are open go on."""
@@ -35,13 +44,14 @@ class StreamRelay:
         self._listener.close()
 
     def _accept(self) -> None:
-        while True:
+        while self._listener.fileno() >= 0:
             try:
                 outer, _ = self._listener.accept()
             except OSError:
-                return
+                time.sleep(_RECOVERY)  # no descriptor is free: some will be
+                continue
             try:
-                inner = socket.create_connection(("127.0.0.1", self.inner))
+                inner = socket.create_connection(self._to)
             except OSError:
                 outer.close()
                 continue
@@ -50,68 +60,89 @@ class StreamRelay:
 
 
 class DatagramRelay:
-    """A UDP port; each sender has a socket of its own at `inner`, and is answered from there."""
+    """A UDP port; each sender has a socket of its own at `to`, and is answered from there."""
 
-    def __init__(self, host: str, port: int, inner: int) -> None:
+    def __init__(self, at: Place, to: Place) -> None:
         """Raises OSError where the port cannot be had."""
-        self.inner = inner
-        self._outer = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+        self._to = to
+        self._outer = socket.socket(_family(at), socket.SOCK_DGRAM)
         try:
-            self._outer.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            self._outer.bind((host, port))
+            if self._outer.family == socket.AF_INET6:
+                self._outer.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            self._outer.bind(at)
         except OSError:
             self._outer.close()
             raise
         self._outer.setblocking(False)
+        self.port: int = self._outer.getsockname()[1]
         self._woken, self._waker = socket.socketpair()
-        self._senders: dict[tuple[str, int, int, int], socket.socket] = {}
-        self._used: dict[socket.socket, tuple[tuple[str, int, int, int], float]] = {}
-        threading.Thread(target=self._run, daemon=True, name=f"port {port}").start()
+        self._senders: dict[Any, socket.socket] = {}
+        # By when they were used, the longest silent first.
+        self._used: dict[socket.socket, tuple[Any, float]] = {}
+        self._ready = selectors.DefaultSelector()
+        threading.Thread(target=self._run, daemon=True, name=f"port {self.port}").start()
 
     def close(self) -> None:
         """Take and give no more."""
         self._waker.close()
 
     def _run(self) -> None:
-        with contextlib.closing(self._outer), contextlib.closing(self._woken):
+        with contextlib.closing(self._outer), contextlib.closing(self._woken), self._ready:
+            for each in (self._outer, self._woken):
+                self._ready.register(each, selectors.EVENT_READ)
             while True:
-                wait = _IDLE if self._used else None
-                sockets = (self._outer, self._woken, *self._used)
-                ready, _, _ = select.select(sockets, (), (), wait)
+                events = self._ready.select(_IDLE if self._used else None)
+                ready = [key.fileobj for key, _ in events]
                 if self._woken in ready:
                     break
-                for each in ready:
+                for stream in ready:
                     # Windows, and Linux on a socket with a peer, tell here of whoever is gone.
                     with contextlib.suppress(OSError):
-                        self._take(each)
+                        self._take(stream)
                 self._forget(time.monotonic() - _IDLE)
             self._forget(float("inf"))
 
-    def _take(self, stream: socket.socket) -> None:
-        now = time.monotonic()
+    def _take(self, stream: Any) -> None:
         if stream is self._outer:
             data, sender = stream.recvfrom(_CHUNK)
             inner = self._senders.get(sender) or self._meet(sender)
-            self._used[inner] = (sender, now)
+            self._use(inner, sender)
             inner.send(data)
-        else:
+        elif stream in self._used:
             sender, _ = self._used[stream]
-            self._used[stream] = (sender, now)
+            self._use(stream, sender)
             self._outer.sendto(stream.recv(_CHUNK), sender)
 
-    def _meet(self, sender: tuple[str, int, int, int]) -> socket.socket:
-        inner = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    def _meet(self, sender: Any) -> socket.socket:
+        if len(self._used) >= _MOST_SENDERS:
+            self._part(next(iter(self._used)))
+        inner = socket.socket(_family(self._to), socket.SOCK_DGRAM)
         inner.setblocking(False)
-        inner.connect(("127.0.0.1", self.inner))
+        inner.connect(self._to)
         self._senders[sender] = inner
+        self._ready.register(inner, selectors.EVENT_READ)
         return inner
 
+    def _use(self, inner: socket.socket, sender: Any) -> None:
+        self._used.pop(inner, None)
+        self._used[inner] = (sender, time.monotonic())
+
     def _forget(self, since: float) -> None:
-        """Close the sockets of those who have said and heard nothing."""
-        for inner, (sender, used) in list(self._used.items()):
-            if used < since:
-                inner.close()
-                del self._used[inner], self._senders[sender]
+        """Part with those who have said and heard nothing."""
+        for inner, (_, used) in list(self._used.items()):
+            if used >= since:
+                break
+            self._part(inner)
+
+    def _part(self, inner: socket.socket) -> None:
+        sender, _ = self._used.pop(inner)
+        del self._senders[sender]
+        self._ready.unregister(inner)
+        inner.close()
+
+
+def _family(place: Place) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in place[0] else socket.AF_INET
 
 
 def _carry(source: socket.socket, target: socket.socket) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 from typing import TYPE_CHECKING
 
@@ -26,24 +27,74 @@ def serve(machine: Cli, address: str) -> None:
 
 
 def is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
+    try:
+        socket.create_server(("::", port), family=socket.AF_INET6, dualstack_ipv6=True).close()
+    except OSError:
+        return False
     return True
 
 
-@pytest.mark.parametrize("address", ["", "127.0.0.1:"])
-def test_a_server_is_reached_for_as_long_as_it_listens(machine: Cli, address: str) -> None:
+@pytest.mark.parametrize(
+    ("listens", "reached"),
+    [
+        ("", "127.0.0.1"),
+        ("127.0.0.1:", "127.0.0.1"),
+        # Where many a development server is, that says localhost.
+        ("[::1]:", "[::1]"),
+    ],
+)
+def test_a_server_is_reached_for_as_long_as_it_listens(
+    machine: Cli, listens: str, reached: str
+) -> None:
     port = free_port()
-    serve(machine, f"{address}{port}")
+    url = f"http://{reached}:{port}/"
+    serve(machine, f"{listens}{port}")
 
-    page = f"http://127.0.0.1:{port}/"
-    wait_until(lambda: fetched(page) == "hello\n", Deadline(_SECONDS, "the server"))
+    wait_until(lambda: fetched(url) == "hello\n", Deadline(_SECONDS, "the server"))
     machine("rm", "--force", "web", timeout=120)
     wait_until(lambda: is_free(port), Deadline(_SECONDS, "the port to be free"))
+
+
+@pytest.mark.parametrize(
+    ("listens", "reached"),
+    [("0.0.0.0", "127.0.0.1"), ("127.0.0.1", "127.0.0.1"), ("::1", "::1"), ("::", "::1")],
+)
+def test_a_server_of_datagrams_is_reached(machine: Cli, listens: str, reached: str) -> None:
+    port = free_port(socket.SOCK_DGRAM)
+    machine("run", "-d", "--network", "host", "--name", "box", "busybox", "sleep", "1000",
+            timeout=120)  # fmt: skip
+    pid = machine("inspect", "--format", "{{.State.Pid}}", "box").stdout.strip()
+    # The image has no such program: one of the guest's becomes one of the container's.
+    join = f"echo $$ >/sys/fs/cgroup$(sed s/^0::// /proc/{pid}/cgroup)/cgroup.procs"
+    server = machine.start(
+        "machine", "ssh", "default", "sh", "-c", f'{join}; exec python3 -c "$0"',
+        ECHO.format(listens=listens, port=port),
+    )  # fmt: skip
+
+    wait_until(lambda: echoed(reached, port), Deadline(_SECONDS, "the server"))
+    machine("rm", "--force", "box", timeout=120)
+    server.communicate(timeout=120)
+
+
+ECHO = """
+import contextlib
+import socket
+server = socket.socket(socket.AF_INET6 if ":" in "{listens}" else socket.AF_INET, socket.SOCK_DGRAM)
+server.bind(("{listens}", {port}))
+while True:
+    data, sender = server.recvfrom(100)
+    server.sendto(data * 2, sender)
+"""
+
+
+def echoed(host: str, port: int) -> bool:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as client, contextlib.suppress(OSError):
+        client.settimeout(2)
+        client.connect((host, port))
+        client.send(b"x")
+        return client.recv(100) == b"xx"
+    return False
 
 
 def test_a_port_that_the_host_uses_is_told_of_while_the_container_runs(machine: Cli) -> None:

@@ -3,6 +3,9 @@
 The kernel tells nobody that a socket begins to listen. So it is looked at each second, but
 only while such a container runs: four small files, and the processes of the containers when
 these have changed.
+
+What comes from the host is for the guest's address. Where a container listens on 127.0.0.1
+alone it is led there by a rule; where that is ::1, by a relay.
 """
 
 from __future__ import annotations
@@ -19,9 +22,14 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from wherry_vm.relays import DatagramRelay, StreamRelay
+
     Listener = tuple[str, str, int]
+    Port = tuple[str, int]
+    Place = tuple[str, int]
 
 _TABLES = {"tcp": ("0A", "tcp"), "tcp6": ("0A", "tcp"), "udp": ("07", "udp"), "udp6": ("07", "udp")}
+_LOOPBACK, _LOOPBACK_6 = "127.0.0.1", "::1"
 _EPHEMERAL = "/proc/sys/net/ipv4/ip_local_port_range"
 
 
@@ -32,7 +40,8 @@ class Listeners:
         self._containers: dict[str, Container] = {}
         self._sockets: dict[str, Listener] = {}
         self._told: list[Listener] = []
-        self._hidden: set[tuple[str, int]] = set()
+        self._led: dict[Port, Place] = {}
+        self._relays: dict[Port, StreamRelay | DatagramRelay] = {}
 
     @property
     def is_wanted(self) -> bool:
@@ -61,12 +70,34 @@ class Listeners:
         return found
 
     def _lead(self, found: Iterable[Listener]) -> None:
-        """Have those reached that listen on 127.0.0.1 alone."""
-        seen = {(kind, port) for kind, address, port in found if not address.startswith("127.")}
-        hidden = {(kind, port) for kind, address, port in found if address.startswith("127.")}
-        if (hidden := hidden - seen) != self._hidden:
-            self._hidden = hidden
-            lead_to_loopback(sorted(hidden))
+        """Have those reached that listen on loopback alone."""
+        seen = {(kind, port) for kind, address, port in found if not _is_loopback(address)}
+        led: dict[Port, Place] = {
+            (kind, port): (address, port)
+            for kind, address, port in found
+            if address.startswith("127.") and (kind, port) not in seen
+        }
+        of_ipv6 = {(kind, port) for kind, address, port in found if address == _LOOPBACK_6}
+        self._relay(of_ipv6 - seen - led.keys())
+        led.update((port, (_LOOPBACK, relay.port)) for port, relay in self._relays.items())
+        if led != self._led:
+            self._led = led
+            lead_to_loopback(led)
+
+    def _relay(self, ports: set[Port]) -> None:
+        """Relay to exactly these of ::1."""
+        for port in self._relays.keys() - ports:
+            self._relays.pop(port).close()
+        for port in ports - self._relays.keys():
+            from wherry_vm.relays import DatagramRelay, StreamRelay
+
+            relay = StreamRelay if port[0] == "tcp" else DatagramRelay
+            with contextlib.suppress(OSError):  # no descriptor is free: the host finds nobody there
+                self._relays[port] = relay((_LOOPBACK, 0), (_LOOPBACK_6, port[1]))
+
+
+def _is_loopback(address: str) -> bool:
+    return address == _LOOPBACK_6 or address.startswith("127.")
 
 
 def _on_host(container_id: str) -> Container | None:

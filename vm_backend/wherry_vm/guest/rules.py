@@ -19,7 +19,7 @@ from wherry_linux.network.nftables import IPV4
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Mapping, Sequence
 
     from wherry_linux.network.netlink import Request
 
@@ -28,7 +28,7 @@ _ROUTE_LOCALNET = "/proc/sys/net/ipv4/conf/eth0/route_localnet"
 _TABLE = "machine"
 _NAMES, _HIDDEN = "names", "hidden"
 _SETS = {_NAMES: 1, _HIDDEN: 2}
-_HOST, _QEMUS_NAMES, _LOOPBACK = "10.0.2.2", "10.0.2.3", "127.0.0.1"
+_HOST, _QEMUS_NAMES = "10.0.2.2", "10.0.2.3"
 _INTERFACE = "eth0"
 _NAME_PORT = 53
 _PROTOCOLS = {"tcp": 6, "udp": 17}
@@ -47,9 +47,9 @@ def lead_names(port: int) -> None:
         file.write("1")
 
 
-def lead_to_loopback(ports: Iterable[tuple[str, int]]) -> None:
-    """Lead exactly these (protocol, port) that come from the host to 127.0.0.1."""
-    _replace(_HIDDEN, [_led(protocol, port, _LOOPBACK, port) for protocol, port in ports])
+def lead_to_loopback(places: Mapping[tuple[str, int], tuple[str, int]]) -> None:
+    """Lead exactly these (protocol, port) that come from the host, each to its (address, port)."""
+    _replace(_HIDDEN, [_led(*each, *place) for each, place in sorted(places.items())])
 
 
 def _led(protocol: str, port: int, address: str, to: int) -> tuple[bytes, bytes]:
