@@ -62,3 +62,33 @@ def test_layer_that_is_there_when_the_power_fails_is_whole(
         assert {path.name: path.read_bytes() for path in found} == _FILES
         assert wherry("system", "check").lines == []
         assert wherry("run", "--rm", OFFLINE, "busybox", "echo", "ok").lines == ["ok"]
+
+
+def test_what_was_made_before_the_power_fails_has_a_record(
+    wherry: Cli, wherry_root: str, host_dir: str
+) -> None:
+    disk, data = f"{host_dir}/disk", f"{wherry_root}/data"
+    os.mkdir(data)
+    subprocess.run(["truncate", "--size=128M", disk], check=True)
+    subprocess.run([need_tool("mkfs.ext4"), "-q", disk], check=True)
+    with mounted(disk, data):
+        os.chmod(data, 0o700)
+        wherry("load", input=busybox_archive("busybox"))
+        wherry("create", "--name", "box", OFFLINE, "busybox", "true")
+        wherry("volume", "create", "kept")
+        for number in range(3):
+            commit_names(f"{data}/{number}")
+        shutil.copyfile(disk, f"{host_dir}/survivor")
+
+    with mounted(f"{host_dir}/survivor", data):
+        found = wherry("ps", "-a", "--format", "{{.Names}}")
+        assert (found.lines, found.stderr) == (["box"], "")
+        volumes = wherry("volume", "ls", "-q")
+        assert (volumes.lines, volumes.stderr) == (["kept"], "")
+
+
+def commit_names(path: str) -> None:
+    """Have the disk's journal hold the names of all files, as it does every few seconds."""
+    with open(path, "wb") as file:
+        file.write(bytes(1 << 16))
+        os.fsync(file.fileno())

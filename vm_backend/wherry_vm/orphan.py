@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 SUPERVISOR_FILE = "supervisor.json"
 
-ORPHAN_PATIENCE = 10
+ORPHAN_PATIENCE = 20
 """Seconds for the guest to end its containers and power off, as it does without a supervisor."""
 
 _DYING = 10

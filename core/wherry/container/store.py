@@ -95,9 +95,9 @@ class Container:
         except (NotFound, CorruptState):
             pass
 
-    def write_record(self, *, sync: bool = False) -> None:
+    def write_record(self) -> None:
         """Put the record on disk."""
-        write_json(os.path.join(self.directory, "container.json"), self.record, sync=sync)
+        write_json(os.path.join(self.directory, "container.json"), self.record, promptly=True)
 
     def path(self, *parts: str) -> str:
         """A path in the container's directory."""

@@ -167,7 +167,7 @@ class NetworkStore:
         return record
 
     def _put(self, record: Record) -> Record:
-        write_json(_path(record["Name"]), record)
+        write_json(_path(record["Name"]), record, promptly=True)
         return record
 
     # ---- subnets ----

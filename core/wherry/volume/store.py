@@ -187,7 +187,7 @@ class VolumeStore:
             os.mkdir(os.path.join(draft, "_data"), 0o755)
             # A umask must not close the volume to the container's users.
             os.chmod(os.path.join(draft, "_data"), 0o755)
-            write_json(os.path.join(draft, "volume.json"), fields)
+            write_json(os.path.join(draft, "volume.json"), fields, promptly=True)
             os.rename(draft, os.path.join(self.root, name))
         except OSError as error:
             remove_tree(draft)

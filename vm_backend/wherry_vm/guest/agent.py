@@ -34,6 +34,8 @@ _LOOK = 1.0
 """Seconds between two looks at what listens, while somebody may."""
 
 _TRIES = 100
+_ORPHANS_GRACE = "5"
+"""Seconds for containers to end where the host's side of the machine was killed."""
 
 _SSH_PORT = 22
 _POWEROFF = "/sbin/poweroff"
@@ -94,8 +96,8 @@ def serve_events(path: str, warm: int) -> None:
                 poll.unregister(descriptor)
                 _say(port, mounts.ended(descriptor))
             elif mask & select.POLLHUP:
-                # Nobody owns this machine any more.
-                power_off()
+                # Nobody owns this machine any more, and who starts it again waits for its end.
+                power_off("-t", _ORPHANS_GRACE)
                 return
             else:
                 *lines, buffer = (buffer + os.read(port, 1 << 16)).split(b"\n")
@@ -212,13 +214,15 @@ def _obey(port: int, line: bytes, mounts: Mounts, ports: Questions, news: News) 
     return []
 
 
-def power_off() -> None:
-    """End the containers as `wherry stop` does, then the guest."""
+def power_off(*options: str) -> None:
+    """End the containers as `wherry stop` with these options does, then the guest."""
     import contextlib
     import subprocess
 
+    # Who loses patience with the containers is not to lose what there was before.
+    os.sync()
     if running := _running():
         with contextlib.suppress(OSError, subprocess.TimeoutExpired):
-            subprocess.run(["wherry", "stop", *running], check=False, timeout=20)
+            subprocess.run(["wherry", "stop", *options, *running], check=False, timeout=20)
     os.sync()
     subprocess.run([_POWEROFF], check=False)
