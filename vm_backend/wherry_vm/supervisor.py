@@ -34,6 +34,7 @@ from wherry.files import make_dir
 from wherry_vm import boot, machines
 from wherry_vm.carrying import Audience
 from wherry_vm.channels import Channels, join
+from wherry_vm.descriptors import allow_many
 from wherry_vm.ports import Forwards
 from wherry_vm.protocol import RUNNER_SOCKET
 from wherry_vm.reception import Reception
@@ -75,6 +76,7 @@ def main(name: str) -> int:
         with machines.load(name).lock(wait=False):
             # It may have been changed or removed before we had the lock.
             machine = machines.load(name)
+            allow_many()
             make_dir(machine.run_directory)
             supervisor = Supervisor(machine)
             os.write(1, LISTENING)
