@@ -214,7 +214,12 @@ def shell(name: str, words: Sequence[str]) -> int:
     from wherry_vm.client import Client
     from wherry_vm.terminal import open_console
 
-    machine = machines.load(name)
+    try:
+        machine = machines.load(name)
+    except NotFound as error:
+        # What stands there may be a command: there is a machine by default.
+        error.hint = f"{error.hint}; a command is said so: wherry machine ssh default {name} …"
+        raise
     link = join(machine, "command", tell)
     try:
         program = tuple(words) or ("/bin/sh", "-l")

@@ -91,7 +91,7 @@ def init(machine: str, **values: Any) -> int:
 @command(*_SETTINGS, _NAME, name="machine set")
 def set_(machine: str, **values: Any) -> int:
     """Change what a machine is, from its next start on"""
-    if all(each in (None, ()) for each in values.values()):
+    if all(each in (None, "", ()) for each in values.values()):
         raise UsageError("nothing to set: name at least one option")
     load_machines().change(machine or _DEFAULT, values)
     return 0

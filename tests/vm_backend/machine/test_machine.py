@@ -119,6 +119,22 @@ def test_without_its_supervisor_the_machine_ends_and_the_next_command_starts_it(
     assert own_machine("ps", "--quiet", timeout=BOOT).lines == []
 
 
+def test_what_containers_wrote_outlives_a_supervisor_that_is_killed(own_machine: Cli) -> None:
+    own_machine("load", input=busybox_archive(), timeout=BOOT)
+    # Not even a shell that does not want to end keeps the machine from ending in order.
+    script = "echo kept >/v/file; trap '' TERM; echo there; sleep 1000"
+    box = own_machine("run", "-d", OFFLINE, "-v", "data:/v", "busybox", "sh", "-c", script).stdout
+    wait_until(
+        lambda: own_machine("logs", box.strip()).stdout == "there\n", Deadline(60, "the file")
+    )
+    os.kill(supervisor(own_machine), signal.SIGKILL)
+
+    found = own_machine("ps", "-aq", "--no-trunc", timeout=BOOT)
+    assert (found.stdout, "damaged" in found.stderr) == (box, False)
+    read = own_machine("run", "--rm", OFFLINE, "-v", "data:/v", "busybox", "cat", "/v/file")
+    assert read.stdout == "kept\n"
+
+
 def test_without_qemu_a_command_says_so_and_the_next_one_starts_it(own_machine: Cli) -> None:
     start(own_machine)
     process = own_machine.start("machine", "ssh", "default", "sh", "-c", "echo there; sleep 100")
@@ -275,6 +291,23 @@ def test_what_is_no_machine_is_not_asked_about(own_machine: Cli) -> None:
 
     assert (result.returncode, result.stdout) == (1, "")
     assert result.stderr.startswith("wherry: no such machine: nosuch\n")
+
+
+def test_a_command_that_stands_where_a_machine_does_is_told_its_place(own_machine: Cli) -> None:
+    result = own_machine("machine", "ssh", "uname", "-a", check=False)
+
+    assert result.returncode == 1
+    assert "wherry machine ssh default uname" in result.stderr
+
+
+def test_nothing_to_set_is_an_error(own_machine: Cli) -> None:
+    own_machine("machine", "init")
+    result = own_machine("machine", "set", check=False)
+
+    assert (result.returncode, result.stderr) == (
+        1,
+        "wherry: nothing to set: name at least one option\n",
+    )
 
 
 def test_another_release_starts_its_own_guest_when_nothing_runs_in_the_old_one(
