@@ -105,8 +105,10 @@ def test_command_line_is_the_one_that_is_known_to_work(name: str) -> None:
 
 
 def test_emulated_machines_have_few_processors() -> None:
-    assert cpu_count("tcg", 8) == 2
-    assert cpu_count("kvm", 8) == 8
+    old, new = (Qemu(path="qemu", version=version) for version in ((8, 0, 5), (8, 1, 0)))
+
+    assert [cpu_count(qemu, "tcg", 8) for qemu in (old, new)] == [1, 2]
+    assert [cpu_count(qemu, "kvm", 8) for qemu in (old, new)] == [8, 8]
 
 
 @pytest.mark.parametrize(

@@ -383,6 +383,24 @@ def test_shares_are_as_they_were_after_a_restart(own_world: World) -> None:
     assert os.listdir(given) == ["new"]
 
 
+# A first group with processors of its own has the kernel change its code, and the last one gone
+# has it changed back. What makes pages meanwhile runs through there.
+CHANGE = """
+cd /sys/fs/cgroup
+while [ ! -e /run/changed ]; do cat /bin/busybox >/tmp/busy; rm /tmp/busy; done &
+for each in $(seq 400); do mkdir changing && rmdir changing; done
+touch /run/changed
+wait
+echo changed
+"""
+
+
+def test_a_kernel_that_changes_its_own_code_runs_on(own_machine: Cli) -> None:
+    start(own_machine)
+
+    assert own_machine("machine", "ssh", "default", "sh", "-c", CHANGE).lines == ["changed"]
+
+
 def test_the_guest_keeps_little_memory_from_containers(own_machine: Cli) -> None:
     start(own_machine)
 

@@ -24,6 +24,11 @@ ACCELERATORS = {"linux": "kvm", "darwin": "hvf", "win32": "whpx"}
 _MOST_TCG_CPUS = 2
 """Emulated processors beyond that cost more than they bring."""
 
+_SAFE_THREADS = (8, 1, 0)
+"""The first QEMU whose emulated processors may each have a thread. Before, one translates code
+that another changes at that moment, and keeps what it was: a guest's kernel, which changes its
+own while it runs, panics over a breakpoint that has long been taken away."""
+
 _WINDOWS_11 = 22000
 _MACOS_12_4 = 2105
 """The version of its kernel, as in Host."""
@@ -78,7 +83,7 @@ def command_line(host: Host, qemu: Qemu, accelerator: str, guest: Guest) -> list
         *("-machine", _machine(host, accelerator)),
         *("-accel", _accelerator(host, qemu, accelerator)),
         *("-cpu", cpu_model(host, qemu, accelerator)),
-        *("-smp", str(cpu_count(accelerator, guest.cpus))),
+        *("-smp", str(cpu_count(qemu, accelerator, guest.cpus))),
         *("-m", f"{_memory(host, accelerator, guest.memory)}M"),
         # The guest asks the RTC after the host has slept: it has to have gone on.
         *("-rtc", "base=utc,clock=host"),
@@ -103,9 +108,12 @@ def _sandbox(qemu: Qemu) -> Sequence[str]:
     return ("-sandbox", f"on,{denied}") if qemu.has_sandbox else ()
 
 
-def cpu_count(accelerator: str, wanted: int) -> int:
+def cpu_count(qemu: Qemu, accelerator: str, wanted: int) -> int:
     """The processors of a machine that is to have `wanted`."""
-    return min(wanted, _MOST_TCG_CPUS) if accelerator == "tcg" else wanted
+    if accelerator != "tcg":
+        return wanted
+    # In one thread a second processor would only take turns with the first.
+    return 1 if qemu.version < _SAFE_THREADS else min(wanted, _MOST_TCG_CPUS)
 
 
 def _memory(host: Host, accelerator: str, wanted: int) -> int:
