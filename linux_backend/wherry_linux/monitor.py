@@ -538,7 +538,7 @@ class Monitor(Streams):
     def _drain(self) -> None:
         """Pass on what the container wrote before it ended."""
         deadline = time.monotonic() + 1
-        while self.outputs and time.monotonic() < deadline:
+        while self.outputs:
             came = [self._read_output(descriptor) for descriptor in list(self.outputs)]
             if not any(came):
                 if not self.outputs:
@@ -549,6 +549,8 @@ class Monitor(Streams):
                     poll.register(descriptor, select.POLLIN)
                 if not poll.poll(50):
                     break
+            elif time.monotonic() > deadline:
+                break  # somebody outside goes on writing: the container's own came first
 
     def _release(self) -> None:
         """Give back what one run had: streams, namespaces, mounts, network."""
