@@ -108,6 +108,12 @@ def as_ours(error: BaseException) -> WherryError:
     return WherryError(f"{type(error).__name__}: {error}")
 
 
+def reason_of(error: BaseException) -> str:
+    """Why something could not be fetched, in words: URLError has the system's error within."""
+    inner = getattr(error, "reason", None) or error
+    return str(getattr(inner, "strerror", None) or inner)
+
+
 def to_json(error: WherryError) -> dict[str, object]:
     """`error` as JSON, to cross from a forked child to its parent."""
     return {

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from support.building import build, context, run
+from support.settings import on_linux
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -171,6 +172,22 @@ def test_directories_come_along_and_names_are_left_out(wherry: Cli, build: Build
     found = run(wherry, "made", "sh", "-c", "cd / && find all pivot some -type f | sort")
     assert found.split() == ["all/hello", "all/sub/deep/two", "pivot/deep/two", "some/Dockerfile",
                              "some/one"]  # fmt: skip
+
+
+@on_linux
+def test_extended_attributes_and_other_names_of_a_file_are_copied(
+    wherry: Cli, build: Build, context: Path, host_dir: str
+) -> None:
+    """The attributes decide what a file is, as its mode does."""
+    (context / "other").hardlink_to(context / "hello")
+    for text in (b"one", b"two"):
+        os.setxattr(context / "hello", "user.note", text)
+        build("FROM busybox\nCOPY hello other /\n", "-t", "made",
+              "-o", f"type=tar,dest={host_dir}/files.tar", "-o", "type=image")  # fmt: skip
+        with tarfile.open(f"{host_dir}/files.tar") as archive:
+            headers = archive.getmember("./hello").pax_headers
+        assert headers["SCHILY.xattr.user.note"] == text.decode()
+    assert run(wherry, "made", "stat", "-c", "%h", "/hello", "/other") == "2\n2\n"
 
 
 def test_what_the_ignore_file_names_is_not_there(wherry: Cli, build: Build, context: Path) -> None:

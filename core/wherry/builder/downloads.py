@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import posixpath
 
-from wherry.errors import UsageError, WherryError
+from wherry.errors import UsageError, WherryError, reason_of
 from wherry.image.build_cache import key_of
 from wherry.values import value
 
@@ -55,7 +55,7 @@ def fetch(cache: BuildCache, url: str, directory: str, checksum: str) -> Downloa
     except HTTPError as error:
         raise WherryError(f"cannot fetch {url}: invalid response status {error.code}") from error
     except (OSError, HTTPException, ValueError) as error:
-        raise WherryError(f"cannot fetch {url}: {getattr(error, 'reason', error)}") from error
+        raise WherryError(f"cannot fetch {url}: {reason_of(error)}") from error
     if checksum and found.digest != checksum:
         raise WherryError(f"digest mismatch {found.digest}: {checksum}")
     path = f"{directory}/{found.name}"

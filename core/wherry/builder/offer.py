@@ -17,6 +17,7 @@ import os
 import stat
 import sys
 
+from wherry.container.archive import attribute_names
 from wherry.container.archive_by_path import MOUNT_POINT
 from wherry.errors import UsageError
 from wherry.lean import sha256
@@ -52,12 +53,14 @@ class Entry:
     target: str = ""
     # Of a file that was fetched for this build alone, so that its times tell nothing.
     digest: str = ""
+    # Extended attributes, and what they hold in hexadecimal.
+    notes: tuple[tuple[str, str], ...] = ()
 
     def to_json(self) -> list[Any]:
         """The entry as a JSON list."""
         return [
             self.path, self.kind, self.mode, self.size, self.mtime_ns, self.ctime_ns, self.target,
-            self.digest,
+            self.digest, [list(note) for note in self.notes],
         ]  # fmt: skip
 
     def has_content_of(self, other: Entry) -> bool:
@@ -69,7 +72,7 @@ class Entry:
     @classmethod
     def from_json(cls, fields: list[Any]) -> Entry:
         """The entry of a JSON list."""
-        path, kind, mode, size, mtime_ns, ctime_ns, target, digest = fields
+        path, kind, mode, size, mtime_ns, ctime_ns, target, digest, notes = fields
         return cls(
             path=path,
             kind=kind,
@@ -79,6 +82,7 @@ class Entry:
             ctime_ns=ctime_ns,
             target=target,
             digest=digest,
+            notes=tuple((name, text) for name, text in notes),
         )
 
 
@@ -135,7 +139,13 @@ def _entry(found: os.DirEntry[str], path: str, linked: dict[tuple[int, int], str
         target = _target(found.path)
         return Entry(path=path, kind=LINK, mode=0o777, mtime_ns=status.st_mtime_ns, target=target)
     if stat.S_ISDIR(kind):
-        return Entry(path=path, kind=DIRECTORY, mode=_mode(kind), mtime_ns=status.st_mtime_ns)
+        return Entry(
+            path=path,
+            kind=DIRECTORY,
+            mode=_mode(kind),
+            mtime_ns=status.st_mtime_ns,
+            notes=_notes(found.path),
+        )
     if stat.S_ISFIFO(kind):
         return Entry(path=path, kind=PIPE, mode=_mode(kind), mtime_ns=status.st_mtime_ns)
     if not stat.S_ISREG(kind):
@@ -151,7 +161,15 @@ def _entry(found: os.DirEntry[str], path: str, linked: dict[tuple[int, int], str
         size=status.st_size,
         mtime_ns=status.st_mtime_ns,
         ctime_ns=0 if sys.platform == "win32" else status.st_ctime_ns,
+        notes=_notes(found.path),
     )
+
+
+def _notes(path: str) -> tuple[tuple[str, str], ...]:
+    names = attribute_names(path)
+    if sys.platform != "linux" or not names:
+        return ()
+    return tuple((name, os.getxattr(path, name).hex()) for name in sorted(names))
 
 
 def _is_junction(found: os.DirEntry[str]) -> bool:

@@ -18,12 +18,14 @@ import os
 import posixpath
 import re
 import struct
+import sys
 
 from wherry import origin, paths
 from wherry.builder.context import Context, ImageLayout
 from wherry.builder.ignore import glob_expression
 from wherry.builder.offer import DIRECTORY, FAILED, FILE, HARD_LINK, LINK, Entry, ranges
 from wherry.builder.tree import is_pattern
+from wherry.container.archive import attribute_names
 from wherry.container.copy import remove_tree
 from wherry.engine.session import write_all
 from wherry.errors import Conflict, CorruptState, MachineError, UsageError
@@ -151,7 +153,7 @@ class _Copy:
                 make_dir(f"{self.files}/{entry.path}")
             elif entry.kind == FILE:
                 if entry.path in self._here and entry != before:
-                    _date(f"{self.files}/{entry.path}", entry)
+                    _dress(f"{self.files}/{entry.path}", entry)
             elif not _is_same(entry, before):
                 self._make(entry)
         self._entries = list(entries)
@@ -176,9 +178,7 @@ class _Copy:
         """Keep in mind what is here, and give directories their modes and times."""
         for entry in reversed(self._entries):
             if entry.kind == DIRECTORY:
-                path = f"{self.files}/{entry.path}"
-                os.chmod(path, entry.mode)
-                os.utime(path, ns=(entry.mtime_ns, entry.mtime_ns))
+                _dress(f"{self.files}/{entry.path}", entry)
         state = {"entries": [each.to_json() for each in self._entries], "here": sorted(self._here)}
         write_json(self._state, state)
 
@@ -232,7 +232,7 @@ class _Copy:
                     raise UsageError(f"error checking context: {_receive(length).decode()}")
                 write_all(file.fileno(), _receive(length))
                 size += length
-            _date(file.fileno(), entry)
+            _dress(file.fileno(), entry)
         return size
 
     def _make(self, entry: Entry) -> None:
@@ -265,9 +265,16 @@ def _is_same(one: Entry, other: Entry | None) -> bool:
     return one.kind == DIRECTORY or one.has_content_of(other)
 
 
-def _date(file: str | int, entry: Entry) -> None:
-    """Give a file the mode and the time that it has on the host."""
+def _dress(file: str | int, entry: Entry) -> None:
+    """Give a file the mode, the time and the attributes that it has on the host."""
     os.chmod(file, entry.mode)
+    if sys.platform == "linux":
+        notes = dict(entry.notes)
+        for name in attribute_names(file):
+            if name not in notes:
+                os.removexattr(file, name)
+        for name, text in notes.items():
+            os.setxattr(file, name, bytes.fromhex(text))
     os.utime(file, ns=(entry.mtime_ns, entry.mtime_ns))
 
 

@@ -11,10 +11,12 @@ import os
 import posixpath
 import re
 import stat
+import sys
 from hashlib import sha256
 
 from wherry.builder.ignore import Ignore, glob_expression
 from wherry.builder.remembered import Remembered
+from wherry.container.archive import attribute_names
 from wherry.container.copy import open_file
 from wherry.errors import KernelError, NotFound, UsageError
 from wherry.lean import dump_json
@@ -221,6 +223,7 @@ class _Digest:
             return
         descriptor = open_below(name, parent)
         try:
+            self._total.update(_notes(descriptor).encode())
             for child, below, found in self._tree.children(descriptor, path, top):
                 self._add(descriptor, child, below, found, f"{called}/{child}", top)
         finally:
@@ -237,9 +240,17 @@ class _Digest:
     def _read(self, name: str, parent: int) -> str:
         descriptor = open_file(name, parent)
         try:
-            return self._remembered.digest(descriptor, _content)
+            return self._remembered.digest(descriptor, _content) + _notes(descriptor)
         finally:
             os.close(descriptor)
+
+
+def _notes(descriptor: int) -> str:
+    """The extended attributes that travel with a file; "" for none."""
+    names = sorted(attribute_names(descriptor))
+    if sys.platform != "linux" or not names:
+        return ""
+    return dump_json([[name, os.getxattr(descriptor, name).hex()] for name in names])
 
 
 def _content(descriptor: int) -> str:

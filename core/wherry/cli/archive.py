@@ -7,7 +7,7 @@ import sys
 
 from wherry.backend import Command, execute
 from wherry.cli.grammar import argument, command, option
-from wherry.errors import UsageError, WherryError
+from wherry.errors import UsageError, WherryError, reason_of
 from wherry.files import Draft
 
 TYPE_CHECKING = False
@@ -141,7 +141,7 @@ def open_source(source: str) -> BinaryIO:
     try:
         return _Download(source, urlopen(source, timeout=60))  # type: ignore[return-value]
     except OSError as error:  # URLError is one
-        raise WherryError(f"cannot fetch {source}: {getattr(error, 'reason', error)}") from error
+        raise WherryError(f"cannot fetch {source}: {reason_of(error)}") from error
 
 
 class _Download:
@@ -158,7 +158,7 @@ class _Download:
         try:
             content: bytes = self._response.read(size)
         except (OSError, HTTPException) as error:
-            raise WherryError(f"cannot fetch {self._source}: {error}") from error
+            raise WherryError(f"cannot fetch {self._source}: {reason_of(error)}") from error
         if self._left is not None:
             self._left -= len(content)
             if not content and size and self._left:

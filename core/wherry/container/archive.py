@@ -138,17 +138,17 @@ def _describe(path: str, found: os.stat_result, descriptor: int | None) -> tarfi
     if sys.platform == "linux" and descriptor is not None:
         entry.pax_headers = {
             _XATTR + name: os.getxattr(descriptor, name).decode("utf-8", "surrogateescape")
-            for name in _attribute_names(descriptor)
+            for name in attribute_names(descriptor)
         }
     return entry
 
 
-def _attribute_names(descriptor: int) -> list[str]:
+def attribute_names(file: int | str) -> list[str]:
     """What travels with a file: its user's notes and its capabilities."""
     if sys.platform != "linux":
         return []
     try:
-        names = os.listxattr(descriptor)
+        names = os.listxattr(file)
     except OSError:
         return []
     return [

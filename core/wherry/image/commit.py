@@ -12,6 +12,7 @@ import sys
 from hashlib import sha256
 
 from wherry import paths
+from wherry.container.archive import attribute_names
 from wherry.container.copy import copied, remove_tree
 from wherry.errors import Unsupported, UsageError, WherryError, as_ours, from_json, to_json
 from wherry.files import make_dir, storage_error
@@ -38,8 +39,6 @@ _PIECE = 1 << 20
 _LARGE = 1 << 20
 _WHITEOUT = ".wh."
 _OPAQUE = ".wh..wh..opq"
-_OVERLAY = "user.overlay."
-_CAPABILITY = "security.capability"
 
 
 @value
@@ -394,10 +393,6 @@ def _attributes(descriptor: int) -> dict[str, bytes]:
     if sys.platform != "linux":
         raise Unsupported("overlayfs is on Linux only")
     try:
-        return {
-            name: os.getxattr(descriptor, name)
-            for name in os.listxattr(descriptor)
-            if name == _CAPABILITY or (name.startswith("user.") and not name.startswith(_OVERLAY))
-        }
+        return {name: os.getxattr(descriptor, name) for name in attribute_names(descriptor)}
     except OSError:
         return {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import tarfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -130,6 +131,21 @@ def test_names_of_one_file_stay_names_of_one(machine: Cli, build: Build, context
     (context / "sub" / "a").unlink()
     (context / "sub" / "a").write_text("alone\n")
     assert same() == ["alone", "1", "1"]
+
+
+def test_extended_attributes_come_along_and_count(build: Build, context: Path) -> None:
+    def kept(path: Path) -> list[tuple[str, str]]:
+        out = context.parent / f"{context.name}.tar"
+        build("FROM scratch\nCOPY small sub /\n", "-o", f"type=tar,dest={out}")
+        with tarfile.open(out) as archive:
+            headers = archive.getmember(f"./{path.name}").pax_headers
+        out.unlink()
+        return [(name, text) for name, text in headers.items() if "xattr" in name]
+
+    os.setxattr(context / "small", "user.note", b"one")
+    assert kept(context / "small") == [("SCHILY.xattr.user.note", "one")]
+    os.setxattr(context / "small", "user.note", b"two")
+    assert kept(context / "small") == [("SCHILY.xattr.user.note", "two")]
 
 
 def test_what_is_ignored_is_not_sent(machine: Cli, build: Build, context: Path) -> None:
