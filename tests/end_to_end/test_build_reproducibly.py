@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from support.accounts import current_account
-from support.building import NO_NETWORK, inspect
+from support.building import NO_NETWORK, inspect, repository
 from support.busybox import busybox_archive
 from support.settings import for_every_user
 from support.world import World
@@ -125,3 +125,40 @@ def test_without_a_moment_things_are_made_when_they_are(wherry: Cli, host_dir: s
     # As far as the clocks of a host and a guest agree.
     for moment in (created.timestamp(), float(changed)):
         assert abs(moment - time.time()) < 600
+
+
+def moment_of(wherry: Cli, *options: str, env: dict[str, str] | None = None) -> list[str]:
+    """What RUN is told, what its file has, and what the image says."""
+    wherry("build", NO_NETWORK, "-q", "-t", "made", *options, env=env, timeout=120)
+    shown = wherry("run", "--rm", NO_NETWORK, "made", "sh", "-c", "cat /told; stat -c %Y /told")
+    return [*shown.lines, str(inspect(wherry, "made")["Created"])[:10]]
+
+
+def test_a_dockerfile_can_tell_the_moment_itself(
+    wherry: Cli, busybox_image: str, host_dir: str
+) -> None:
+    Path(host_dir, "Dockerfile").write_text(
+        f"ARG SOURCE_DATE_EPOCH=86400\nFROM {busybox_image}\nARG SOURCE_DATE_EPOCH\n"
+        "RUN echo $SOURCE_DATE_EPOCH > /told\n"
+    )
+
+    assert moment_of(wherry, host_dir) == ["86400", "86400", "1970-01-02"]
+    others = {"SOURCE_DATE_EPOCH": "172800"}
+    assert moment_of(wherry, host_dir, env=others) == ["172800", "172800", "1970-01-03"]
+
+
+def test_the_moment_can_be_that_of_a_commit(wherry: Cli, busybox_image: str, host_dir: str) -> None:
+    text = f"FROM {busybox_image}\nARG SOURCE_DATE_EPOCH\nRUN echo $SOURCE_DATE_EPOCH > /told\n"
+    with repository(host_dir, {"Dockerfile": text}) as url:
+        tree = f"{host_dir}/repository"
+        settings = ("-c", "user.name=a", "-c", "user.email=a@b")
+        moment = {**os.environ, "GIT_COMMITTER_DATE": "@86400 +0000"}
+        words = ("commit", "-q", "--amend", "--no-edit")
+        subprocess.run(["git", "-C", tree, *settings, *words], check=True, env=moment)
+        found = moment_of(wherry, "--build-arg", "SOURCE_DATE_EPOCH=context", url)
+        refused = wherry("build", "-", input=text, check=False,
+                         env={"SOURCE_DATE_EPOCH": "context"})  # fmt: skip
+
+    assert found == ["86400", "86400", "1970-01-02"]
+    assert refused.returncode == 1
+    assert "SOURCE_DATE_EPOCH=context: the context is of no commit" in refused.stderr

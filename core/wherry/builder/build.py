@@ -12,6 +12,7 @@ from wherry.builder.errors import DockerfileError, excerpt
 from wherry.builder.executor import Executor, StepFailed
 from wherry.builder.instructions import read_dockerfile
 from wherry.builder.progress import open_progress
+from wherry.builder.request import EPOCH, read_epoch
 from wherry.builder.stage import StageBuild, counted
 from wherry.builder.words import process_word
 from wherry.errors import WherryError
@@ -90,13 +91,16 @@ class Build:
 
     def __init__(self, engine: Engine, request: BuildRequest, platform: Platform) -> None:
         self.engine = engine
+        if request.epoch is not None:
+            request = replace(request, args={**request.args, EPOCH: str(request.epoch)})
         self.request = request
         self.dockerfile = _read(request)
         self.cache = BuildCache(engine.image_store)
         self.platform = platform
-        # Nothing that is made gets a later time, in nanoseconds.
-        self.latest = None if request.epoch is None else request.epoch * _SECOND
         self.globals = self._globals()
+        # Nothing that is made gets a later time, in nanoseconds.
+        epoch = read_epoch(self.globals.get(EPOCH, ""))
+        self.latest = None if epoch is None else epoch * _SECOND
         # What steps have made, or found.
         self.records: list[dict[str, Any]] = []
         self.stages = [StageBuild(self, stage) for stage in self.dockerfile.stages]
@@ -137,8 +141,8 @@ class Build:
                     found = process_word(default, known, escape=self.dockerfile.escape)
                 if found is not None:
                     known[name] = found
-        if self.request.epoch is not None:
-            known.setdefault("SOURCE_DATE_EPOCH", str(self.request.epoch))
+        if EPOCH in self.request.args:
+            known[EPOCH] = self.request.args[EPOCH]
         return known
 
     def stage_named(self, name: str, *, before: int | None = None) -> int | None:

@@ -33,6 +33,8 @@ class Context:
         self.directory = directory
         self.ignore = ignore or Ignore(())
         self.fetched_from = fetched_from
+        # When the commit was made that it is, in seconds since the epoch.
+        self.moment: int | None = None
 
     def lacks(self, _patterns: Sequence[str], /) -> bool:
         """Whether files that COPY would take for patterns are not in the directory yet."""

@@ -23,6 +23,8 @@ class Checkout:
 
     directory: str
     commit: str
+    # When it was made, in seconds since the epoch.
+    moment: int
 
 
 def is_repository(text: str) -> bool:
@@ -85,7 +87,7 @@ def clone(url: str, directory: str, *, keep_git: bool = False) -> Checkout:
     git("-C", tree, "remote", "add", "origin", "--", address)
     git("-C", tree, "fetch", "-q", "--depth=1", "--", "origin", ref or "HEAD")
     git("-C", tree, "checkout", "-q", "FETCH_HEAD")
-    commit = git("-C", tree, "rev-parse", "HEAD").strip()
+    commit, moment = git("-C", tree, "log", "-1", "--format=%H %ct").split()
     git("-C", tree, "submodule", "update", "-q", "--init", "--recursive", "--depth=1")
     if not keep_git:
         os.unlink(f"{tree}/.git")  # a file that tells where it is
@@ -93,7 +95,7 @@ def clone(url: str, directory: str, *, keep_git: bool = False) -> Checkout:
     top = os.path.join(os.path.realpath(tree), "")
     if not os.path.join(found, "").startswith(top) or not os.path.isdir(found):
         raise UsageError(f"failed to fetch remote {url}: no directory {subdirectory!r} in it")
-    return Checkout(directory=found, commit=commit)
+    return Checkout(directory=found, commit=commit, moment=int(moment))
 
 
 def _git(url: str, words: Sequence[str], directory: str | None = None) -> str:

@@ -84,6 +84,19 @@ class BuildRequest:
         return self.contexts.get(context_key(name)) if self.contexts else None
 
 
+EPOCH = "SOURCE_DATE_EPOCH"
+"""The build argument, and the variable of the host, that tells the moment of a build."""
+
+
+def read_epoch(text: str) -> int | None:
+    """The seconds that it tells; None for nothing, or `context`, which is told of elsewhere."""
+    if text in ("", "context"):
+        return None
+    if not text.isdecimal():
+        raise UsageError(f"invalid {EPOCH}: {text}")
+    return int(text)
+
+
 def read_fields(text: str) -> dict[str, str]:
     """`KEY=VALUE,…`, as several options are written. Raises UsageError."""
     fields: dict[str, str] = {}

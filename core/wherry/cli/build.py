@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from wherry.builder.context import Context
     from wherry.builder.export import Output
+    from wherry.builder.repositories import Checkout
     from wherry.builder.request import BuildRequest, Given
     from wherry.engine import Engine
 
@@ -213,7 +214,7 @@ def _request(values: Mapping[str, Any], stack: ExitStack) -> BuildRequest:
     from wherry.builder.agents import read_agents
     from wherry.builder.context import Context
     from wherry.builder.exchange import read_export, read_import
-    from wherry.builder.request import BuildRequest
+    from wherry.builder.request import EPOCH, BuildRequest, read_epoch
     from wherry.image.reference import parse_reference
     from wherry.values import replace
 
@@ -221,6 +222,7 @@ def _request(values: Mapping[str, Any], stack: ExitStack) -> BuildRequest:
         if parse_reference(tag).digest:
             raise UsageError("refusing to create a tag with a digest reference")
     args = _pairs(values["build_arg"])
+    moment = epoch(values, args)
     request = BuildRequest(
         dockerfile="",
         context=Context(""),
@@ -256,14 +258,19 @@ def _request(values: Mapping[str, Any], stack: ExitStack) -> BuildRequest:
         progress=values["progress"],
         quiet=values["quiet"] or values["progress"] == "quiet",
         iid_file=_host_path(values["iidfile"]),
-        epoch=epoch(values, args),
+        epoch=read_epoch(moment),
     )
     if values["sent"]:
         from wherry.builder.received import receive
 
         return receive(request)
     text, name, context = _sources(values["path"], values["file"], values["ignorefile"], stack)
-    return replace(request, dockerfile=text, dockerfile_name=name, context=context)
+    request = replace(request, dockerfile=text, dockerfile_name=name, context=context)
+    if moment == "context":
+        if context.moment is None:
+            raise UsageError(f"{EPOCH}=context: the context is of no commit")
+        return replace(request, epoch=context.moment)
+    return request
 
 
 def _host_path(path: str) -> str:
@@ -276,6 +283,7 @@ def _sources(path: str, file: str, ignore: str, stack: ExitStack) -> tuple[str, 
     from wherry.builder import context as contexts
     from wherry.builder.repositories import is_repository
 
+    moment = None
     if path == "-" or (path.startswith(("http://", "https://")) and not is_repository(path)):
         directory, text = _arrived(path, stack)
         if not directory:
@@ -283,7 +291,8 @@ def _sources(path: str, file: str, ignore: str, stack: ExitStack) -> tuple[str, 
         file = contexts.inside(directory, file)
         fetched = path if path != "-" else f"- {os.getcwd()}"
     elif is_repository(path):
-        directory, fetched = _cloned(path, stack)
+        tree, fetched = _cloned(path, stack)
+        directory, moment = tree.directory, tree.moment
         file = contexts.inside(directory, file)
     elif os.path.isdir(path):
         directory, fetched = os.path.realpath(path), ""
@@ -295,15 +304,16 @@ def _sources(path: str, file: str, ignore: str, stack: ExitStack) -> tuple[str, 
         return text, "Dockerfile", context
     found, name = contexts.find_dockerfile(directory, file)
     context = contexts.local_context(directory, found, ignore, fetched_from=fetched)
+    context.moment = moment
     return contexts.read_text(found), name, context
 
 
-def _cloned(url: str, stack: ExitStack) -> tuple[str, str]:
-    """The directory that a repository's URL means, and what all of its commits have in common."""
+def _cloned(url: str, stack: ExitStack) -> tuple[Checkout, str]:
+    """What a repository's URL means, and what all of its commits have in common."""
     from wherry.builder.repositories import clone, split_repository
 
     address, _, subdirectory = split_repository(url)
-    return clone(url, _temporary(stack)).directory, f"{address} {subdirectory}"
+    return clone(url, _temporary(stack)), f"{address} {subdirectory}"
 
 
 def _arrived(source: str, stack: ExitStack) -> tuple[str, str]:
@@ -367,7 +377,8 @@ def _context(name: str, source: str, stack: ExitStack) -> Given:
     if source.startswith("oci-layout://"):
         return contexts.image_layout(source.removeprefix("oci-layout://"))
     if is_repository(source):
-        source, fetched = _cloned(source, stack)
+        tree, fetched = _cloned(source, stack)
+        source = tree.directory
     elif "://" in source:
         raise UsageError(
             f"failed to get build context {name}: {source} is no source of a context",

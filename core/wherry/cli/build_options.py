@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from wherry.builder.progress import STYLES
+from wherry.builder.request import EPOCH
 from wherry.cli import options
 from wherry.cli.grammar import option
 from wherry.container.create import add_devices
@@ -243,12 +244,6 @@ def _chosen(table: tuple[tuple[str, str], ...], values: Values) -> dict[str, Any
     }
 
 
-def epoch(values: Values, args: Mapping[str, str]) -> int | None:
-    """The moment that nothing new is younger than, in seconds; None for now."""
-    text = values["timestamp"] or args.get("SOURCE_DATE_EPOCH")
-    text = text or os.environ.get("SOURCE_DATE_EPOCH") or ""
-    if not text:
-        return None
-    if not text.isdecimal():
-        raise UsageError(f"invalid SOURCE_DATE_EPOCH: {text}")
-    return int(text)
+def epoch(values: Values, args: Mapping[str, str]) -> str:
+    """What is said of the moment that nothing new is younger than; "" for nothing."""
+    return values["timestamp"] or args.get(EPOCH) or os.environ.get(EPOCH) or ""
