@@ -108,8 +108,8 @@ def _source(machine: Machine) -> str:
     if source is None:
         raise NotFound(
             f"no guest image of wherry {__version__} is installed",
-            hint="pip install wherry-guest, or: wherry machine "
-            f"{'set' if machine.settings.image else 'init'} --image FILE {machine.name}",
+            # `init` would find the machine there already.
+            hint=f"pip install wherry-guest, or: wherry machine set --image FILE {machine.name}",
         )
     return source
 
