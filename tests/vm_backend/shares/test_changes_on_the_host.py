@@ -142,7 +142,7 @@ class Inotify:
         """Wait until all of these have been told, in any order."""
         missing = set(events)
         while missing:
-            ready, _, _ = select.select([self._descriptor], [], [], 10)
+            ready, _, _ = select.select([self._descriptor], [], [], 60)
             assert ready, f"not told of {missing}"
             missing -= self.read()
 
