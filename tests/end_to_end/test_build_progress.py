@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 from base64 import b64decode
 from typing import TYPE_CHECKING
@@ -41,8 +42,8 @@ def test_a_terminal_shows_a_line_for_each_step_and_what_runs(
 
         assert shown[0].startswith("[+] Building ")
         assert shown[0].endswith("s (3/5)")
-        assert shown[1].startswith(" => [internal] load build definition from Dockerfile ")
-        assert shown[1].endswith(" 0.0s")
+        first = r" => \[internal\] load build definition from Dockerfile +\d\.\ds"
+        assert re.fullmatch(first, shown[1])
         at = next(number for number, line in enumerate(shown) if " => [2/2] RUN" in line)
         assert shown[at + 1 : at + 3] == [" => => # one", " => => # two"]
         assert shown[at + 3].startswith(" => => # red 日 a-name-that")
@@ -50,9 +51,9 @@ def test_a_terminal_shows_a_line_for_each_step_and_what_runs(
 
         # tmux shows another size before it tells of it: each is waited for.
         screen.resize(rows=24, columns=30)
-        screen.expect(" => [internal] load buil 0.0s\n")
+        screen.expect(" => [internal] load buil ")
         screen.resize(rows=16, columns=50)
-        screen.expect(" => [internal] load build definition from Do 0.0s\n")
+        screen.expect(" => [internal] load build definition from Do ")
         screen.send("C-c")
         shown = screen.expect(" => CANCELED [2/2] RUN").splitlines()
         assert sum("load build definition" in line for line in shown) == 1
