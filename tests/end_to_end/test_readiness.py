@@ -53,11 +53,12 @@ def test_container_that_does_not_come_up_is_restarted(wherry: Cli, busybox_image
         busybox_image, "sh", "-c", "test -e /began && touch /up; touch /began; exec sleep 1000",
     )  # fmt: skip
 
-    def is_restarted() -> bool:
-        return wherry("inspect", "-f", "{{.RestartCount}}", "box").stdout == "1\n"
+    def is_up() -> bool:
+        return wherry("exec", "box", "test", "-e", "/up", check=False).returncode == 0
 
-    wait_until(is_restarted, Deadline(60, "the container to be restarted"))
-    wherry("exec", "box", "test", "-e", "/up")
+    # On a busy machine it may be ended before it has said that it began, and come once more.
+    wait_until(is_up, Deadline(60, "the container to be restarted, and up"))
+    assert int(wherry("inspect", "-f", "{{.RestartCount}}", "box").stdout) >= 1
 
 
 def test_startup_check_needs_a_health_check(wherry: Cli, busybox_image: str) -> None:
