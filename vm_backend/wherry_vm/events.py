@@ -23,7 +23,8 @@ and is told
 
     {"op": "resume", …}                          what goes with a pause's end, see
                                                  wherry_vm.guest.pausing
-    {"op": "time", "time": …}                    the seconds since 1970 that it is now
+    {"op": "time", "time": …, "seen": …}         the seconds since 1970 that it is now, where a
+                                                 beat has told of those that were seen
     {"op": "mount", "target": …, "port": …, "options": …}   mount a directory of the host
     {"op": "ports", "id": n, "answer": {…}}      what the host answers it
     {"op": "changed", "number": …, "changes": […]}   files of the host, see wherry_vm.shares.news

@@ -293,7 +293,7 @@ class Supervisor:
         if isinstance(message.get("time"), int | float) and self._events is not None:
             now = time.time()
             if abs(message["time"] - now) > _DRIFT:
-                self._events.send({"op": "time", "time": now})
+                self._events.send({"op": "time", "time": now, "seen": message["time"]})
 
     # ---- running ----
 

@@ -197,7 +197,9 @@ def _obey(port: int, line: bytes, mounts: Mounts, ports: Questions, news: News) 
         return []
     operation = message.get("op")
     if operation == "time":
-        time.clock_settime(time.CLOCK_REALTIME, float(message["time"]))
+        now = time.time()
+        if lag := lag_of(now, float(message["time"]), float(message["seen"])):
+            time.clock_settime(time.CLOCK_REALTIME, now + lag)
     elif operation == "poweroff":
         power_off()
     elif operation == "mount":
@@ -212,6 +214,17 @@ def _obey(port: int, line: bytes, mounts: Mounts, ports: Questions, news: News) 
         adopt(message)
         _say(port, {"event": "adopted", "number": message["number"]})
     return []
+
+
+def lag_of(now: float, told: float, seen: float) -> float:
+    """How far this clock is behind the host's; 0 where that may be the messages' time alone.
+
+    It showed `seen` when a beat set out, to which the host, whose clock was at `told`, has
+    answered. On a busy host that takes longer than the clocks differ, and one that is right
+    would be put back.
+    """
+    lag = told - (now + seen) / 2
+    return lag if abs(lag) > (now - seen) / 2 else 0.0
 
 
 def power_off(*options: str) -> None:
