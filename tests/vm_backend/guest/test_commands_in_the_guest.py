@@ -310,3 +310,11 @@ def test_a_command_that_comes_late_finds_a_process_that_has_done_nothing_of_its_
     assert (host.output[STDOUT], host.output[STDERR]) == (b"kept\n", b"")
     assert (tmp_path / "own/data/volumes/kept").exists()
     assert not (tmp_path / "origins/rehearsal/data/volumes").exists()
+
+
+def test_a_command_that_is_killed_has_the_code_of_a_shell(run_late: Callable[..., Host]) -> None:
+    """One that ends by itself tells its code before it does."""
+    host = run_late("events")
+    host.tell(op="signal", name="SIGKILL")
+
+    assert host.end() == 137

@@ -14,14 +14,15 @@ import termios
 import time
 
 from wherry.lean import dump_json, load_json, signals, sockets
-from wherry_vm.guest.rehearsal import rehearse_unless
+from wherry_vm.guest.rehearsal import rehearse, rehearse_unless
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from typing import Any
+    from typing import Any, NoReturn
 
 _STREAMS = struct.Struct("3i")
+_CODE = struct.Struct("B")
 
 
 class Command:
@@ -29,14 +30,20 @@ class Command:
 
     def __init__(self) -> None:
         self._socket, theirs = sockets.socketpair()
+        self._ended: int | None = None
         self.pid = os.fork()
         if self.pid == 0:
             code = 1
             try:
                 code = _wait(theirs)
             finally:
-                os._exit(code)
+                _end(theirs, code)
         theirs.close()
+
+    def fileno(self) -> int:
+        """What is readable when there is something for `hear`."""
+        number: int = self._socket.fileno()
+        return number
 
     def start(self, request: Mapping[str, Any], streams: Sequence[int]) -> None:
         """Have it be what `request` says, see wherry_vm.protocol, with these streams."""
@@ -49,19 +56,57 @@ class Command:
         rights = (sockets.SOL_SOCKET, sockets.SCM_RIGHTS, _STREAMS.pack(*streams))
         self._socket.sendmsg([b"\0"], [rights])
         self._socket.sendall(dump_json(words).encode())
-        self._socket.close()
+        self._socket.shutdown(sockets.SHUT_WR)
+
+    def hear(self) -> int | None:
+        """The code with which it is about to end; None where it ends without having said so,
+        or has become another program."""
+        try:
+            said = self._socket.recv(_CODE.size)
+        except ConnectionResetError:  # it has not even read all that it was told
+            return None
+        return _CODE.unpack(said)[0] if said else None
+
+    def wait(self) -> int:
+        """Its exit code, when it has ended."""
+        if self._ended is None:
+            code = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+            self._ended = code if code >= 0 else 128 - code
+        return self._ended
+
+    def kill(self) -> None:
+        """See that it ends."""
+        if self._ended is None:
+            os.kill(self.pid, signals.SIGKILL)
+        self.wait()
 
     def close(self) -> None:
         """Let it end where it has not been told what it is."""
         self._socket.close()
 
 
+class Rehearsal(Command):
+    """What stands for a command where its server rehearses: says a line, and is about to end."""
+
+    def __init__(self) -> None:
+        self._socket, self._other = sockets.socketpair()
+        self._ended = 0
+        self.pid = os.getpid()
+
+    def start(self, request: Mapping[str, Any], streams: Sequence[int]) -> None:
+        super().start(request, streams)
+        os.write(streams[1], b"\n")
+        self._other.sendall(_CODE.pack(0))
+
+    def close(self) -> None:
+        super().close()
+        self._other.close()
+
+
 def _wait(socket: Any) -> int:
     """Be told what to do, and do it; the exit code."""
-    own = socket.fileno()
-    os.closerange(3, own)
-    os.closerange(own + 1, 1024)
-    rehearse_unless(own)
+    _close_all_but(socket)
+    rehearse_unless(socket, lambda: rehearse(_command))
     _, rights, _, _ = socket.recvmsg(1, sockets.CMSG_SPACE(_STREAMS.size))
     if not rights:
         return 0
@@ -75,11 +120,29 @@ def _wait(socket: Any) -> int:
         os.dup2(descriptor, number)
         if request["terminals"][number]:
             fcntl.ioctl(number, termios.TIOCSCTTY, 0)
-    os.closerange(3, 1024)
+    _close_all_but(socket)
     os.chdir("/")
     os.environ.update(request["environment"])
     time.tzset()
     return _command(request["argv"]) if request["op"] == "run" else _program(request["argv"])
+
+
+def _end(socket: Any, code: int) -> NoReturn:
+    """Tell the code, and end: an emulated guest takes longer to give a process's memory back
+    than all the way to the host."""
+    # Whoever hears of the end may rely on it: no lock is held any more.
+    _close_all_but(socket)
+    try:
+        socket.sendall(_CODE.pack(code & 0xFF))
+    finally:
+        os._exit(code)
+
+
+def _close_all_but(socket: Any) -> None:
+    """Close everything beyond the three streams but `socket`."""
+    own = socket.fileno()
+    os.closerange(3, own)
+    os.closerange(own + 1, 1024)
 
 
 def _command(argv: list[str]) -> int:

@@ -1,6 +1,6 @@
-"""What a process does that waits to become a command: once, what most commands do.
+"""What processes do that wait for a command: once, what most commands need.
 
-It is a fork, whose pages are its parent's until it writes to them, and to run Python is to
+Each is a fork, whose pages are its parent's until it writes to them, and to run Python is to
 write to some hundreds. To copy those takes an emulated guest longer than `wherry ps` takes
 after that. Where a command comes at once nobody waits for a rehearsal.
 """
@@ -13,34 +13,39 @@ import sys
 
 from wherry_vm.protocol import ORIGINS
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
 _MANNERS = 50
 """Milliseconds for a command to come that is on its way."""
 
 
-def rehearse_unless(descriptor: int) -> None:
-    """Rehearse, where for a while nothing comes at `descriptor`."""
+def rehearse_unless(stream: Any, act: Callable[[], None]) -> None:
+    """`act`, where for a while nothing comes from `stream`."""
     poll = select.poll()
-    poll.register(descriptor, select.POLLIN)
+    poll.register(stream, select.POLLIN)
     if not poll.poll(_MANNERS):
-        _rehearse()
+        act()
 
 
-def _rehearse() -> None:
-    """List the containers of a world that has none, to nobody."""
-    from wherry.cli.main import main
-
+def rehearse(command: Callable[[list[str]], object]) -> None:
+    """Have `command` list the containers of a world that has none, to nobody."""
     place = os.path.join(os.environ.get("WHERRY_ORIGINS") or ORIGINS, "rehearsal")
     before = {name: os.environ.get(name) for name in ("WHERRY_BACKEND", "WHERRY_ROOT")}
-    streams = sys.stdout, sys.stderr
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for number in range(3):
+        os.dup2(nothing, number)
+    os.close(nothing)
     try:
         os.environ.update(WHERRY_BACKEND="linux", WHERRY_ROOT=place)
-        with open(os.devnull, "w") as nothing:
-            sys.stdout = sys.stderr = nothing
-            main(["ps"])
-    except (Exception, SystemExit):
+        command(["ps"])
+    except Exception:
         pass  # the command, if one comes, tells what is wrong
     finally:
-        sys.stdout, sys.stderr = streams
+        # What was not said now would be said among the command's own words.
+        sys.stdout.flush()
         for name, text in before.items():
             if text is None:
                 os.environ.pop(name, None)

@@ -8,10 +8,11 @@ import termios
 
 from wherry.container.wire import CONTROL, STDERR, STDIN, STDOUT, Parser, control, frame
 from wherry.errors import MachineError, to_json
-from wherry.lean import load_json, signals
+from wherry.lean import load_json, signals, sockets
 from wherry_linux import console
-from wherry_vm.guest.command import Command
+from wherry_vm.guest.command import Command, Rehearsal
 from wherry_vm.guest.origin import Origin
+from wherry_vm.guest.rehearsal import rehearse_unless
 from wherry_vm.guest.surroundings import with_proxies
 from wherry_vm.protocol import CHUNK, ORIGINS, first_frames
 
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
     from typing import Any
 
 _MOST_UNSENT = 1 << 20
+_REHEARSAL = {
+    "op": "run", "argv": ["ps"], "environment": {}, "configuration": {}, "stdin": False,
+    "terminals": [False, False, False],
+}  # fmt: skip
 
 
 def serve(connection: Any) -> None:
@@ -28,18 +33,38 @@ def serve(connection: Any) -> None:
     command = Command()
     origin = Origin(os.environ.get("WHERRY_ORIGINS") or ORIGINS)
     try:
-        parser = Parser()
-        if frames := first_frames(connection, parser):
-            try:
-                streams = _start(command, frames.pop(0), origin)
-            except (OSError, ValueError, KeyError, TypeError) as error:
-                problem = MachineError(f"the guest could not start the command: {error}")
-                connection.sendall(control({"error": to_json(problem)}))
-                return
-            Server(connection, parser, streams, origin, command.pid).run(frames)
+        rehearse_unless(connection, lambda: _rehearse(origin))
+        _serve(connection, command, origin)
     finally:
         command.close()
         origin.close()
+
+
+def _rehearse(origin: Origin) -> None:
+    """Serve a command that is none, to nobody."""
+    ours, theirs = sockets.socketpair()
+    command = Rehearsal()
+    try:
+        ours.sendall(control(_REHEARSAL))
+        _serve(theirs, command, origin)
+    finally:
+        for each in (ours, theirs, command):
+            each.close()
+
+
+def _serve(connection: Any, command: Command, origin: Origin) -> None:
+    parser = Parser()
+    if frames := first_frames(connection, parser):
+        try:
+            streams = _start(command, frames.pop(0), origin)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            problem = MachineError(f"the guest could not start the command: {error}")
+            connection.sendall(control({"error": to_json(problem)}))
+            return
+        try:
+            Server(connection, parser, streams, origin, command).run(frames)
+        finally:
+            streams.close()
 
 
 def _start(command: Command, asked: tuple[int, bytes], origin: Origin) -> Streams:
@@ -70,9 +95,11 @@ class Streams:
         reads = bool(request["stdin"])
         self.stdin = self.master = self.slave = -1
         self.outputs: dict[int, int] = {}
+        self._ours: set[int] = set()
         self.types = reads and terminals[0]
         if any(terminals):
             self.master, self.slave = os.openpty()
+            self._ours.add(self.master)
             set_size(self.slave, request.get("size"))
             if not self.types:
                 # The user's own terminal, which is not raw then, ends lines itself.
@@ -93,6 +120,7 @@ class Streams:
         if not reads:
             return os.open(os.devnull, os.O_RDONLY)
         end, self.stdin = os.pipe()
+        self._ours.add(self.stdin)
         return end
 
     def _output(self, kind: int, on_terminal: bool) -> int:
@@ -100,12 +128,24 @@ class Streams:
         if on_terminal:
             return self.slave
         ours, end = os.pipe()
+        self._ours.add(ours)
         self.outputs[ours] = kind
         return end
 
     def close_child(self) -> None:
         """Close the command's ends here."""
         for descriptor in {*self.child, self.slave} - {-1}:
+            os.close(descriptor)
+
+    def close_input(self) -> None:
+        """Let the command find the end of its input."""
+        self._ours.remove(self.stdin)
+        os.close(self.stdin)
+        self.stdin = -1
+
+    def close(self) -> None:
+        """Close our ends."""
+        for descriptor in self._ours:
             os.close(descriptor)
 
 
@@ -118,14 +158,14 @@ class Server:
         parser: Parser,
         streams: Streams,
         origin: Origin,
-        pid: int,
+        command: Command,
     ) -> None:
         self._connection = connection
         self._parser = parser
         self._streams = streams
         self._questions = origin.questions
-        self._pid = pid
-        self._end = os.pidfd_open(pid)
+        self._command = command
+        self._end = os.pidfd_open(command.pid)
         self._outputs = streams.outputs
         self._input = bytearray()
         self._input_ends = False
@@ -133,31 +173,38 @@ class Server:
         self._poll = select.poll()
 
     def run(self, frames: list[tuple[int, bytes]]) -> None:
-        """Until the command has ended and the host knows, or is gone."""
+        """Until the host knows how the command has ended and it has, or is gone."""
         self._connection.setblocking(False)
         for descriptor in {*self._outputs, self._streams.stdin} - {-1}:
             os.set_blocking(descriptor, False)
         self._poll.register(self._end, select.POLLIN)
+        self._poll.register(self._command, select.POLLIN)
         self._poll.register(self._questions, select.POLLIN)
         self._take(frames)
         try:
-            while self._step():
+            while (code := self._step()) is None:
                 pass
             self._drain()
-            code = self._wait()
             self._connection.setblocking(True)
             self._connection.sendall(bytes(self._unsent) + control({"event": "exit", "code": code}))
+            self._command.wait()
         except (BrokenPipeError, ConnectionResetError):
             # As if the host's own command had been killed.
-            os.kill(self._pid, signals.SIGKILL)
-            self._wait()
+            self._command.kill()
+        finally:
+            os.close(self._end)
 
-    def _step(self) -> bool:
-        """Wait for something to do, and do it; False when the command has ended."""
+    def _step(self) -> int | None:
+        """Wait for something to do, and do it; the exit code when the command has one."""
         self._watch()
         for descriptor, mask in self._poll.poll():
             if descriptor == self._end:
-                return False
+                return self._command.wait()
+            if descriptor == self._command.fileno():
+                code = self._command.hear()
+                if code is not None:
+                    return code
+                self._poll.unregister(descriptor)
             if descriptor == self._connection.fileno():
                 self._serve_connection(mask)
             elif descriptor == self._questions.fileno():
@@ -167,7 +214,7 @@ class Server:
                 self._write_input()
             if descriptor in self._outputs and mask & (select.POLLIN | select.POLLHUP):
                 self._read_output(descriptor)
-        return True
+        return None
 
     def _watch(self) -> None:
         """What each descriptor is waited for."""
@@ -219,7 +266,7 @@ class Server:
             name = str(message.get("name"))
             number = getattr(signals, name, None)
             if name.startswith("SIG") and name[3:].isalnum() and isinstance(number, int):
-                os.kill(self._pid, number)
+                os.kill(self._command.pid, number)
         elif operation == "resize" and self._streams.master >= 0:
             set_size(self._streams.master, message.get("size"))
         elif operation == "answer":
@@ -240,8 +287,7 @@ class Server:
     def _close_input(self) -> None:
         if self._streams.stdin >= 0:
             _unregister(self._poll, self._streams.stdin)
-            os.close(self._streams.stdin)
-            self._streams.stdin = -1
+            self._streams.close_input()
 
     # ---- from the command ----
 
@@ -266,10 +312,6 @@ class Server:
         for descriptor in tuple(self._outputs):
             while self._read_output(descriptor):
                 pass
-
-    def _wait(self) -> int:
-        code = os.waitstatus_to_exitcode(os.waitpid(self._pid, 0)[1])
-        return code if code >= 0 else 128 - code
 
 
 def set_size(terminal: int, size: Any) -> None:
