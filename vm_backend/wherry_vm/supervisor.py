@@ -112,6 +112,8 @@ class Supervisor:
         self._channels = Channels(self._open_channel)
         self._mounts = Mounts(machine, machine.shares())
         self._surroundings: Surroundings | None = None
+        # The files of certificates that commands have named, in their order.
+        self._authorities: dict[str, None] = {}
         self._commands = 0
         self._running = 0
         self._last_use = self._last_heard = time.monotonic()
@@ -255,7 +257,7 @@ class Supervisor:
         ports = [attempt.accept(each, 10) for each in attempt.share_listeners]
         if ports:
             self._mounts.attach(ports, self._events.send)
-        self._surroundings = Surroundings(self.machine, self._events.send)
+        self._surroundings = Surroundings(self.machine, self._events.send, self._authorities)
         self._surroundings.tell()
 
     def _monitor(self, line: str) -> str:
@@ -394,12 +396,15 @@ class Supervisor:
             self._stop(force=bool(request.get("force")))
             stream.sendall(control({"event": "stopped"}))
         elif operation in ("wait", "command"):
+            if authorities := request.get("authorities"):
+                # Known before the guest is told for the first time, it is told but once.
+                self._authorities[str(authorities)] = None
             if not self._wait_until_up(stream) or self._gives_way(stream, request.get("version")):
                 stream.sendall(control({"event": "ending"}))
             elif operation == "wait":
                 stream.sendall(control({"event": "joined"}))
             else:
-                self._carry(stream, str(request.get("authorities") or ""))
+                self._carry(stream)
         else:
             raise MachineError(f"the supervisor knows no {operation!r}")
 
@@ -486,12 +491,12 @@ class Supervisor:
     def _is_alive(self) -> bool:
         return self._boot is not None and self._boot.process.poll() is None
 
-    def _carry(self, stream: socket.socket, authorities: str) -> None:
+    def _carry(self, stream: socket.socket) -> None:
         """Join a command to the guest's runner until either has ended."""
         with self._changed:
             self._commands += 1
         try:
-            self._catch_up(authorities)
+            self._catch_up()
             with self._channels.open(ahead=self._silence() < _BEATS) as channel:
                 stream.sendall(control({"event": "joined"}))
                 with self._audience.joined(stream) as carried:
@@ -501,13 +506,13 @@ class Supervisor:
                 self._commands -= 1
                 self._last_use = time.monotonic()
 
-    def _catch_up(self, authorities: str) -> None:
+    def _catch_up(self) -> None:
         """Have the guest see the host as it is. Raises MachineError."""
         assert self._surroundings is not None
         with self._diagnosed():
             self._session()
             self._mounts.catch_up()
-            self._surroundings.catch_up(authorities)
+            self._surroundings.catch_up()
 
     def _open_channel(self) -> Any:
         """A channel to the guest's runner. Raises MachineError."""

@@ -17,7 +17,7 @@ from wherry_vm.surroundings.names import Names
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from typing import Any
 
     from wherry_vm.machines import Machine
@@ -30,17 +30,22 @@ _NAME_SERVER = "10.0.2.3"
 
 
 class Surroundings:
-    """Those of a running machine; `say` tells its agent."""
+    """Those of a running machine; `say` tells its agent.
 
-    def __init__(self, machine: Machine, say: Callable[[dict[str, Any]], None]) -> None:
+    `named` are files of certificates that commands trust; there may be more of them later.
+    """
+
+    def __init__(
+        self, machine: Machine, say: Callable[[dict[str, Any]], None], named: Iterable[str]
+    ) -> None:
         self._machine = machine
         self._say = say
+        self._named = named
         self._names = Names(resolvers.read)
         self._authorities = Authorities()
         self._telling = threading.Lock()
         self._changed = threading.Condition()
         self._told: dict[str, Any] = {}
-        self._named: dict[str, None] = {}
         self._number = self._adopted = 0
 
     def tell(self) -> None:
@@ -52,13 +57,8 @@ class Surroundings:
                 self._number += 1
                 self._say({"op": "surroundings", "number": self._number, **now})
 
-    def catch_up(self, authorities: str) -> None:
-        """The same, and wait until the guest goes by it.
-
-        `authorities` is a file of certificates that a command trusts; "" where it names none.
-        """
-        if authorities:
-            self._named[authorities] = None
+    def catch_up(self) -> None:
+        """The same, and wait until the guest goes by it."""
         self.tell()
         with self._changed:
             self._changed.wait_for(lambda: self._adopted >= self._number, _PATIENCE)
