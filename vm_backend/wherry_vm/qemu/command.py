@@ -29,6 +29,11 @@ _SAFE_THREADS = (8, 1, 0)
 that another changes at that moment, and keeps what it was: a guest's kernel, which changes its
 own while it runs, panics over a breakpoint that has long been taken away."""
 
+_DEAR = ("erms", "la57", "pku", "smap")
+"""What of an emulated x86 processor costs more than it brings: a copy byte by byte is said to be
+the fastest, and is the slowest; page tables have a level more; each switch of tasks has a
+register more to keep, and each access to a program's memory two switches more."""
+
 _WINDOWS_11 = 22000
 _MACOS_12_4 = 2105
 """The version of its kernel, as in Host."""
@@ -130,7 +135,8 @@ def cpu_model(host: Host, qemu: Qemu, accelerator: str) -> str:
         return _arm_model(host, accelerator)
     if accelerator == "tcg":
         # TCG computes VINSERTx128 wrong before the fix (QEMU 7.2.20, 10.0.4, 10.1.0).
-        return "max" if _computes_avx2(qemu) else "max,-avx2"
+        wrong = () if _computes_avx2(qemu) else ("avx2",)
+        return ",-".join(("max", *wrong, *_DEAR))
     if accelerator == "whpx":
         # `host` and `max`, and models newer than the processor, hang; under another
         # hypervisor so does everything newer than this one.

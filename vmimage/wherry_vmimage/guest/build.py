@@ -57,7 +57,14 @@ _EMULATED = (
     "mitigations=off", "cryptomgr.notests", "rcupdate.rcu_expedited=1", "init_on_alloc=0",
     "maxcpus=1", f"initcall_blacklist={_NOT_NEEDED}",
 )  # fmt: skip
-_EMULATED_ON = {"amd64": ("no_timer_check", "8250.nr_uarts=1", "noreplace-smp"), "arm64": ()}
+_EMULATED_ON = {
+    "amd64": (
+        "no_timer_check", "8250.nr_uarts=1", "noreplace-smp", "rodata=off",
+        # To copy and to clear pages by one instruction that repeats itself is the slowest way.
+        "clearcpuid=rep_good",
+    ),
+    "arm64": (),
+}  # fmt: skip
 
 # The first sshd that shuts out a source with too many failures, and can be told not to.
 _PENALTIES_SINCE = "1:9.8"
