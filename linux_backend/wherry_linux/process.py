@@ -491,7 +491,9 @@ def exec_error(name: str, number: int) -> WherryError:
     if number in (errno.ENOENT, errno.ENOTDIR):
         # The file was there: what is missing is the interpreter it names.
         return CommandNotFound(
-            reason, hint="does the interpreter or loader that the file names exist in the image?"
+            reason,
+            hint="does the interpreter or loader that the file names exist in the image, "
+            "and has the file no line ends of Windows (CRLF)?",
         )
     if number == errno.ENOEXEC:
         return CommandNotExecutable(

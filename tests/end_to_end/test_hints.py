@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from support.settings import OFFLINE
@@ -18,6 +19,20 @@ def test_image_that_is_but_a_shell_ends_at_once(wherry: Cli, busybox_image: str)
 
     told = wherry("run", OFFLINE, "-d", "--rm", busybox_image, "true")
     assert told.stderr == ""
+
+
+def test_script_with_line_ends_of_windows_names_no_interpreter(
+    wherry: Cli, busybox_image: str, host_dir: str
+) -> None:
+    with open(f"{host_dir}/script", "w", newline="") as file:
+        file.write("#!/bin/sh\r\necho hello\r\n")
+    os.chmod(f"{host_dir}/script", 0o755)
+    bound = ("-v", f"{host_dir}/script:/script")
+
+    told = wherry("run", OFFLINE, "--rm", *bound, busybox_image, "/script", check=False)
+
+    assert told.returncode == 127
+    assert "(CRLF)" in told.stderr
 
 
 def test_program_that_hears_no_signal_should_have_an_init(wherry: Cli, busybox_image: str) -> None:
