@@ -120,7 +120,10 @@ def load(name: str = DEFAULT) -> Machine:
             f"no such machine: {name}", hint=f"make it: wherry machine init {name}"
         ) from None
     except CorruptState as error:
-        error.hint = f"to give the machine up: wherry machine rm --force {name}"
+        error.hint = (
+            f"wherry machine set --cpus 2 {name} makes its settings anew, and keeps its disk; "
+            f"to give the machine up: wherry machine rm --force {name}"
+        )
         raise
     return Machine(name=name, settings=_settings(record))
 
@@ -184,6 +187,7 @@ def save(machine: Machine) -> None:
             "shares": shares,
             "authorities": list(settings.authorities),
         },
+        sync=True,
     )
 
 

@@ -39,8 +39,12 @@ def init(name: str, values: Mapping[str, Any]) -> str:
 
 
 def change(name: str, values: Mapping[str, Any]) -> None:
-    """Change a machine's settings. Raises UsageError."""
-    machine = machines.load(name)
+    """Change a machine's settings, or make them anew where they are damaged. Raises UsageError."""
+    try:
+        machine = machines.load(name)
+    except CorruptState as error:
+        tell(f"{error.message}; what is not named is as usual from now on")
+        machine = _with_usual_settings(name)
     settings = _changed(machine.settings, values)
     if settings.disk < machine.settings.disk:
         raise UsageError(
@@ -51,6 +55,16 @@ def change(name: str, values: Mapping[str, Any]) -> None:
     later = replace(settings, authorities=machine.settings.authorities)
     if later != machine.settings and state(machine) != "stopped":
         tell(f"machine {name} runs; the change takes effect when it is restarted")
+
+
+def _with_usual_settings(name: str) -> Machine:
+    """A machine that has a disk, and no record that says of what size."""
+    machine = Machine(name=name, settings=Settings())
+    try:
+        size = os.path.getsize(machine.file("data.img")) // _GIB
+    except FileNotFoundError:
+        return machine
+    return replace(machine, settings=replace(machine.settings, disk=size or machine.settings.disk))
 
 
 def start(name: str) -> None:
