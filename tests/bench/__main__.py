@@ -152,6 +152,7 @@ def _version(command: list[str]) -> str:
 
 def _table(comparison: Comparison) -> str:
     """A comparison in Markdown: medians, quartiles, and wherry's ratio to each."""
+    rounds = max(map(len, comparison.samples.values()), default=0)
     lines = [
         "",
         f"### {comparison.title}",
@@ -164,7 +165,11 @@ def _table(comparison: Comparison) -> str:
         ratio = ""
         if "wherry" in comparison.samples and name != "wherry":
             ratio = f"× {comparison.ratio('wherry', name)}"
-        lines.append(f"| {name} | {comparison.median(name):.1f} | {low:.1f}–{high:.1f} | {ratio} |")
+        count = len(comparison.samples[name])
+        shown = name if count == rounds else f"{name} (samples: {count} of {rounds})"
+        lines.append(
+            f"| {shown} | {comparison.median(name):.1f} | {low:.1f}–{high:.1f} | {ratio} |"
+        )
     lines += [f"| {name} | – | | {reason} |" for name, reason in comparison.absent.items()]
     return "\n".join(lines)
 

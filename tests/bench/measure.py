@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import subprocess
 import time
@@ -38,10 +39,13 @@ class Comparison:
         return _quartiles(self.samples[name])
 
     def ratio(self, name: str, other: str) -> Ratio:
-        """The ratio of the medians, with the quartiles of the rounds' own ratios."""
+        """The ratio of the medians, with the quartiles of the rounds' own ratios.
+
+        Who took part in fewer rounds took part in the first ones.
+        """
         rounds = [
             ours / theirs
-            for ours, theirs in zip(self.samples[name], self.samples[other], strict=True)
+            for ours, theirs in zip(self.samples[name], self.samples[other], strict=False)
         ]
         low, high = _quartiles(rounds)
         return Ratio(value=self.median(name) / self.median(other), low=low, high=high)
@@ -64,15 +68,18 @@ def compare(
     unit: str = "ms",
     *,
     warm: bool = True,
+    seconds: float = math.inf,
 ) -> Comparison:
     """Let everyone take a sample per round; the first to go is another one each time.
 
-    Without `warm` the first round counts: what is measured begins with nothing.
+    Without `warm` the first round counts: what is measured begins with nothing. Who has been
+    at it for `seconds` takes no more samples than one, or than there are already.
     """
     absent: dict[str, str] = {}
+    spent = dict.fromkeys(contestants, 0.0)
     for name, sample in contestants.items() if warm else ():
         try:
-            sample()  # warms caches; not counted
+            spent[name] += timed(sample)  # warms caches; not counted
         except CannotMeasure as error:
             absent[name] = str(error)
     names = [name for name in contestants if name not in absent]
@@ -80,10 +87,12 @@ def compare(
     for number in range(rounds):
         shift = number % max(1, len(names))
         for name in names[shift:] + names[:shift]:
-            if name in absent:
+            if name in absent or (samples[name] and spent[name] >= seconds * 1000):
                 continue
             try:
+                started = time.perf_counter()
                 samples[name].append(contestants[name]())
+                spent[name] += (time.perf_counter() - started) * 1000
             except CannotMeasure as error:
                 absent[name] = str(error)
                 del samples[name]
