@@ -220,7 +220,7 @@ def test_the_owners_of_a_rootless_commit_are_those_seen_inside(
         (("commit", "box", "UPPER"), "repository name"),
         (("commit", "box", "a@sha256:" + "0" * 64), "digest reference"),
         (("commit", "-c", "RUN true", "box"), "RUN is not a valid change command"),
-        (("commit", "-c", "CMD", "box"), "CMD requires at least one argument"),
+        (("commit", "-c", "USER", "box"), "USER requires exactly one argument"),
         (("diff", "nothing"), "No such container: nothing"),
     ],
 )

@@ -6,11 +6,13 @@ from wherry.builder import graph
 from wherry.builder.checks import check
 from wherry.builder.errors import DockerfileError, excerpt
 from wherry.builder.instructions import read_dockerfile
+from wherry.builder.mounts import read_mounts
+from wherry.builder.words import process_word
 from wherry.errors import WherryError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from wherry.builder.instructions import Dockerfile, Instruction, Stage
     from wherry.builder.request import BuildRequest
@@ -69,8 +71,9 @@ def _outline(file: Dockerfile, target: str) -> None:
     if arguments:
         print()
         _table([("BUILD ARG", "VALUE", "DESCRIPTION"), *arguments])
+    known = {name: default for name, default, _ in arguments}
     for kind, title in (("secret", "SECRET"), ("ssh", "SSH")):
-        if wanted := _wanted(stages, kind):
+        if wanted := _wanted(stages, kind, known):
             print()
             _table([(title, "REQUIRED"), *sorted(wanted.items())])
 
@@ -87,17 +90,14 @@ def _arguments(file: Dockerfile, stages: Sequence[Stage]) -> Iterator[tuple[str,
     yield from found.values()
 
 
-def _wanted(stages: Sequence[Stage], kind: str) -> dict[str, str]:
+def _wanted(stages: Sequence[Stage], kind: str, known: Mapping[str, str]) -> dict[str, str]:
     """The ids of the mounts of this type, and whether they have to be given."""
     found: dict[str, str] = {}
     for stage in stages:
         for instruction in stage.instructions:
-            for mount in instruction.flags.get("mount", ()):
-                fields = dict(part.partition("=")[::2] for part in mount.split(","))
-                if fields.get("type") == kind:
-                    name = fields.get("id") or fields.get("target") or "default"
-                    is_required = fields.get("required", "false") in ("", "true", "1")
-                    found[name] = "true" if is_required else found.get(name, "")
+            for mount in read_mounts(instruction, lambda text: process_word(text, known), "/"):
+                if mount.kind == kind:
+                    found[mount.id] = "true" if mount.required else found.get(mount.id, "")
     return found
 
 

@@ -1,6 +1,6 @@
 """Instructions that change an image's config and run nothing.
 
-Pure: `words` of an instruction have their variables replaced before they come here.
+Pure: `apply` takes instructions whose variables have been replaced, as `expanded` does it.
 """
 
 from __future__ import annotations
@@ -8,11 +8,13 @@ from __future__ import annotations
 import posixpath
 
 from wherry.builder.errors import syntax_error
+from wherry.builder.words import process_word, process_words
 from wherry.container.ports import parse_expose
 from wherry.container.signals import read_signal
 from wherry.errors import UsageError
-from wherry.image.changes import HEALTH_OPTIONS
 from wherry.lean import dump_json
+from wherry.values import replace
+from wherry.words import read_duration, read_integer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,7 +26,33 @@ if TYPE_CHECKING:
     Config = dict[str, Any]
 
 DEFAULT_SHELL = ("/bin/sh", "-c")
+# What the shell replaces, or nobody.
+_AS_WRITTEN = ("CMD", "ENTRYPOINT", "RUN", "SHELL", "HEALTHCHECK", "ONBUILD")
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+def expanded(instruction: Instruction, known: Mapping[str, str], escape: str) -> Instruction:
+    """An instruction with its variables replaced, where docker replaces any. Raises WordError."""
+
+    def word(text: str) -> str:
+        return process_word(text, known, escape=escape)
+
+    if instruction.keyword in _AS_WRITTEN:
+        return instruction
+    words: tuple[str, ...] = tuple(map(word, instruction.words))
+    if instruction.keyword == "EXPOSE":
+        words = tuple(
+            each for text in instruction.words for each in process_words(text, known, escape=escape)
+        )
+    return replace(
+        instruction,
+        words=words,
+        pairs=tuple((word(name), word(text or "")) for name, text in instruction.pairs),
+        flags={
+            name: tuple(map(word, given)) if name in ("chown", "chmod", "checksum") else given
+            for name, given in instruction.flags.items()
+        },
+    )
 
 
 def environment(config: Mapping[str, Any]) -> dict[str, str]:
@@ -133,14 +161,23 @@ def _shell(config: Config, instruction: Instruction, _: bool) -> str:
     return f"SHELL [{' '.join(instruction.words)}]"
 
 
+_HEALTH: dict[str, tuple[str, Callable[[str], int]]] = {
+    "interval": ("Interval", read_duration),
+    "timeout": ("Timeout", read_duration),
+    "start-period": ("StartPeriod", read_duration),
+    "start-interval": ("StartInterval", read_duration),
+    "retries": ("Retries", read_integer),
+}
+
+
 def _healthcheck(config: Config, instruction: Instruction, _: bool) -> str:
     health: Config = {"Test": list(instruction.words)}
-    for option, (key, read) in HEALTH_OPTIONS.items():
-        if text := instruction.flag(option.removeprefix("--")):
+    for option, (key, read) in _HEALTH.items():
+        if text := instruction.flag(option):
             try:
                 health[key] = read(text)
             except ValueError as error:
-                raise UsageError(f"HEALTHCHECK {option}: {error}") from error
+                raise UsageError(f"HEALTHCHECK --{option}: {error}") from error
     config["Healthcheck"] = health
     return instruction.text
 

@@ -13,7 +13,7 @@ from wherry.builder.errors import syntax_error
 from wherry.builder.instructions import Instruction, read_instruction
 from wherry.builder.layers import Layers
 from wherry.builder.parser import parse
-from wherry.builder.words import WordError, process_word, process_words
+from wherry.builder.words import WordError, process_word
 from wherry.image.build_cache import key_of
 from wherry.values import replace, value
 
@@ -176,30 +176,7 @@ class StageBuild:
 
     def expanded(self, instruction: Instruction) -> Instruction:
         """The instruction with its variables replaced, all by what they were before it."""
-        known, escape = self.variables(), self.build.dockerfile.escape
-        keyword = instruction.keyword
-
-        def word(text: str) -> str:
-            return process_word(text, known, escape=escape)
-
-        if keyword in ("CMD", "ENTRYPOINT", "RUN", "SHELL", "HEALTHCHECK", "ONBUILD"):
-            return instruction
-        words: tuple[str, ...] = tuple(map(word, instruction.words))
-        if keyword in ("EXPOSE",):
-            words = tuple(
-                each
-                for text in instruction.words
-                for each in process_words(text, known, escape=escape)
-            )
-        return replace(
-            instruction,
-            words=words,
-            pairs=tuple((word(name), word(text or "")) for name, text in instruction.pairs),
-            flags={
-                name: tuple(map(word, given)) if name in ("chown", "chmod", "checksum") else given
-                for name, given in instruction.flags.items()
-            },
-        )
+        return configs.expanded(instruction, self.variables(), self.build.dockerfile.escape)
 
     def _declare(self, instruction: Instruction) -> None:
         escape = self.build.dockerfile.escape

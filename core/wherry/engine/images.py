@@ -155,7 +155,7 @@ class Images:
         platform: str = "",
     ) -> str:
         """Make an image of a tar of files, compressed or not; its id."""
-        from wherry.image.changes import apply_changes
+        from wherry.builder.changes import apply_changes
         from wherry.image.importing import import_tree
         from wherry.image.platform import host_platform, parse_platform
         from wherry.timestamps import now

@@ -252,7 +252,7 @@ def _base(store: ImageStore, container: Container) -> Image:
 
 
 def _config(container: Container, instructions: Sequence[str]) -> dict[str, Any]:
-    from wherry.image.changes import apply_changes
+    from wherry.builder.changes import apply_changes
 
     body = container.body
     return apply_changes({key: body[key] for key in _CONFIG_KEYS if body.get(key)}, instructions)

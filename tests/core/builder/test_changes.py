@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from wherry.builder.changes import apply_changes
 from wherry.errors import UsageError
-from wherry.image.changes import apply_changes
 
 
 @pytest.mark.parametrize(
@@ -18,6 +18,7 @@ from wherry.image.changes import apply_changes
         ('ENTRYPOINT ["x"]', {"Entrypoint": ["x"]}),
         ('ENV A=new B="x y"', {"Env": ["A=new", "B=x y"]}),
         ("ENV C some words", {"Env": ["A=old", "C=some words"]}),
+        ("ENV B=$A:more", {"Env": ["A=old", "B=old:more"]}),
         ("LABEL a=b", {"Labels": {"a": "b"}}),
         ("EXPOSE 80 53/udp", {"ExposedPorts": {"80/tcp": {}, "53/udp": {}}}),
         ("VOLUME /a /b", {"Volumes": {"/a": {}, "/b": {}}}),
@@ -47,19 +48,30 @@ def test_an_instruction_changes_the_config(text: str, expected: dict[str, Any]) 
     assert before == {"Env": ["A=old"], "WorkingDir": "/start"}
 
 
+def test_an_entrypoint_takes_no_command_of_before() -> None:
+    before = {"Cmd": ["old"]}
+
+    assert apply_changes(before, ['ENTRYPOINT ["x"]']) == {"Entrypoint": ["x"]}
+    assert apply_changes(before, ['CMD ["y"]', 'ENTRYPOINT ["x"]']) == {
+        "Cmd": ["y"],
+        "Entrypoint": ["x"],
+    }
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("RUN x", "RUN is not a valid change command"),
-        ("CMD", "CMD requires at least one argument"),
+        ("USER", "USER requires exactly one argument"),
         ("ENV A", "ENV must have two arguments"),
         ("ENV A=b c", "can't find = in 'c'"),
-        ("LABEL 'x", "LABEL 'x: No closing quotation"),
+        ("LABEL 'x", "LABEL must have two arguments"),
+        ("ENV A=${B?missing}", "B: missing"),
         ("STOPSIGNAL FOO", "invalid signal: FOO"),
         ("EXPOSE x", "invalid range format for --expose: x"),
-        ("HEALTHCHECK --foo=1 CMD x", "Unknown flag: foo"),
+        ("HEALTHCHECK --foo=1 CMD x", "unknown flag: --foo"),
         ("HEALTHCHECK --interval=x CMD y", "HEALTHCHECK --interval"),
-        ("HEALTHCHECK x", "Unknown type 'x' in HEALTHCHECK (try CMD)"),
+        ("HEALTHCHECK x", 'Unknown type "x" in HEALTHCHECK (try CMD)'),
     ],
 )
 def test_a_wrong_instruction_is_told(text: str, message: str) -> None:
