@@ -67,8 +67,11 @@ def test_each_platform_has_an_image_of_its_own(wherry: Cli, build: Build) -> Non
 
 
 def test_the_id_of_all_is_the_digest_of_their_index(wherry: Cli, build: Build) -> None:
-    identity = build(TEXT, "-q", *BOTH).stdout.strip()
+    text = TEXT.replace("FROM scratch", "FROM scratch\nLABEL a=b\nARG TARGETPLATFORM")
 
+    identity = build(text, "-q", *BOTH).stdout.strip()
+
+    assert build(text, "-q", *BOTH).stdout.strip() == identity
     assert run_each(wherry, identity) == ["amd64", "arm64"]
 
 

@@ -40,9 +40,10 @@ def document_of(stage: StageBuild) -> dict[str, Any]:
 
         config["Env"] = [f"PATH={DEFAULT_PATH}", *(config.get("Env") or ())]
     config.setdefault("WorkingDir", "/")
-    history = stage.document.get("history")
+    history = _dated(stage)
     document = {
         **stage.document,
+        "history": history,
         "created": build.created(history[-1]["created"] if history else None),
         "config": config,
         "rootfs": {"type": "layers", "diff_ids": list(stage.layers.diff_ids)},
@@ -55,6 +56,14 @@ def document_of(stage: StageBuild) -> dict[str, Any]:
     if request.omits_history:
         document.pop("history", None)
     return document
+
+
+def _dated(stage: StageBuild) -> list[dict[str, Any]]:
+    """The history, in which steps of before the first layer have that one's time."""
+    history = stage.document.get("history") or []
+    known = next((step["created"] for step in history if step.get("created")), None)
+    first = stage.build.created(known)
+    return [step if step.get("created") != "" else {**step, "created": first} for step in history]
 
 
 def put_images(store: ImageStore, stages: Sequence[StageBuild]) -> tuple[Image, Descriptor]:

@@ -112,7 +112,9 @@ class StageBuild:
         history = self.document.get("history") or ()
         before = history[-1].get("created") if history else None
         moment = record["Created"] if record else before
-        step: dict[str, Any] = {"created": self.build.created(moment), "created_by": created_by}
+        # Before a stage of nothing has its first layer, no time is known; see `document_of`.
+        created = self.build.created(moment) if moment else ""
+        step: dict[str, Any] = {"created": created, "created_by": created_by}
         if record is None or not record["Count"]:
             step["empty_layer"] = True
         self.document["history"] = [*history, step]
