@@ -122,3 +122,16 @@ def test_boot_time_can_be_shifted(wherry: Cli, outside: Outside, busybox_image: 
 
     hosts = float(outside("cat", "/proc/uptime").split()[0])
     assert uptime - hosts == pytest.approx(864_000, abs=60)
+
+
+def test_program_can_tell_that_it_is_in_a_container(wherry: Cli, busybox_image: str) -> None:
+    wherry("create", OFFLINE, "--name", "new", busybox_image)
+    wherry("run", OFFLINE, "--name", "box", busybox_image, "sh", "-c", "test -f /.dockerenv")
+
+    # It is no change of the container's, and does not come into images.
+    assert wherry("diff", "new").stdout == ""
+    assert wherry("diff", "box").stdout == ""
+    wherry("commit", "box", "made:1")
+    layers = "{{len .RootFS.Layers}}"
+    before = wherry("image", "inspect", "-f", layers, busybox_image).stdout
+    assert wherry("image", "inspect", "-f", layers, "made:1").stdout == before

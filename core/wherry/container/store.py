@@ -31,6 +31,10 @@ if TYPE_CHECKING:
 
 _HEX = frozenset("0123456789abcdef")
 
+# An empty file at the top of a container's own layer, which programs look for to tell that
+# they are in one.
+MARK = ".dockerenv"
+
 
 class Container:
     """One container: its record and its state, read when they are first asked for."""

@@ -14,11 +14,11 @@ from wherry.container.namespaces import has_own_ids, mode
 from wherry.container.networks import networks_of, wanted
 from wherry.container.resources import LIMITS
 from wherry.container.signals import read_signal
-from wherry.container.store import Container
+from wherry.container.store import MARK, Container
 from wherry.engine import mounts, removal
 from wherry.engine.networking import check_networks
 from wherry.errors import Conflict, NotFound, UsageError
-from wherry.files import Lock, make_dir
+from wherry.files import Lock, make_dir, write_atomic
 from wherry.image.layers import missing_layers
 from wherry.timestamps import now
 from wherry.volume.store import VolumeStore
@@ -158,6 +158,8 @@ def _fill(
             engine.images.unpack(image)
         make_dir(container.path("upper"), 0o755)
         make_dir(container.path("work"), 0o700)
+        if not container.is_build_step():
+            write_atomic(container.path("upper", MARK), b"", mode=0o755)
     make_dir(container.path("root"), 0o755)
     container.write_state()
     if has_own_ids(container.body):

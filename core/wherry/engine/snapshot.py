@@ -7,6 +7,7 @@ import sys
 
 from wherry import paths
 from wherry.container.copy import remove_tree
+from wherry.container.store import MARK
 from wherry.engine import shifted
 from wherry.engine.mounts import lower_directories
 from wherry.errors import Conflict, NotFound, Unsupported, UsageError, WherryError
@@ -158,21 +159,19 @@ class _Trees:
 def _mount_points(container: Container) -> frozenset[str]:
     """Where every run mounts something that nobody asked for: /proc, /etc/hosts, …
 
-    The container's root gets an empty file or directory for each, which is no change.
+    The container's root gets an empty file or directory for each, which is no change; nor
+    is the mark.
     """
     try:
         spec = read_json(container.path("config.json"), SPEC)
     except FileNotFoundError:
-        return frozenset()  # it has never run
+        return frozenset((MARK,))  # it has never run
     asked: set[str] = set()
     if not container.is_build_step():
         asked.update(point["Destination"] for point in container.record["Mounts"])
         asked.update(container.body["HostConfig"].get("Tmpfs") or ())
-    return frozenset(
-        mount["destination"].strip("/")
-        for mount in spec.get("mounts") or ()
-        if mount["destination"] not in asked
-    )
+    mounted = (mount["destination"] for mount in spec.get("mounts") or ())
+    return frozenset((MARK, *(path.strip("/") for path in mounted if path not in asked)))
 
 
 def _undisturbed(engine: Engine, container: Container, look: Callable[[], Any]) -> Any:
