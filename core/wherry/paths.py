@@ -179,6 +179,11 @@ def run_secrets(container_id: str) -> str:
     return os.path.join(run(), "secrets", container_id)
 
 
+def image_mounts() -> str:
+    """Images that are mounted on the host."""
+    return os.path.join(run(), "images")
+
+
 def oci_root() -> str:
     """Where `wherry oci` keeps the state of containers that others manage."""
     return os.path.join(run(), "oci")

@@ -205,7 +205,10 @@ if TYPE_CHECKING:
             """
 
         def mount_overlay(self, lower: Sequence[str], upper: str, work: str, target: str) -> None:
-            """Mount an overlay; only within `unshared(mounts=True)`."""
+            """Mount an overlay: within `unshared(mounts=True)`, or for the host to see."""
+
+        def unmount(self, target: str) -> None:
+            """Undo a mount of the host's."""
 
         def mount_into(self, root: int, entry: Mount) -> None:
             """Make a mount below the directory that `root` holds, following no link out of it."""

@@ -215,6 +215,11 @@ class LinuxRuntime:
         entry = overlay_mount(target, lower, upper=upper, work=work)
         mount_overlay(Options(entry["options"]), target)
 
+    def unmount(self, target: str) -> None:
+        from wherry_linux.syscalls import umount2
+
+        umount2(target)
+
     def mount_into(self, root: int, entry: Mount) -> None:
         from wherry_linux.mounts import is_idmapped, mount_into
 

@@ -57,9 +57,15 @@ class Engine:
                 self.image_store,
                 self.runtime.unshared,
                 self.containers.image_users,
-                self.container_store.used_layers,
+                self.used_layers,
             )
         return self._images
+
+    def used_layers(self) -> set[str]:
+        """The diff ids of the layers that containers stand on, or that are mounted."""
+        from wherry.engine import image_mounts
+
+        return self.container_store.used_layers() | image_mounts.used_layers()
 
     @property
     def volumes(self) -> Volumes:

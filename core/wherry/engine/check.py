@@ -66,7 +66,7 @@ def _problems(engine: Engine, quick: bool, force: bool) -> Iterator[Problem]:
         )
     yield from check_images(
         engine.image_store,
-        used_layers=containers.used_layers(),
+        used_layers=engine.used_layers(),
         unshared=engine.runtime.unshared,
         quick=quick,
     )

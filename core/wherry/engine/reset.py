@@ -6,7 +6,7 @@ import os
 
 from wherry import paths
 from wherry.container.copy import remove_tree
-from wherry.engine import settle
+from wherry.engine import image_mounts, settle
 from wherry.errors import CorruptState, NotFound, WherryError
 
 TYPE_CHECKING = False
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 def reset_everything(engine: Engine) -> None:
     """Remove all containers, then the files of all else. Raises where a container stays."""
     _remove_containers(engine)
+    image_mounts.unmount_all(engine)
     engine.networks.remove_all()
     # Nobody pulls meanwhile; the lock goes with its directory.
     with engine.image_store.locked():

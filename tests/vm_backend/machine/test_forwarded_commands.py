@@ -37,6 +37,15 @@ for pid in reversed(servers):
 """Kills who serves the next command, then this one; the runner's first child is the agent."""
 
 
+def test_image_is_not_mounted_where_nobody_would_look(machine: Cli) -> None:
+    result = machine("image", "mount", "busybox", check=False)
+
+    assert (result.returncode, result.stdout) == (1, "")
+    assert "wherry: an image is mounted where its files are: they are in the machine" in (
+        result.stderr
+    )
+
+
 def test_streams_and_exit_code_are_the_containers(machine: Cli) -> None:
     result = machine(*RUN, "busybox", "sh", "-c", "echo out; echo err >&2; exit 7", check=False)
 
