@@ -34,14 +34,13 @@ def manager_group(base: str) -> str | None:
 
     `base` is where the tree of version 2 is mounted.
     """
-    if not _bus():
+    uid = _user()
+    if not _bus(uid):
         return None
-    uid = os.geteuid()
     if uid == 0:
-        # In a hybrid tree this one has no controllers, and root of a user namespace is
-        # somebody else to systemd.
-        is_ours = base == "/sys/fs/cgroup" and os.path.isdir("/run/systemd/system") and _is_root()
-        return "" if is_ours else None
+        # In a hybrid tree this one has no controllers.
+        is_booted = base == "/sys/fs/cgroup" and os.path.isdir("/run/systemd/system")
+        return "" if is_booted else None
     path = f"/user.slice/user-{uid}.slice/user@{uid}.service"
     return path if os.access(base + path, os.W_OK) else None
 
@@ -73,7 +72,7 @@ def enter(scope: str) -> None:
     failure = f"cannot make a control group: systemd does not make {unit}"
     try:
         import jeepney
-        from jeepney.io.blocking import open_dbus_connection
+        from jeepney.io.blocking import DBusConnection
     except ImportError:
         raise Unsupported(failure, hint="it takes the package jeepney") from None
     properties = [
@@ -84,7 +83,7 @@ def enter(scope: str) -> None:
         ("PIDs", ("au", [os.getpid()])),
     ]
     try:
-        with open_dbus_connection(f"unix:path={_bus()}", auth_timeout=_SECONDS) as connection:
+        with DBusConnection(_authenticated(_user())) as connection:
             refused = _start(connection, jeepney, unit, properties)
     except (OSError, StopIteration, jeepney.DBusErrorResponse) as error:
         raise Unsupported(f"{failure}: {error or 'its bus does not answer'}") from error
@@ -92,19 +91,46 @@ def enter(scope: str) -> None:
         raise Unsupported(f"{failure}: {refused}")
 
 
-def _bus() -> str:
+def _user() -> int:
+    """Who this process is to systemd: an engine may have made its user root of a namespace."""
+    uid = os.geteuid()
+    with open("/proc/self/uid_map") as file:
+        for line in file:
+            inside, outside, count = map(int, line.split())
+            if inside <= uid < inside + count:
+                return outside + uid - inside
+    return uid
+
+
+def _bus(uid: int) -> str:
     """The socket of the message bus that this user's systemd is on; "" where there is none."""
-    if os.geteuid() == 0:
+    if uid == 0:
         return _SYSTEM_BUS if os.path.exists(_SYSTEM_BUS) else ""
-    for directory in (os.environ.get("XDG_RUNTIME_DIR") or "", f"/run/user/{os.getuid()}"):
+    for directory in (os.environ.get("XDG_RUNTIME_DIR") or "", f"/run/user/{uid}"):
         if directory and os.path.exists(f"{directory}/bus"):
             return f"{directory}/bus"
     return ""
 
 
-def _is_root() -> bool:
-    with open("/proc/self/uid_map") as file:
-        return file.read().split()[:2] == ["0", "0"]
+def _authenticated(uid: int) -> Any:
+    """A socket on which the bus knows who we are: jeepney would give it the id from within."""
+    import socket
+
+    connection = socket.socket(socket.AF_UNIX)
+    connection.settimeout(_SECONDS)
+    try:
+        connection.connect(_bus(uid))
+        # dbus-specification, "Authentication Protocol": the id's digits in hexadecimal.
+        connection.sendall(b"\0AUTH EXTERNAL %b\r\n" % str(uid).encode().hex().encode())
+        answer = connection.makefile("rb", buffering=0).readline(1024)
+        if not answer.startswith(b"OK "):
+            raise OSError(f"its bus answers {answer.decode(errors='replace').strip()!r}")
+        connection.sendall(b"BEGIN\r\n")
+    except BaseException:
+        connection.close()
+        raise
+    connection.settimeout(None)
+    return connection
 
 
 def _start(connection: Any, jeepney: Any, unit: str, properties: list[Any]) -> str:

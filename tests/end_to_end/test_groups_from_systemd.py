@@ -108,7 +108,26 @@ def test_systemd_makes_a_scope_for_each_container(wherry: Cli) -> None:
 
     check_roots(root)
     check_runtime(root)
+    check_users_runtime(user)
     check_login_session(user)
+
+
+def check_users_runtime(host: Host) -> None:
+    """podman of a user calls its runtime as root of a user namespace that it has made."""
+    words = f"unshare env {PYTHON} oci --root /tmp/u-oci --systemd-cgroup".split()
+    host.sh("cp -r /srv/b /srv/u && chown -R u /srv/u")
+    spec = json.loads(host.sh("cat /srv/u/config.json"))
+    spec["linux"]["cgroupsPath"] = "user.slice:libpod:one"
+    host.sh(f"echo {shlex.quote(json.dumps(spec))} > /srv/u/config.json")
+
+    create = shlex.join([*USER, *words, "create", "--bundle", "/srv/u", "--pid-file", "/tmp/u.pid"])
+    host.sh(f"{create} one < /dev/null > /dev/null 2> /tmp/u.err || cat /tmp/u.err")
+    host(*words, "start", "one")
+
+    group = host.group_of_process("$(cat /tmp/u.pid)")
+    assert group == f"{MANAGER}/user.slice/libpod-one.scope/container"
+    host(*words, "delete", "--force", "one")
+    host.wait_for_none("libpod-one.scope")
 
 
 def check_login_session(host: Host) -> None:
