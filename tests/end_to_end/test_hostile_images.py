@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from support.layers import DIRECTORY, LINK, SYMLINK, entry, layer
+from support.layers import CHARACTER, DIRECTORY, LINK, SYMLINK, entry, layer
+from support.settings import OFFLINE, as_root, on_linux
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -95,6 +97,44 @@ def test_number_that_is_none_is_one_line(wherry: Cli, config: dict[str, Any]) ->
     assert result.stderr.startswith("wherry: ")
     assert "int" not in result.stderr.split(":")[1].split()  # of Python
     assert result.stderr.count("\n") == 1
+
+
+@as_root
+def test_device_of_an_image_is_none_of_the_hosts(wherry: Cli, host_dir: str) -> None:
+    content = layer(
+        entry("data", kind=DIRECTORY),
+        entry("data/null", kind=CHARACTER, mode=0o666, device=(1, 3)),
+        entry("data/file", b"1"),
+    )
+    wherry("load", input=archive(content, config={"Cmd": ["/x"]}))
+    wherry("create", "--name", "box", "hostile:1")
+
+    result = wherry("cp", "box:/data", "out")
+
+    assert sorted(each.name for each in Path(host_dir, "out").iterdir()) == ["file"]
+    assert "wherry: warning: out/null is left out: it is a device" in result.stderr
+
+
+@on_linux
+def test_links_of_an_image_lead_no_mount_out_of_it(wherry: Cli, host_dir: str) -> None:
+    places = ("volume", "deep", "bound", "etc/hosts", "etc/resolv.conf", "etc/hostname", "run")
+    up = "../" * 30
+    links = [
+        entry(place, kind=SYMLINK, linkname=f"{up if at % 2 else '/'}{host_dir[1:]}/{at}")
+        for at, place in enumerate(places)
+    ]
+    content = layer(*links, entry("bin", kind=DIRECTORY))
+    config = {"Cmd": ["/x"], "Volumes": {"/volume": {}, "/deep/below": {}}}
+    wherry("load", input=archive(content, config=config))
+
+    result = wherry(
+        "run", "--rm", OFFLINE, "-v", f"{host_dir}:/bound/here:ro", "--tmpfs", "/run/t",
+        "--workdir", "/deep/w", "hostile:1", check=False,
+    )  # fmt: skip
+
+    # The program is not there, which is found once everything has been mounted.
+    assert (result.returncode, "no such file" in result.stderr) == (127, True), result.stderr
+    assert list(Path(host_dir).iterdir()) == []
 
 
 def test_what_an_image_says_of_itself_does_not_steer_the_terminal(

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
     Entry = tuple[tarfile.TarInfo, bytes]
 
-DIRECTORY, FIFO, LINK, SYMLINK = (
+CHARACTER, DIRECTORY, FIFO, LINK, SYMLINK = (
+    tarfile.CHRTYPE,
     tarfile.DIRTYPE,
     tarfile.FIFOTYPE,
     tarfile.LNKTYPE,

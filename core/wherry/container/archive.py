@@ -18,7 +18,7 @@ from wherry.errors import CorruptState, Unsupported, UsageError, WherryError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import tarfile
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from typing import BinaryIO
 
 _DIRECTORY = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0)
@@ -168,24 +168,27 @@ def unpack(
     *,
     keep_ids: bool,
     keep_rights: bool = True,
-) -> None:
-    """Make the files of the tar stream `source`.
+) -> Sequence[str]:
+    """Make the files of the tar stream `source`; the paths of the devices that are left out.
 
     `open_directory` gives a descriptor of a directory, by its path below the place where
     the files go, and makes it if it is missing. `keep_ids` gives files the archive's
     owners; otherwise they are this process's, and without `keep_rights` programs are no
-    longer setuid, setgid or capable of anything then.
+    longer setuid, setgid or capable of anything then, and devices are none: what is dead in
+    an image would be the host's own here.
     """
     import tarfile
 
     try:
         with tarfile.open(fileobj=source, mode="r|*") as archive:
-            _Unpacker(archive, open_directory, keep_ids, keep_rights).all()
+            unpacker = _Unpacker(archive, open_directory, keep_ids, keep_rights)
+            unpacker.all()
     except tarfile.TarError as error:
         raise CorruptState(f"cannot read the tar archive: {error}") from error
     # Whoever writes it must not be stopped before its end.
     while source.read(_CHUNK):
         pass
+    return unpacker.left_out
 
 
 class _Unpacker:
@@ -201,6 +204,7 @@ class _Unpacker:
         self.keep_ids = keep_ids
         self.keep_rights = keep_rights
         self.directories: list[tuple[str, tarfile.TarInfo]] = []
+        self.left_out: list[str] = []
 
     def all(self) -> None:
         for entry in self.archive:
@@ -259,6 +263,9 @@ class _Unpacker:
             return
         elif entry.isfifo():
             os.mkfifo(name, 0o600, dir_fd=parent)
+        elif (entry.ischr() or entry.isblk()) and not self.keep_rights:
+            self.left_out.append(entry.name)
+            return
         elif entry.ischr() or entry.isblk():
             kind = stat.S_IFCHR if entry.ischr() else stat.S_IFBLK
             device = os.makedev(entry.devmajor, entry.devminor)

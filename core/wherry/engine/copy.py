@@ -15,7 +15,7 @@ from wherry.values import value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from typing import Any, BinaryIO
 
     from wherry.engine.container_files import ContainerFiles
@@ -183,7 +183,7 @@ def unpack_here(
         return
     top = os.open(directory, _DIRECTORY)
     try:
-        unpack(
+        left_out = unpack(
             stream,
             lambda below: open_below(top, below),
             keep_ids=keep_ids,
@@ -191,6 +191,18 @@ def unpack_here(
         )
     finally:
         os.close(top)
+    _warn(left_out)
+
+
+def _warn(left_out: Sequence[str]) -> None:
+    from wherry.harmless import harmless
+
+    for path in left_out:
+        print(
+            f"wherry: warning: {harmless(path)} is left out: it is a device, which only"
+            " cp --archive makes on the host",
+            file=sys.stderr,
+        )
 
 
 def copy_from_stream(files: Files, target: str, reader: int) -> None:
