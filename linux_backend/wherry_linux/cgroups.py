@@ -172,7 +172,16 @@ class Cgroup:
         self._enable(controllers_of(resources))
         self._check_usage(resources.get("memory") or {})
         for name, value in writes(resources, self.has_file):
-            self._write(name, value)
+            try:
+                self._write(name, value)
+            except KernelError as error:
+                if name != "io.weight" or error.errno != errno.EOPNOTSUPP:
+                    raise
+                device = value.partition(" ")[0]
+                raise Unsupported(
+                    f"cannot weigh the traffic of device {device}: io.cost is off for it",
+                    hint=f"echo '{device} enable=1' > /sys/fs/cgroup/io.cost.qos turns it on",
+                ) from error
 
     def count(self) -> None:
         """Have the kernel count what the group uses, as far as it can."""

@@ -52,6 +52,7 @@ def files(machine: Cli, *options: str, names: str) -> list[str]:
         ("--pids-limit 33", "pids.max", ["33"]),
         ("--pids-limit -1", "pids.max", ["max"]),
         ("--cgroup-conf memory.high=48M", "memory.high", ["50331648"]),
+        ("--cgroup-conf hugetlb.2MB.max=4194304", "hugetlb.2MB.max", ["4194304"]),
         ("", "memory.max pids.max cpu.max", ["max", "max", "max 100000"]),
     ],
 )
@@ -96,6 +97,21 @@ def test_weight_of_traffic_is_set_or_told_of(machine: Cli) -> None:
     else:
         assert result.lines == ["default 2930"]
         assert result.stderr == ""
+
+
+def test_weight_of_traffic_of_a_device_is_set_or_told_of(machine: Cli) -> None:
+    numbers = guest(machine, "cat /sys/block/vda/dev").strip()
+    words = (*RUN, "--blkio-weight-device", "/dev/vda:300", "busybox", "cat")
+
+    result = machine(*words, "/sys/fs/cgroup/io.weight", check=False)
+
+    if result.returncode == 0:
+        assert result.lines == ["default 100", f"{numbers} 2930"]
+    else:
+        assert result.returncode == 125
+        assert result.stderr.startswith(
+            f"wherry: cannot weigh the traffic of device {numbers}: io.cost is off for it\n"
+        )
 
 
 def test_settings_of_a_process_hold(machine: Cli) -> None:
