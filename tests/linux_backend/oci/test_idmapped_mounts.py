@@ -209,7 +209,8 @@ def test_owners_are_those_that_crun_shows(
         *("run", "--bundle", str(shifted.bundle), shifted.bundle.parent.name),
     ]
 
-    theirs = subprocess.run(argv, capture_output=True, text=True, check=False)
+    # Its streams become the container's, the host's null device among them.
+    theirs = subprocess.run(argv, input="", capture_output=True, text=True, check=False)
 
     assert theirs.returncode == 0, theirs.stderr
     assert _owners(theirs.stdout) == _owners(ours.stdout) != {}
