@@ -74,6 +74,14 @@ def test_wrong_detach_keys_are_refused(wherry: Cli, busybox_image: str) -> None:
     assert "--detach-keys" in result.stderr
 
 
+def test_wrong_detach_keys_leave_no_container(wherry: Cli, busybox_image: str) -> None:
+    result = wherry("run", "--rm", "--detach-keys", "ctrl-?", busybox_image, "true", check=False)
+
+    assert result.returncode == 125
+    assert result.stderr.splitlines()[0] == "wherry: unknown character: 'ctrl-?' in --detach-keys"
+    assert wherry("ps", "-aq").stdout == ""
+
+
 def test_process_that_is_left_by_exec_goes_on(
     terminal: Callable[..., Terminal], wherry: Cli, busybox_image: str
 ) -> None:

@@ -64,6 +64,10 @@ def resolve(values: Values) -> Values:
         resolved["image"] = absolute_source(values["image"])
     if "detach_keys" in values:
         resolved["detach_keys"] = values["detach_keys"] or config.text("detachKeys")
+        if resolved["detach_keys"]:
+            from wherry.engine.session import parse_keys
+
+            parse_keys(resolved["detach_keys"])  # before a container is there
     return resolved
 
 
