@@ -55,3 +55,11 @@ def test_pull_with_options_says_what_the_registry_warns_of(
     result = wherry("pull", "--creds", "jane:secret", f"{flaky.host}/app")
 
     assert f"{flaky.host} warns: moving on Monday" in result.stderr
+
+
+@pytest.mark.parametrize("port", ["0", "99999", "1" * 5000], ids=len)
+def test_port_that_is_none_is_not_tried(wherry: Cli, port: str) -> None:
+    result = wherry("pull", "-q", f"localhost:{port}/x", check=False)
+
+    assert result.returncode == 1
+    assert result.stderr == f"wherry: invalid registry localhost:{port}: {port} is no port\n"

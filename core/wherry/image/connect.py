@@ -11,12 +11,19 @@ from wherry.image.auth import Credentials, find_credentials
 from wherry.image.mirrors import Mirror, MirroredRegistry, find_mirrors
 from wherry.image.registry import Registry
 from wherry.image.transport import Patience, Transport
+from wherry.words import read_natural
 
 if TYPE_CHECKING:
     from wherry.image.progress import Progress
     from wherry.image.reference import Reference
 
 _SECOND = 1_000_000_000
+
+
+def _check_port(domain: str) -> None:
+    host, colon, port = domain.rpartition(":")
+    if colon and host and not port.endswith("]") and not 0 < read_natural(port) < 65536:
+        raise UsageError(f"invalid registry {domain}: {port} is no port")
 
 
 def connect(
@@ -26,6 +33,7 @@ def connect(
     options = options or PullOptions()
     config = ConfigFile()
     domain = reference.domain
+    _check_port(domain)
     insecure = {*config.insecure_registries(), *(() if options.tls_verify else (domain,))}
     transport = Transport(
         insecure=frozenset(insecure),
