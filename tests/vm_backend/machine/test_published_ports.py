@@ -121,7 +121,7 @@ def test_a_port_that_is_added_and_taken_leaves_the_others_alone(machine: Cli) ->
     ("publish", "told"),
     [
         ("192.0.2.7:8080:80", "cannot publish on 192.0.2.7: this host has no such address"),
-        ("[2001:db8::7]:8080:80", "cannot publish on [2001:db8::7]: this host has no such address"),
+        ("[2001:db8::a]:8080:80", "cannot publish on [2001:db8::a]: this host has no such address"),
         ("8080:80/sctp", "a machine publishes TCP and UDP, not SCTP"),
     ],
 )
