@@ -75,6 +75,7 @@ def test_the_id_of_all_is_the_digest_of_their_index(wherry: Cli, build: Build) -
     assert run_each(wherry, identity) == ["amd64", "arm64"]
 
 
+@on_linux  # a machine's reset would take the image away that its other tests have
 def test_platforms_are_pushed_and_pulled_together(
     wherry: Cli, build: Build, registry: RegistryServer
 ) -> None:
