@@ -22,7 +22,7 @@ from wherry_vm.link import with_short_path
 from wherry_vm.protocol import PAUSE
 from wherry_vm.qemu.accelerator import Refusal, candidates, describe
 from wherry_vm.qemu.command import Guest, Sockets, command_line
-from wherry_vm.qemu.host import boot_id
+from wherry_vm.qemu.host import boot_id, processor
 from wherry_vm.saved import SavedStart, can_save
 
 TYPE_CHECKING = False
@@ -91,7 +91,7 @@ class Boot:
         words = command_line(host, qemu, self.accelerator, guest)
         if can_save(self.accelerator):
             files = (path for _, path in guest.firmware)
-            self.saved = SavedStart(machine, [*_key(qemu, image), words], files)
+            self.saved = SavedStart(machine, [*_programs(qemu, image), processor(), words], files)
             self.resumes = self.saved.is_there()
         if self.resumes:
             words = command_line(host, qemu, self.accelerator, replace(guest, resumes=True))
@@ -289,8 +289,13 @@ def _firmware(machine: Machine, *, pauses: bool) -> tuple[tuple[str, str], ...]:
 
 def _key(qemu: Qemu, image: GuestImage) -> list[Any]:
     """What a verdict holds for."""
+    return [boot_id(), *_programs(qemu, image)]
+
+
+def _programs(qemu: Qemu, image: GuestImage) -> list[Any]:
+    """Which QEMU runs which image."""
     status = os.stat(qemu.path)
-    return [boot_id(), qemu.path, qemu.shown, int(status.st_mtime), image.digest]
+    return [qemu.path, qemu.shown, int(status.st_mtime), image.digest]
 
 
 def slow_because(accelerator: str, refusals: list[Refusal]) -> str:

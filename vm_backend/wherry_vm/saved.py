@@ -9,8 +9,10 @@ has run, and the host has told it nothing.
     start.state   what QEMU wrote of the guest
     start.json    what it is a start of, and the file as it was then
 
-It holds for this boot of the host, this QEMU, its command line, image and keys, and a disk of
-this size. Whatever is wrong with it, the machine boots.
+It holds for this host's processors, this QEMU, its command line, image and keys, and a disk of
+this size. Once the host has booted it is read through before it is believed, since a power
+failure may have taken of it what its length does not tell. Whatever is wrong with it, the
+machine boots.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from wherry.errors import CorruptState, MachineError, WherryError
 from wherry.files import open_private, read_json, remove_file, write_json
 from wherry_vm.disk import is_new
 from wherry_vm.link import with_short_path
+from wherry_vm.qemu.host import boot_id
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,6 +37,7 @@ if TYPE_CHECKING:
     from wherry_vm.boot import Boot
     from wherry_vm.machines import Machine
 
+_RECORD = {"origin!": list, "state!": list, "digest!": str, "boot!": str}
 _SOCKET = "state.sock"
 _PATIENCE = 20
 """Seconds without a byte of it."""
@@ -63,9 +67,14 @@ class SavedStart:
         self._origin = [*origin, size, *map(_digest, contents)]
 
     def is_there(self) -> bool:
-        """Whether there is one of just this start."""
+        """Whether there is one of just this start, whole."""
         try:
-            return bool(read_json(self._record) == self._described())
+            known = read_json(self._record, _RECORD)
+            if known["origin"] != self._origin or known["state"] != self._shape():
+                return False
+            if known["boot"] and known["boot"] == boot_id():
+                return True
+            return known["digest"] == _digest(self._state) and self._note(known["digest"])
         except (OSError, CorruptState):
             return False
 
@@ -78,8 +87,8 @@ class SavedStart:
         attempt.monitor.send_guest(address)
         with attempt.accept(listener, _PATIENCE) as stream:
             stream.settimeout(_PATIENCE)
-            is_kept = self._keep(stream)
-        if not (_is_over(attempt) and is_kept and self._note()):
+            digest = self._keep(stream)
+        if not (_is_over(attempt) and digest and self._note(digest)):
             self.remove()
         attempt.monitor.go_on()
 
@@ -104,29 +113,34 @@ class SavedStart:
         remove_file(self._record)
         remove_file(self._state)
 
-    def _keep(self, stream: socket.socket) -> bool:
-        """Write all that QEMU sends; whether that could be done."""
+    def _keep(self, stream: socket.socket) -> str:
+        """Write all that QEMU sends; its digest, or "" where that could not be done."""
+        import hashlib
+
+        content = hashlib.sha256()
         buffer = memoryview(bytearray(_CHUNK))
         try:
             # The guest's keys are in it.
             with open(self._state, "wb", opener=open_private) as file:
                 while count := stream.recv_into(buffer):
                     file.write(buffer[:count])
+                    content.update(buffer[:count])
         except OSError:
-            return False
-        return True
+            return ""
+        return content.hexdigest()
 
-    def _note(self) -> bool:
+    def _note(self, digest: str) -> bool:
         """Write down what has been kept; whether that could be done."""
+        known = {"origin": self._origin, "state": self._shape(), "digest": digest}
         try:
-            write_json(self._record, self._described())
+            write_json(self._record, {**known, "boot": boot_id()})
         except WherryError:
             return False
         return True
 
-    def _described(self) -> list[Any]:
+    def _shape(self) -> list[int]:
         status = os.stat(self._state)
-        return [self._origin, status.st_size, status.st_mtime_ns]
+        return [status.st_size, status.st_mtime_ns]
 
 
 def word_to_go_on(machine: Machine) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from support.machines import BOOT, inspect, start
+from wherry_vm.qemu.host import boot_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -118,6 +119,34 @@ def test_a_damaged_one_is_of_no_use_and_in_nobodys_way(
     assert result.returncode == 0
     assert was_booted
     assert not has_booted(wherry)
+
+
+def lose_a_page(path: Path) -> None:
+    """What a power failure may do to a file, and nothing shows."""
+    status = path.stat()
+    with path.open("r+b") as file:
+        file.seek(path.stat().st_size // 2)
+        file.write(bytes(4096))
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+@pytest.mark.parametrize("happens", [lambda path: None, lose_a_page])
+def test_one_from_before_the_host_booted_is_read_through(
+    own_world: World, happens: Callable[[Path], None]
+) -> None:
+    wherry = own_world.wherry
+    start(wherry)
+    stopped(wherry)
+    record = saved(own_world).with_name("start.json")
+    record.write_text(record.read_text().replace(boot_id(), "another boot of the host"))
+    before = saved(own_world).read_bytes()
+    happens(saved(own_world))
+    is_whole = saved(own_world).read_bytes() == before
+
+    start(wherry)
+
+    assert has_booted(wherry) != is_whole
+    assert boot_id() in record.read_text()
 
 
 @pytest.fixture

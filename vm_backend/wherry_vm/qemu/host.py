@@ -83,19 +83,30 @@ def _build() -> int:
     return 0
 
 
+def processor() -> str:
+    """The name of the host's processors, or the number of their model; "" where Linux does not
+    tell."""
+    return _of_processors("model name", "CPU part")
+
+
 def _cpu_flags() -> frozenset[str]:
     """The processor's features, as Linux names them."""
     if sys.platform == "win32":
         return frozenset({"hypervisor"} if is_virtual(*_firmware()) else ())
+    return frozenset(_of_processors("flags", "Features").split())
+
+
+def _of_processors(*names: str) -> str:
+    """What Linux says of the first processor under one of these names; "" for nothing."""
     try:
         with open("/proc/cpuinfo", encoding="ascii", errors="replace") as lines:
             for line in lines:
                 name, _, text = line.partition(":")
-                if name.strip() in ("flags", "Features"):
-                    return frozenset(text.split())
+                if name.strip() in names:
+                    return text.strip()
     except OSError:
         pass
-    return frozenset()
+    return ""
 
 
 _VIRTUAL = ("virtual", "vmware", "qemu", "kvm", "xen", "amazon ec2", "google compute", "parallels")
