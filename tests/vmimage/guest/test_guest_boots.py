@@ -92,7 +92,8 @@ def test_guest_boots_runs_containers_and_powers_off(guest: RunningGuest) -> None
 
 
 def test_host_sets_the_clock(guest: RunningGuest) -> None:
-    guest.tell(op="time", time=1_900_000_000)
+    seen = int(guest("date +%s").output)
+    guest.tell(op="time", time=1_900_000_000, seen=seen)
 
     wait_until(
         lambda: 0 <= int(guest("date +%s").output) - 1_900_000_000 < 120, Deadline(30, "its clock")
