@@ -6,6 +6,7 @@ Each takes Python values and raises KernelError with errno; none decides anythin
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 from ctypes import c_char_p, c_int, c_long, c_uint64, c_ulong
 
@@ -23,6 +24,9 @@ from wherry_linux.constants import (
     SYS_openat2,
     SYS_pivot_root,
 )
+
+# How often openat2(2) is asked about a path that others get in the way of.
+_TRIES = 1000
 
 libc = ctypes.CDLL(None, use_errno=True)
 libc.syscall.restype = c_long
@@ -101,16 +105,27 @@ class _OpenHow(ctypes.Structure):
 
 
 def openat2(directory: int, path: str, flags: int, *, mode: int = 0, resolve: int = 0) -> int:
-    """openat2(2): a descriptor that the caller owns, close-on-exec."""
+    """openat2(2): a descriptor that the caller owns, close-on-exec.
+
+    Where something on the host was renamed or mounted meanwhile, the kernel cannot vouch for
+    a `..` on the way (EAGAIN), and is asked again.
+    """
     how = _OpenHow(flags | os.O_CLOEXEC, mode, resolve)
-    return syscall(
-        SYS_openat2,
-        directory,
-        os.fsencode(path),
-        ctypes.byref(how),
-        ctypes.sizeof(how),
-        action=f"open {path}",
-    )
+    tries = _TRIES
+    while True:
+        tries -= 1
+        try:
+            return syscall(
+                SYS_openat2,
+                directory,
+                os.fsencode(path),
+                ctypes.byref(how),
+                ctypes.sizeof(how),
+                action=f"open {path}",
+            )
+        except KernelError as error:
+            if error.errno != errno.EAGAIN or not tries:
+                raise
 
 
 def open_tree(directory: int, path: str, flags: int) -> int:

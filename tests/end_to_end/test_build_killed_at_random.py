@@ -13,6 +13,7 @@ import pytest
 
 from support.building import NO_NETWORK, build, context, run
 from support.settings import on_linux
+from support.waiting import wait_gone
 
 if TYPE_CHECKING:
     from support.building import Build
@@ -98,6 +99,9 @@ def _send(
                 os.kill(pid, number)
             except ProcessLookupError:
                 pass
+    if number == signal.SIGKILL:
+        # One that waits for the disk dies once that has answered.
+        wait_gone(pid for pid in found if pid != process.pid)
 
 
 def _group(pid: int) -> int:

@@ -40,6 +40,8 @@ _NODES = {
     tar.FIFO: stat.S_IFIFO,
 }
 _MOST_OPEN = 64
+# How often openat2(2) is asked about a path that others get in the way of.
+_TRIES = 1000
 
 
 class Unpacker:
@@ -430,7 +432,11 @@ def _clean(name: str) -> str:
 
 
 def _beneath() -> Callable[[int, str, int], int]:
-    """openat2(2) with RESOLVE_BENEATH: a descriptor that the caller owns; raises OSError."""
+    """openat2(2) with RESOLVE_BENEATH: a descriptor that the caller owns; raises OSError.
+
+    Where something on the host was renamed or mounted meanwhile, the kernel cannot vouch for
+    a `..` on the way (EAGAIN), and is asked again.
+    """
     import ctypes
 
     class OpenHow(ctypes.Structure):
@@ -447,14 +453,18 @@ def _beneath() -> Callable[[int, str, int], int]:
 
     def open_beneath(root: int, path: str, flags: int) -> int:
         how = OpenHow(flags | os.O_CLOEXEC, 0, beneath | no_magic_links)
-        result: int = libc.syscall(
-            ctypes.c_long(number), root, os.fsencode(path), ctypes.byref(how), size
-        )
-        if result < 0:
+        code = errno.EAGAIN
+        for _ in range(_TRIES):
+            result: int = libc.syscall(
+                ctypes.c_long(number), root, os.fsencode(path), ctypes.byref(how), size
+            )
+            if result >= 0:
+                return result
             code = ctypes.get_errno()
-            if code == errno.ELOOP:
-                code = errno.EXDEV
-            raise OSError(code, os.strerror(code), path)
-        return result
+            if code != errno.EAGAIN:
+                break
+        if code == errno.ELOOP:
+            code = errno.EXDEV
+        raise OSError(code, os.strerror(code), path)
 
     return open_beneath
