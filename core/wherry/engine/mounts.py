@@ -15,8 +15,6 @@ import os
 
 from wherry.container.mount import clean_target, mounts_of, split_volume
 from wherry.container.namespaces import has_own_ids
-from wherry.engine.mount_sources import bind_source
-from wherry.engine.runtime_mounts import oci_mounts
 from wherry.errors import CorruptState, NotFound, UsageError
 from wherry.files import read_json, remove_file, write_json
 from wherry.image.layers import layer_path
@@ -97,6 +95,7 @@ def start_mounts(
 
     `maps` are those of its user namespace; None for the host's.
     """
+    from wherry.engine.runtime_mounts import oci_mounts
     from wherry.network.files import file_mounts
 
     mounts = oci_mounts(
@@ -253,6 +252,8 @@ def _resolve(
         "Spec": asked,
     }
     if asked["Type"] == "bind":
+        from wherry.engine.mount_sources import bind_source
+
         point["Source"] = bind_source(asked)
         point["Propagation"] = (asked.get("BindOptions") or {}).get("Propagation") or "rprivate"
     elif asked["Type"] == "volume":

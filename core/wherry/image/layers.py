@@ -30,7 +30,6 @@ from wherry.files import (
     storage_error,
     write_json,
 )
-from wherry.writing_out import write_out
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -237,6 +236,8 @@ def _put(draft: str, directory: str, size: int) -> None:
 
 def _write_out(draft: str) -> None:
     """Have all of `draft` on the disk: else a power failure makes its files empty."""
+    from wherry.writing_out import write_out
+
     try:
         write_out(draft)
     except OSError as error:
