@@ -121,9 +121,7 @@ def write_atomic(
     try:
         descriptor = _create(temporary, mode)
         try:
-            view = memoryview(content)
-            while view:
-                view = view[os.write(descriptor, view) :]
+            _write_all(descriptor, content)
             if sync:
                 os.fsync(descriptor)
             elif promptly and sys.platform == "linux":
@@ -224,9 +222,13 @@ def _is_special(path: str) -> bool:
 def write_asked(path: str, content: bytes) -> None:
     """Put `content` where a user has said: a file is there whole or not at all."""
     with Draft(path, mode=0o644) as descriptor:
-        view = memoryview(content)
-        while view:
-            view = view[os.write(descriptor, view) :]
+        _write_all(descriptor, content)
+
+
+def _write_all(descriptor: int, content: bytes) -> None:
+    view = memoryview(content)
+    while view:
+        view = view[os.write(descriptor, view) :]
 
 
 def write_json(

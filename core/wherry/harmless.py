@@ -18,6 +18,11 @@ def harmless(text: str) -> str:
     return text.translate(_CONTROLS)
 
 
+def warn(line: str) -> None:
+    """Tell a line of warning on standard error."""
+    print(f"wherry: warning: {harmless(line)}", file=sys.stderr)
+
+
 def shown(text: str) -> str:
     """`text` as it goes to standard output: harmless on a terminal, whole for a program."""
     return harmless(text) if sys.stdout.isatty() else text

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from functools import cache
 
 from wherry.errors import Unsupported
 
@@ -38,6 +39,7 @@ def write_out(directory: str) -> None:
         os.close(descriptor)
 
 
+@cache
 def _libc() -> CDLL:
     if sys.platform != "linux":
         raise Unsupported("layers are made on Linux only")

@@ -44,13 +44,18 @@ def mounted(image: str, target: str) -> Iterator[None]:
         )
 
 
+def make_disk(disk: str) -> None:
+    """An empty ext4 in a file."""
+    subprocess.run(["truncate", "--size=128M", disk], check=True)
+    subprocess.run([need_tool("mkfs.ext4"), "-q", disk], check=True)
+
+
 def test_layer_that_is_there_when_the_power_fails_is_whole(
     wherry: Cli, wherry_root: str, host_dir: str
 ) -> None:
     disk, data = f"{host_dir}/disk", f"{wherry_root}/data"
+    make_disk(disk)
     os.mkdir(data)
-    subprocess.run(["truncate", "--size=128M", disk], check=True)
-    subprocess.run([need_tool("mkfs.ext4"), "-q", disk], check=True)
     with mounted(disk, data):
         os.chmod(data, 0o700)
         wherry("load", input=busybox_archive("busybox", files=_FILES))
@@ -68,9 +73,8 @@ def test_what_was_made_before_the_power_fails_has_a_record(
     wherry: Cli, wherry_root: str, host_dir: str
 ) -> None:
     disk, data = f"{host_dir}/disk", f"{wherry_root}/data"
+    make_disk(disk)
     os.mkdir(data)
-    subprocess.run(["truncate", "--size=128M", disk], check=True)
-    subprocess.run([need_tool("mkfs.ext4"), "-q", disk], check=True)
     with mounted(disk, data):
         os.chmod(data, 0o700)
         wherry("load", input=busybox_archive("busybox"))

@@ -241,7 +241,7 @@ def _verify(image: GuestImage) -> None:
     """
     record = os.path.join(image.directory, _VERIFIED)
     try:
-        state = [boot_id(), *(_state_of(os.path.join(image.directory, name)) for name in _FILES)]
+        state = [boot_id(), *(state_of(os.path.join(image.directory, name)) for name in _FILES)]
         if _kept(record) == state:
             return
     except OSError as error:
@@ -258,7 +258,8 @@ def _verify(image: GuestImage) -> None:
     write_json(record, state)
 
 
-def _state_of(path: str) -> list[int]:
+def state_of(path: str) -> list[int]:
+    """What of a file changes when it does. Raises OSError."""
     status = os.stat(path)
     return [status.st_size, status.st_mtime_ns]
 

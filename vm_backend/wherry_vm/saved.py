@@ -26,6 +26,7 @@ import time
 from wherry.errors import CorruptState, MachineError, WherryError
 from wherry.files import open_private, read_json, remove_file, write_json
 from wherry_vm.disk import is_new
+from wherry_vm.image import state_of
 from wherry_vm.link import with_short_path
 from wherry_vm.qemu.host import boot_id
 
@@ -70,7 +71,7 @@ class SavedStart:
         """Whether there is one of just this start, whole."""
         try:
             known = read_json(self._record, _RECORD)
-            if known["origin"] != self._origin or known["state"] != self._shape():
+            if known["origin"] != self._origin or known["state"] != state_of(self._state):
                 return False
             if known["boot"] and known["boot"] == boot_id():
                 return True
@@ -131,16 +132,12 @@ class SavedStart:
 
     def _note(self, digest: str) -> bool:
         """Write down what has been kept; whether that could be done."""
-        known = {"origin": self._origin, "state": self._shape(), "digest": digest}
+        known = {"origin": self._origin, "state": state_of(self._state), "digest": digest}
         try:
             write_json(self._record, {**known, "boot": boot_id()})
         except WherryError:
             return False
         return True
-
-    def _shape(self) -> list[int]:
-        status = os.stat(self._state)
-        return [status.st_size, status.st_mtime_ns]
 
 
 def word_to_go_on(machine: Machine) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from wherry.builder.request import read_fields
 from wherry.errors import NotFound, UsageError
 from wherry.files import make_dir, read_json, write_atomic
 from wherry.image import layouts
-from wherry.image.assembly import put_image
+from wherry.image.assembly import INDEX, put_image
 from wherry.image.blobs import compressed
 from wherry.image.build_cache import CACHE, BuildCache
 from wherry.image.platform import host_platform
@@ -223,7 +223,7 @@ def _to_directory(engine: Engine, cache: Cache, descriptor: Descriptor) -> None:
     kept = [each for each in others if layouts.named(each) != cache.tag]
     index = {
         "schemaVersion": 2,
-        "mediaType": "application/vnd.oci.image.index.v1+json",
+        "mediaType": INDEX,
         "manifests": [*kept, {**descriptor, "annotations": {NAME: cache.tag}}],
     }
     write_atomic(path, dump_json(index).encode(), mode=0o644)

@@ -17,7 +17,7 @@ import os
 import stat
 import sys
 
-from wherry.container.archive import attribute_names
+from wherry.container.archive import attributes
 from wherry.container.archive_by_path import MOUNT_POINT
 from wherry.errors import UsageError
 from wherry.lean import sha256
@@ -166,10 +166,7 @@ def _entry(found: os.DirEntry[str], path: str, linked: dict[tuple[int, int], str
 
 
 def _notes(path: str) -> tuple[tuple[str, str], ...]:
-    names = attribute_names(path)
-    if sys.platform != "linux" or not names:
-        return ()
-    return tuple((name, os.getxattr(path, name).hex()) for name in sorted(names))
+    return tuple((name, content.hex()) for name, content in sorted(attributes(path).items()))
 
 
 def _is_junction(found: os.DirEntry[str]) -> bool:

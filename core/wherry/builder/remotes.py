@@ -22,7 +22,7 @@ class Fetched:
 
 def is_remote(text: str) -> bool:
     """Whether a source of ADD is fetched from somewhere."""
-    return text.startswith(("http://", "https://", "git://", "git@", "ssh://"))
+    return text.startswith(("http://", "https://")) or repositories.is_repository(text)
 
 
 def known(cache: BuildCache, url: str, copy: Copy) -> str:

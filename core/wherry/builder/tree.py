@@ -11,12 +11,11 @@ import os
 import posixpath
 import re
 import stat
-import sys
 from hashlib import sha256
 
 from wherry.builder.ignore import Ignore, glob_expression
 from wherry.builder.remembered import Remembered
-from wherry.container.archive import attribute_names
+from wherry.container.archive import attributes
 from wherry.container.copy import open_file
 from wherry.errors import KernelError, NotFound, UsageError
 from wherry.lean import dump_json
@@ -247,10 +246,8 @@ class _Digest:
 
 def _notes(descriptor: int) -> str:
     """The extended attributes that travel with a file; "" for none."""
-    names = sorted(attribute_names(descriptor))
-    if sys.platform != "linux" or not names:
-        return ""
-    return dump_json([[name, os.getxattr(descriptor, name).hex()] for name in names])
+    found = sorted(attributes(descriptor).items())
+    return dump_json([[name, content.hex()] for name, content in found]) if found else ""
 
 
 def _content(descriptor: int) -> str:

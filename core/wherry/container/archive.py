@@ -13,7 +13,7 @@ import stat
 import sys
 
 from wherry.container.copy import change_mode, open_file
-from wherry.errors import CorruptState, Unsupported, UsageError, WherryError
+from wherry.errors import CorruptState, KernelError, Unsupported, UsageError, WherryError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,6 +40,21 @@ def pack(directory: int, name: str, out: BinaryIO, rename: str) -> None:
 
     with tarfile.open(fileobj=out, mode="w|", format=tarfile.PAX_FORMAT) as archive:
         _Packer(archive).entry(directory, name, rename)
+
+
+def pack_to(writer: int, directory: int, name: str, rename: str, failure: str) -> None:
+    """`pack` to a descriptor, which stays open.
+
+    Raises KernelError (EPIPE) where nobody reads it, and WherryError that begins with
+    `failure`.
+    """
+    try:
+        with open(writer, "wb", buffering=1 << 16, closefd=False) as out:
+            pack(directory, name, out, rename)
+    except BrokenPipeError as error:
+        raise KernelError("nobody reads the archive", errno.EPIPE) from error
+    except OSError as error:
+        raise WherryError(f"{failure}: {error.strerror}") from error
 
 
 def pack_contents(directories: Mapping[str, int], out: BinaryIO) -> None:
@@ -137,14 +152,21 @@ def _describe(path: str, found: os.stat_result, descriptor: int | None) -> tarfi
     entry.mtime = found.st_mtime
     if sys.platform == "linux" and descriptor is not None:
         entry.pax_headers = {
-            _XATTR + name: os.getxattr(descriptor, name).decode("utf-8", "surrogateescape")
-            for name in attribute_names(descriptor)
+            _XATTR + name: content.decode("utf-8", "surrogateescape")
+            for name, content in attributes(descriptor).items()
         }
     return entry
 
 
+def attributes(file: int | str) -> dict[str, bytes]:
+    """What travels with a file: its user's notes and its capabilities. Raises OSError."""
+    if sys.platform != "linux":
+        return {}
+    return {name: os.getxattr(file, name) for name in attribute_names(file)}
+
+
 def attribute_names(file: int | str) -> list[str]:
-    """What travels with a file: its user's notes and its capabilities."""
+    """The names of what travels with a file; none where that cannot be told."""
     if sys.platform != "linux":
         return []
     try:

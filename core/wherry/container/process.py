@@ -19,8 +19,6 @@ DEFAULT_PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bi
 
 # sys/resource.h's RLIM_INFINITY, which docker writes as -1.
 UNLIMITED = 2**64 - 1
-# docker's bound; the kernel keeps the last id for "none".
-_LAST_ID = 2**31 - 1
 
 
 def container_process(
@@ -105,9 +103,9 @@ def _user(asked: str | None) -> User:
 def _id(text: str) -> int:
     if not text.isdecimal():
         return 0
-    if len(text) > 10 or int(text) > _LAST_ID:
-        raise UsageError(f"uids and gids must be in range 0-{_LAST_ID}: {text} is not")
-    return int(text)
+    from wherry.container.users import read_id
+
+    return read_id(text)
 
 
 def _groups(host: Mapping[str, Any]) -> User:

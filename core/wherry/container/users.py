@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from wherry.errors import NotFound, UsageError
 
+# docker's bound; the kernel keeps the last id for "none".
 _LAST_ID = 2**31 - 1
 
 
@@ -21,7 +22,7 @@ def _find_user(name: str, passwd: str) -> tuple[int, int]:
         if name in (fields[0], fields[2]):
             return int(fields[2]), int(fields[3])
     if _is_number(name):
-        return _id(name), 0
+        return read_id(name), 0
     raise NotFound(f"unable to find user {name}: no matching entries in passwd file")
 
 
@@ -30,7 +31,7 @@ def _find_group(name: str, group: str) -> int:
         if name == fields[0]:
             return int(fields[2])
     if _is_number(name):
-        return _id(name)
+        return read_id(name)
     raise NotFound(f"unable to find group {name}: no matching entries in group file")
 
 
@@ -44,8 +45,9 @@ def _entries(text: str, width: int) -> list[list[str]]:
     ]
 
 
-def _id(text: str) -> int:
-    if not _is_id(text):
+def read_id(text: str) -> int:
+    """The id that decimal digits are. Raises UsageError."""
+    if len(text) > 10 or int(text) > _LAST_ID:
         raise UsageError(f"uids and gids must be in range 0-{_LAST_ID}: {text} is not")
     return int(text)
 

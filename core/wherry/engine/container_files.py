@@ -14,7 +14,7 @@ import os
 import posixpath
 import stat
 
-from wherry.container.archive import pack, unpack
+from wherry.container.archive import pack_to, unpack
 from wherry.engine import idmaps
 from wherry.engine.copy import Files, split_source
 from wherry.engine.mounts import layer_of, lower_directories
@@ -156,15 +156,9 @@ class ContainerFiles(Files):
         def read(root: int) -> None:
             directory = self._open(root, source.parent, source.parent)
             try:
-                with open(writer, "wb", buffering=1 << 16, closefd=False) as out:
-                    pack(directory, source.name, out, called)
-            except BrokenPipeError as error:
-                raise KernelError("nobody reads the archive", errno.EPIPE) from error
-            except OSError as error:
-                raise WherryError(
-                    f"cannot read {posixpath.join(source.parent, source.name)} in container"
-                    f" {self.container.name}: {error.strerror}"
-                ) from error
+                path = posixpath.join(source.parent, source.name)
+                failure = f"cannot read {path} in container {self.container.name}"
+                pack_to(writer, directory, source.name, called, failure)
             finally:
                 os.close(directory)
 
@@ -186,14 +180,7 @@ class ContainerFiles(Files):
                 self.runtime.mount_overlay(layers, "", "", target)
             root = os.open(target, _DIRECTORY)
             try:
-                with open(writer, "wb", buffering=1 << 16, closefd=False) as out:
-                    pack(root, ".", out, ".")
-            except BrokenPipeError as error:
-                raise KernelError("nobody reads the archive", errno.EPIPE) from error
-            except OSError as error:
-                raise WherryError(
-                    f"cannot export container {container.name}: {error.strerror}"
-                ) from error
+                pack_to(writer, root, ".", ".", f"cannot export container {container.name}")
             finally:
                 os.close(root)
 

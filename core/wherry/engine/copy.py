@@ -195,14 +195,10 @@ def unpack_here(
 
 
 def _warn(left_out: Sequence[str]) -> None:
-    from wherry.harmless import harmless
+    from wherry.harmless import warn
 
     for path in left_out:
-        print(
-            f"wherry: warning: {harmless(path)} is left out: it is a device, which only"
-            " cp --archive makes on the host",
-            file=sys.stderr,
-        )
+        warn(f"{path} is left out: it is a device, which only cp --archive makes on the host")
 
 
 def copy_from_stream(files: Files, target: str, reader: int) -> None:

@@ -14,7 +14,7 @@ import os
 from wherry import origin, paths
 from wherry.errors import NotFound, Unsupported, UsageError
 from wherry.files import Lock, make_dir, read_json, remove_file, write_json
-from wherry.image.layers import layer_directory
+from wherry.image.layers import layer_path
 from wherry.values import value
 
 TYPE_CHECKING = False
@@ -51,7 +51,7 @@ def mount(engine: Engine, name: str) -> str:
             )
             make_dir(known.path, 0o755)
             _write(known, count=1)
-            layers = [f"{layer_directory(diff_id)}/diff" for diff_id in reversed(known.layers)]
+            layers = [layer_path(diff_id) for diff_id in reversed(known.layers)]
             engine.runtime.mount_overlay(layers, "", "", known.path)
         else:
             _write(known, count=known.count + 1)

@@ -365,7 +365,7 @@ def _event(action: str, identity: str, name: str) -> None:
 
 
 def _warn(warnings: Sequence[str]) -> None:
-    from wherry.harmless import harmless
+    from wherry.harmless import warn
 
     for line in warnings:
-        print(f"wherry: warning: {harmless(line)}", file=sys.stderr)
+        warn(line)

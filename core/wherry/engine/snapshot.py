@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 
 from wherry import paths
 from wherry.container.copy import remove_tree
@@ -12,6 +11,7 @@ from wherry.engine import shifted
 from wherry.engine.mounts import lower_directories
 from wherry.errors import Conflict, NotFound, Unsupported, UsageError, WherryError
 from wherry.files import make_dir, read_json
+from wherry.harmless import warn
 from wherry.image.layers import layer_path
 from wherry.image.reference import parse_reference
 from wherry.lean import load_json
@@ -81,7 +81,7 @@ def commit(engine: Engine, name: str, repository: str, options: CommitOptions) -
         image_id, descriptor = put_image(store, document, layers)
         give_name(store, reference, descriptor)
     for line in packed["warnings"]:
-        _warn(line)
+        warn(line)
     container.event("commit", comment=options.message, imageID=image_id, imageRef=reference)
     return image_id
 
@@ -220,15 +220,9 @@ def _pause(engine: Engine, container: Container) -> bool:
     except Conflict:
         return False  # it has ended, or somebody else has paused it just now
     except WherryError as error:
-        _warn(f"container {container.name} goes on meanwhile: {error.message}")
+        warn(f"container {container.name} goes on meanwhile: {error.message}")
         return False
     return True
-
-
-def _warn(line: str) -> None:
-    from wherry.harmless import harmless
-
-    print(f"wherry: warning: {harmless(line)}", file=sys.stderr)
 
 
 # ---- the image ----

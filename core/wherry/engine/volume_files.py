@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 
-from wherry.container.archive import open_below, pack, unpack
+from wherry.container.archive import open_below, pack_to, unpack
 from wherry.errors import KernelError, NotFound, Unsupported, WherryError
 
 TYPE_CHECKING = False
@@ -22,12 +22,7 @@ def write_files(volume: Volume, runtime: Runtime, writer: int) -> None:
     def write() -> None:
         top = _open(volume)
         try:
-            with open(writer, "wb", buffering=1 << 16, closefd=False) as out:
-                pack(top, ".", out, ".")
-        except BrokenPipeError as error:
-            raise KernelError("nobody reads the archive", errno.EPIPE) from error
-        except OSError as error:
-            raise WherryError(f"cannot export volume {volume.name}: {error.strerror}") from error
+            pack_to(writer, top, ".", ".", f"cannot export volume {volume.name}")
         finally:
             os.close(top)
 

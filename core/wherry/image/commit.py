@@ -12,7 +12,7 @@ import sys
 from hashlib import sha256
 
 from wherry import paths
-from wherry.container.archive import attribute_names
+from wherry.container.archive import attributes
 from wherry.container.copy import copied, remove_tree
 from wherry.errors import Unsupported, UsageError, WherryError, as_ours, from_json, to_json
 from wherry.files import make_dir, storage_error
@@ -393,6 +393,6 @@ def _attributes(descriptor: int) -> dict[str, bytes]:
     if sys.platform != "linux":
         raise Unsupported("overlayfs is on Linux only")
     try:
-        return {name: os.getxattr(descriptor, name) for name in attribute_names(descriptor)}
+        return attributes(descriptor)
     except OSError:
         return {}
