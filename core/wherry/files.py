@@ -152,7 +152,7 @@ def _sync_directory(path: str) -> None:
 
 def _create(path: str, mode: int) -> int:
     """A descriptor of a new file, whatever another process or user has left at `path`."""
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
     try:
         return os.open(path, flags, mode)
     except FileExistsError:

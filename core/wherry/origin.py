@@ -10,6 +10,7 @@ command on the host answers what its own words entitle the guest to, and nothing
     {"ask": "file", "path": …, "content": base64}              {}
     {"ask": "files", …}                                        {}, see wherry.builder.offer
     {"ask": "agent", "name": …, "message": base64}             {"message": base64}
+    {"ask": "cache", …}                                        see wherry.builder.directories
 
 Where it cannot be done the answer is {"error": …}, see wherry.errors.
 """

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
 __all__ = ["build", "context", "registry"]
 
-pytestmark = on_linux
-
 TEXT = """
 FROM busybox AS made
 RUN mkdir /out /other && echo text > /out/file
@@ -35,7 +33,9 @@ STEPS = ("RUN mkdir /out", "WORKDIR /new", "COPY hello", "COPY --from=made", "RU
 
 def forget(wherry: Cli) -> None:
     """Be another store, which has nothing but the base."""
-    wherry("system", "reset", "--force")
+    images = wherry("images", "--quiet", "--no-trunc").lines
+    wherry("rmi", "--force", *dict.fromkeys(images))
+    wherry("builder", "prune", "--all", "--force")
     wherry("load", input=busybox_archive())
 
 
@@ -72,6 +72,7 @@ def test_another_store_builds_everything_of_a_directory(
     assert len(wherry("images", "-q").lines) == 2
 
 
+@on_linux
 @pytest.mark.parametrize("plain", [True, False], ids=["name", "type=registry"])
 def test_another_store_builds_everything_of_a_registry(
     wherry: Cli, build: Build, registry: RegistryServer, plain: bool
@@ -89,6 +90,7 @@ def test_another_store_builds_everything_of_a_registry(
     assert len(wherry("images", "-q").lines) == 2
 
 
+@on_linux
 def test_an_image_brings_its_own_cache(wherry: Cli, build: Build, registry: RegistryServer) -> None:
     name = f"{registry.host}/app"
     text = "FROM busybox\nCOPY hello /hello\nRUN cat /hello > /seen\n"
@@ -112,6 +114,65 @@ def test_a_directory_keeps_a_cache_for_each_tag(wherry: Cli, build: Build, host_
                   f"type=local,src={host_dir}/cache,tag=one").stderr  # fmt: skip
 
     assert "CACHED" in shown.split("RUN echo one")[1]
+
+
+def written(shown: str) -> str:
+    """How much of a cache a build has written."""
+    return shown.split("writing cache: ")[1].split()[0]
+
+
+def test_blobs_that_a_directory_has_are_not_written_again(
+    wherry: Cli, build: Build, host_dir: str
+) -> None:
+    text = "FROM busybox\nRUN dd if=/dev/urandom of=/random bs=1M count=1\n"
+    place = f"type=local,dest={host_dir}/cache"
+
+    first = build(text, "--cache-to", place).stderr
+    second = build(f"{text}RUN echo more > /more\n", "--cache-to", f"{place},tag=more").stderr
+    again = build(f"{text}RUN echo more > /more\n", "--cache-to", f"{place},tag=more").stderr
+
+    assert float(written(first).removesuffix("MB")) > 1
+    assert written(second).endswith("kB")
+    assert written(again) == "0B"
+    cut = max(Path(f"{host_dir}/cache/blobs/sha256").iterdir(), key=lambda one: one.stat().st_size)
+    cut.write_bytes(cut.read_bytes()[:1000])
+    build(text, "--cache-to", place)
+    forget(wherry)
+    shown = build(text, "--cache-from", f"type=local,src={host_dir}/cache").stderr
+    assert "CACHED" in shown.split("RUN dd")[1]
+
+
+def test_a_directory_that_cannot_be_written_to_fails_the_build_unless_that_is_ignored(
+    wherry: Cli, build: Build, host_dir: str
+) -> None:
+    text = "FROM busybox\nRUN echo a > /a\n"
+    Path(f"{host_dir}/file").write_text("a file\n")
+    place = f"type=local,dest={host_dir}/file/cache"
+
+    failed = build(text, "-t", "made", "--cache-to", place, check=False)
+    ignored = build(text, "-t", "made", "--cache-to", f"{place},ignore-error=true")
+
+    assert failed.returncode == 1
+    reason = f"cannot make {host_dir}/file/cache/blobs/sha256: Not a directory"
+    assert f"wherry: failed to build: failed to solve: {reason}" in failed.stderr
+    assert f"warning: {reason}" in ignored.stderr
+    assert Path(f"{host_dir}/file").read_text() == "a file\n"
+
+
+def test_a_cache_that_loses_a_blob_is_told_of_and_not_missed(
+    wherry: Cli, build: Build, host_dir: str
+) -> None:
+    text = "FROM busybox\nRUN echo a > /a\n"
+    build(text, "--cache-to", f"type=local,dest={host_dir}/cache")
+    layer = next(each for each in Path(f"{host_dir}/cache/blobs/sha256").iterdir()
+                 if not each.read_bytes().startswith(b"{"))  # fmt: skip
+    layer.unlink()
+    forget(wherry)
+
+    shown = build(text, "-t", "made", "--cache-from", f"type=local,src={host_dir}/cache").stderr
+
+    assert f"warning: the layout has no blob sha256:{layer.name}" in shown
+    assert run(wherry, "made", "cat", "/a") == "a\n"
 
 
 def test_a_cache_that_cannot_be_had_is_told_of_and_not_missed(build: Build, host_dir: str) -> None:

@@ -10,7 +10,7 @@ import os
 from binascii import a2b_base64, b2a_base64
 
 from wherry import paths
-from wherry.errors import AccessDenied, WherryError, to_json
+from wherry.errors import AccessDenied, WherryError, as_ours, to_json
 from wherry.files import write_asked
 from wherry_vm.protocol import NONSENSE
 
@@ -47,12 +47,14 @@ def answer(command: Command, question: Mapping[str, Any], stdin: Any = None) -> 
             return _secret(command, str(question["name"]))
         if kind == "file":
             return _file(command, str(question["path"]), str(question["content"]))
-        if kind in ("files", "agent") and hasattr(stdin, "ask"):
+        if kind in ("files", "agent", "cache") and hasattr(stdin, "ask"):
             answered: dict[str, Any] = stdin.ask(question)
             return answered
         raise AccessDenied(f"the host answers no question about {kind!r}")
     except WherryError as error:
         return {"error": to_json(error)}
+    except OSError as error:
+        return {"error": to_json(as_ours(error))}
     except NONSENSE as error:
         return {"error": to_json(AccessDenied(f"the question makes no sense: {error}"))}
 

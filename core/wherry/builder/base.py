@@ -11,7 +11,6 @@ from wherry.builder.stage import Needs, Step
 from wherry.builder.words import process_word
 from wherry.engine.snapshot import history_of
 from wherry.errors import NotFound, UsageError
-from wherry.image import layouts
 from wherry.image.build_cache import CACHE
 from wherry.image.layers import missing_layers
 from wherry.image.platform import parse_platform
@@ -20,7 +19,7 @@ from wherry.values import replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
+    from collections.abc import Generator
     from typing import Any
 
     from wherry.builder.build import Build
@@ -131,19 +130,15 @@ def _layout_steps(
     build: Build, name: str, layout: ImageLayout, platform: str
 ) -> Generator[Step | Needs, Any, Image]:
     """Have an image of a layout in the store."""
-    store, context = build.engine.image_store, layout.context
+    store = build.engine.image_store
 
     def bring() -> dict[str, Any]:
-        def load(paths: Sequence[str]) -> None:
-            if context.lacks(paths):
-                context.load(paths)
-
-        layouts.take_image(store, context.directory, layout.descriptor, platform, load)
+        layout.take(store, platform)
         return {}
 
     step = f"[context {name}] load from OCI image layout {platform}"
     yield Step(name=step, work=bring, identity=step)
-    context.loaded()
+    layout.context.loaded()
     return store.image_of(layout.descriptor, platform)
 
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from typing import Any
 
+    from wherry.image.store import Image, ImageStore
     from wherry.oci.image_spec import Descriptor
 
 _NAMES = ("Dockerfile", "Containerfile")
@@ -54,6 +55,16 @@ class ImageLayout:
     def __init__(self, context: Context, descriptor: Descriptor) -> None:
         self.context = context
         self.descriptor = descriptor
+
+    def take(self, store: ImageStore, platform: str = "") -> Image:
+        """Bring it into the store: of an index, the image for `platform`."""
+        from wherry.image.layouts import take_image
+
+        def load(paths: Sequence[str]) -> None:
+            if self.context.lacks(paths):
+                self.context.load(paths)
+
+        return take_image(store, self.context.directory, self.descriptor, platform, load)
 
 
 def image_layout(place: str) -> ImageLayout:

@@ -10,19 +10,19 @@ from __future__ import annotations
 
 import os
 
+from wherry import origin
+from wherry.builder import directories
+from wherry.builder.context import Context, ImageLayout
 from wherry.builder.request import read_fields
-from wherry.errors import NotFound, UsageError
-from wherry.files import make_dir, read_json, write_atomic
+from wherry.errors import NotFound, UsageError, WherryError
 from wherry.image import layouts
-from wherry.image.assembly import INDEX, put_image
+from wherry.image.assembly import put_image
 from wherry.image.blobs import compressed
 from wherry.image.build_cache import CACHE, BuildCache
 from wherry.image.platform import host_platform
 from wherry.image.reference import parse_reference
-from wherry.image.store import LAYOUT, NAME
-from wherry.lean import dump_json, load_json
 from wherry.values import replace, value
-from wherry.words import read_bool
+from wherry.words import join_csv, read_bool
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -44,12 +44,14 @@ class Cache:
 
     # "registry", "local" or "inline".
     kind: str
-    # An image's name, or an absolute path.
+    # An image's name, or an absolute path of the host that the build was asked for on.
     place: str = ""
     tag: str = "latest"
     # "min" has the layers of the image that is built, "max" those of all steps.
     mode: str = "min"
     ignores_errors: bool = False
+    # Of a directory of another host: what that has found in it.
+    found: ImageLayout | WherryError | None = None
 
 
 def read_import(text: str) -> Cache:
@@ -79,6 +81,16 @@ def _fields(text: str) -> dict[str, str]:
     return read_fields(text) if "=" in text else {"ref": text}
 
 
+def with_own_place(text: str) -> str:
+    """A cache as a build elsewhere is told of it: its directory is one of this host."""
+    fields = _fields(text)
+    if fields.get("type") == "local":
+        for key in ("src", "dest"):
+            if key in fields:
+                fields[key] = os.path.abspath(fields[key])
+    return join_csv(f"{key}={content}" for key, content in fields.items())
+
+
 def _cache(kind: str, fields: dict[str, str], directory: str) -> Cache:
     mode = fields.get("mode", "min")
     if mode not in ("min", "max"):
@@ -88,9 +100,11 @@ def _cache(kind: str, fields: dict[str, str], directory: str) -> Cache:
         parse_reference(place)
     elif kind == "local" and not place:
         raise UsageError(f"a local cache needs {directory}=DIRECTORY")
+    if kind == "local" and not origin.is_elsewhere():
+        place = os.path.abspath(place)
     return Cache(
         kind=kind,
-        place=os.path.abspath(place) if kind == "local" else place,
+        place=place,
         tag=fields.get("tag", "latest"),
         mode=mode,
         ignores_errors=read_bool(fields.get("ignore-error", "false")),
@@ -105,11 +119,10 @@ def bring(engine: Engine, cache: Cache, options: PullOptions) -> int:
 
     The caller holds `ImageStore.held()`.
     """
-    image = (
-        _from_directory(engine, cache)
-        if cache.kind == "local"
-        else _pulled(engine, cache.place, options)
-    )
+    if cache.kind == "local":
+        image = _arrived(engine, cache.found or find_layout(cache))
+    else:
+        image = _pulled(engine, cache.place, options)
     return _keep(engine, image)
 
 
@@ -124,10 +137,17 @@ def _pulled(engine: Engine, name: str, options: PullOptions) -> Image:
     return image
 
 
-def _from_directory(engine: Engine, cache: Cache) -> Image:
+def find_layout(cache: Cache) -> ImageLayout:
+    """The image that is a cache in a directory of this host. Raises NotFound."""
     if not os.path.exists(f"{cache.place}/index.json"):
         raise NotFound(f"there is no cache in {cache.place}")
-    return layouts.take_image(engine.image_store, cache.place, layouts.find(cache.place, cache.tag))
+    return ImageLayout(Context(cache.place), layouts.find(cache.place, cache.tag))
+
+
+def _arrived(engine: Engine, found: ImageLayout | WherryError) -> Image:
+    if isinstance(found, WherryError):
+        raise found
+    return found.take(engine.image_store)
 
 
 def _keep(engine: Engine, image: Image) -> int:
@@ -187,7 +207,7 @@ def send(
     }
     _, descriptor = put_image(store, config, list(layers.values()))
     if cache.kind == "local":
-        _to_directory(engine, cache, descriptor)
+        directories.leave(store, cache.place, cache.tag, descriptor)
     else:
         _push(engine, cache.place, descriptor, options)
 
@@ -203,35 +223,3 @@ def _push(engine: Engine, name: str, descriptor: Descriptor, options: PullOption
         push_images(
             engine.image_store, [(reference, descriptor)], progress=progress, registry=registry
         )
-
-
-def _to_directory(engine: Engine, cache: Cache, descriptor: Descriptor) -> None:
-    """Write an OCI image layout, or into one that is there."""
-    store = engine.image_store
-    manifest = load_json(store.read_blob(descriptor["digest"]))
-    for each in (*manifest["layers"], manifest["config"], descriptor):
-        path = f"{cache.place}/{layouts.blob_path(each['digest'])}"
-        make_dir(os.path.dirname(path), 0o755)
-        if not os.path.exists(path):
-            _copy(store.blob_path(each["digest"]), path)
-    write_atomic(f"{cache.place}/oci-layout", LAYOUT, mode=0o644)
-    path = f"{cache.place}/index.json"
-    try:
-        others = read_json(path, layouts.INDEX)["manifests"]
-    except FileNotFoundError:
-        others = []
-    kept = [each for each in others if layouts.named(each) != cache.tag]
-    index = {
-        "schemaVersion": 2,
-        "mediaType": INDEX,
-        "manifests": [*kept, {**descriptor, "annotations": {NAME: cache.tag}}],
-    }
-    write_atomic(path, dump_json(index).encode(), mode=0o644)
-
-
-def _copy(source: str, target: str) -> None:
-    from wherry.container.copy import copy_content
-    from wherry.files import Draft
-
-    with open(source, "rb") as file, Draft(target) as draft:
-        copy_content(file.fileno(), draft, os.fstat(file.fileno()).st_size)

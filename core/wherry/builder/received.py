@@ -28,7 +28,14 @@ from wherry.builder.tree import is_pattern
 from wherry.container.archive import attribute_names
 from wherry.container.copy import remove_tree
 from wherry.engine.session import write_all
-from wherry.errors import Conflict, CorruptState, MachineError, UsageError
+from wherry.errors import (
+    Conflict,
+    CorruptState,
+    MachineError,
+    UsageError,
+    WherryError,
+    from_json,
+)
 from wherry.files import Lock, make_dir, read_json, remove_file, write_atomic, write_json
 from wherry.human import human_size
 from wherry.lean import load_json, posix
@@ -54,7 +61,9 @@ def receive(request: BuildRequest) -> BuildRequest:
     """`request` with what its host offers, on our standard input; see `sending.offer`."""
     (length,) = struct.unpack(">Q", _receive(8))
     told = load_json(_receive(length))
-    contexts = dict(zip(told["names"], _open_contexts(told["contexts"]), strict=True))
+    opened = _open_contexts(told["contexts"])
+    # Behind those that have a name are those of caches.
+    contexts = dict(zip(told["names"], opened, strict=False))
     layouts = {
         name: ImageLayout(contexts[name], descriptor)
         for name, descriptor in told["layouts"].items()
@@ -66,7 +75,17 @@ def receive(request: BuildRequest) -> BuildRequest:
         epoch=told["epoch"],
         context=contexts.pop("", request.context),
         contexts={**request.contexts, **contexts, **layouts},
+        caches_from=tuple(
+            replace(cache, found=_found(each, opened)) if each else cache
+            for cache, each in zip(request.caches_from, told["caches"], strict=True)
+        ),
     )
+
+
+def _found(told: Mapping[str, Any], opened: Sequence[SentContext]) -> ImageLayout | WherryError:
+    if "error" in told:
+        return from_json(told["error"])
+    return ImageLayout(opened[told["context"]], told["descriptor"])
 
 
 def _open_contexts(offered: Iterable[dict[str, Any]]) -> list[SentContext]:

@@ -7,24 +7,27 @@ import struct
 import sys
 
 from wherry.builder.context import Context, ImageLayout
+from wherry.builder.directories import Arrivals
+from wherry.builder.exchange import find_layout
 from wherry.builder.offer import FAILED, FILE, list_context
 from wherry.builder.tree import DIRECTORY, open_below
 from wherry.container.copy import open_file
-from wherry.errors import AccessDenied
+from wherry.errors import AccessDenied, WherryError, to_json
 from wherry.lean import dump_json, sha256
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from typing import Any
 
+    from wherry.builder.exchange import Cache
     from wherry.builder.request import BuildRequest
 
 _PIECE = 1 << 18
 
 
 def offer(request: BuildRequest) -> Sender:
-    """What `request` has of this host: the Dockerfile, and the directories of its contexts."""
+    """What `request` has of this host: the Dockerfile, and the directories it names."""
     layouts = {
         name: each for name, each in request.contexts.items() if isinstance(each, ImageLayout)
     }
@@ -38,17 +41,37 @@ def offer(request: BuildRequest) -> Sender:
         for name, context in given.items()
         if isinstance(context, Context) and context.directory
     }
+    offered = [Offered(context) for context in directories.values()]
     return Sender(
-        [Offered(context) for context in directories.values()],
+        offered,
         {
             "dockerfile": request.dockerfile,
             "dockerfile_name": request.dockerfile_name,
             "epoch": request.epoch,
             "names": list(directories),
             "layouts": {name: each.descriptor for name, each in layouts.items()},
+            "caches": list(_offer_caches(request.caches_from, offered)),
         },
         request.ssh,
+        Arrivals((cache.place, cache.tag) for cache in request.caches_to if cache.kind == "local"),
     )
+
+
+def _offer_caches(caches: Iterable[Cache], offered: list[Offered]) -> Iterator[Any]:
+    """What the other side is told of caches; their directories join those that are offered."""
+    numbers: dict[str, int] = {}
+    for cache in caches:
+        if cache.kind != "local":
+            yield None
+            continue
+        try:
+            layout = find_layout(cache)
+            if cache.place not in numbers:
+                offered.append(Offered(layout.context))
+                numbers[cache.place] = len(offered) - 1
+            yield {"context": numbers[cache.place], "descriptor": layout.descriptor}
+        except WherryError as error:
+            yield {"error": to_json(error)}
 
 
 class Offered:
@@ -73,13 +96,18 @@ class Sender:
     """Standard input of the build elsewhere, and the host's answers to what it asks."""
 
     def __init__(
-        self, contexts: Sequence[Offered], told: Mapping[str, Any], agents: Mapping[str, str]
+        self,
+        contexts: Sequence[Offered],
+        told: Mapping[str, Any],
+        agents: Mapping[str, str],
+        arrivals: Arrivals,
     ) -> None:
         """`told` is said beside the contexts: see `offer`. `agents` are asked on behalf of it."""
         from queue import SimpleQueue
 
         self._contexts = contexts
         self._agents = agents
+        self._arrivals = arrivals
         text = dump_json({**told, "contexts": [each.to_json() for each in contexts]}).encode()
         self._pieces: Iterator[bytes] = iter((struct.pack(">Q", len(text)), text))
         self._left = bytearray()
@@ -101,9 +129,14 @@ class Sender:
         return data
 
     def ask(self, question: Mapping[str, Any]) -> dict[str, Any]:
-        """Send files that were offered, or ask an agent. Raises AccessDenied for others."""
+        """Send files that were offered, ask an agent, or take what is for a cache.
+
+        Raises AccessDenied for others.
+        """
         if question["ask"] == "agent":
             return self._ask_agent(question)
+        if question["ask"] == "cache":
+            return self._arrivals.ask(question)
         number = int(question["context"])
         if not 0 <= number < len(self._contexts):
             raise AccessDenied(f"no context {number} was offered")
@@ -115,6 +148,10 @@ class Sender:
             paths += context.files[first : last + 1]
         self._asked.put((context, paths))
         return {}
+
+    def close(self) -> None:
+        """When the build has ended."""
+        self._arrivals.close()
 
     def _ask_agent(self, question: Mapping[str, Any]) -> dict[str, Any]:
         from binascii import a2b_base64, b2a_base64

@@ -128,17 +128,15 @@ def _build(values: Mapping[str, Any], request: BuildRequest) -> int:
 
 def _send(values: Mapping[str, Any], request: BuildRequest, forward: Callable[..., int]) -> int:
     """Have another wherry build, and send it what it needs of this host's files."""
+    from contextlib import closing
+
+    from wherry.builder.exchange import with_own_place
     from wherry.builder.sending import offer
 
     if any(text.startswith("/") for text in values["volume"]):
         raise Unsupported(
             "--volume: a build in the machine sees no directory of this host",
             hint="--build-context NAME=DIRECTORY, and RUN --mount=from=NAME, show it one",
-        )
-    if any(cache.kind == "local" for cache in (*request.caches_from, *request.caches_to)):
-        raise Unsupported(
-            "a build in the machine reads and writes no cache in a directory of this host",
-            hint="type=registry is there for both",
         )
     told = {
         **values,
@@ -153,18 +151,22 @@ def _send(values: Mapping[str, Any], request: BuildRequest, forward: Callable[..
         ),
         "secret": tuple(f"id={name},origin=host" for name in request.secrets),
         "ssh": tuple(request.ssh),
+        "cache_from": tuple(map(with_own_place, values["cache_from"])),
+        "cache_to": tuple(map(with_own_place, values["cache_to"])),
     }
     files = [output for output in request.outputs if not output.is_image]
     if not files:
-        return forward(build.argv(**told), stdin=offer(request))
+        with closing(offer(request)) as sender:
+            return forward(build.argv(**told), stdin=sender)
     from wherry.builder.export import sent_back
     from wherry.builder.returned import receive
 
     told["output"] = tuple(map(sent_back, values["output"]))
-    return receive(
-        files,
-        lambda descriptor: forward(build.argv(**told), stdin=offer(request), stdout=descriptor),
-    )
+    with closing(offer(request)) as sender:
+        return receive(
+            files,
+            lambda stdout: forward(build.argv(**told), stdin=sender, stdout=stdout),
+        )
 
 
 def _as_pairs(pairs: Mapping[str, str]) -> tuple[str, ...]:

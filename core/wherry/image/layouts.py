@@ -54,7 +54,11 @@ def take_blob(store: ImageStore, directory: str, descriptor: Descriptor) -> None
     with store.ingest(descriptor["digest"], descriptor["size"]) as ingest:
         if ingest.complete:
             return
-        with open(f"{directory}/{blob_path(descriptor['digest'])}", "rb") as file:
+        try:
+            file = open(f"{directory}/{blob_path(descriptor['digest'])}", "rb")  # noqa: SIM115
+        except FileNotFoundError:
+            raise NotFound(f"the layout has no blob {descriptor['digest']}") from None
+        with file:
             file.seek(ingest.offset)
             while piece := file.read(1 << 20):
                 ingest.write(piece)
@@ -74,7 +78,8 @@ def take_image(
     """
 
     def take(wanted: Sequence[Descriptor]) -> None:
-        load([blob_path(each["digest"]) for each in wanted])
+        missing = [each["digest"] for each in wanted if not store.has_blob(each["digest"])]
+        load([blob_path(digest) for digest in missing])
         for each in wanted:
             take_blob(store, directory, each)
 

@@ -6,10 +6,14 @@ import os
 import re
 import subprocess
 import tarfile
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+
+from support.busybox import busybox_archive
+from support.waiting import Deadline, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -233,3 +237,57 @@ def test_a_build_that_is_interrupted_leaves_the_copy_good(
     assert transferred(result) == ["6B"]
     assert "a context of another host" in machine("builder", "du", "--verbose").stdout
     assert machine("run", "--rm", "made", "cat", "/small", "/other").stdout == "small\nother\n"
+
+
+@pytest.mark.linux
+def test_a_cache_in_a_directory_serves_both_backends(
+    machine: Cli, build: Build, context: Path
+) -> None:
+    """The directory is in no share, and what the guest has of it is not sent again."""
+    place = f"{context}.cache"
+    native = {"WHERRY_BACKEND": "linux"}
+    machine("load", input=busybox_archive(), env=native)
+    text = "FROM busybox\nCOPY small /\nRUN --network=none echo {0} > /{0}\n"
+
+    def build_there(word: str, *options: str, env: dict[str, str] | None = None) -> str:
+        (context / "Dockerfile").write_text(text.format(word))
+        words = ("build", "--network=none", "--progress=plain", *options)
+        return machine(*words, str(context), env=env, timeout=120).stderr
+
+    try:
+        for word, there, here in (("one", None, native), ("two", native, None)):
+            build_there(word, "--cache-to", f"type=local,dest={place},tag={word}", env=there)
+            shown = build_there(
+                word, "--cache-from", f"type=local,src={place},tag={word}", env=here
+            )
+            assert "CACHED" in shown.split(f"echo {word}")[1]
+        again = build_there("two", "--cache-from", f"type=local,src={place},tag=two")
+        assert "2 steps" in again
+        assert TRANSFER.findall(again) == []
+    finally:
+        subprocess.run(["rm", "-rf", place], check=True)
+
+
+def test_a_cache_that_is_cut_off_on_its_way_leaves_the_one_that_was_there(
+    machine: Cli, build: Build, context: Path
+) -> None:
+    place = Path(f"{context}.cache")
+    text = "FROM busybox\nRUN dd if=/dev/urandom of=/random bs=1M count={0}\n"
+    to = ("--cache-to", f"type=local,dest={place}")
+    try:
+        build(text.format(1), *to)
+        before = (place / "index.json").read_bytes()
+        (context / "Dockerfile").write_text(text.format(50))
+        process = machine.start("build", "--network=none", *to, str(context))
+        drafts = place / "blobs" / "sha256"
+        wait_until(lambda: any(drafts.glob("*.tmp")), Deadline(100, "a blob to be on its way"))
+        process.terminate()
+        process.communicate(timeout=60)
+
+        assert process.returncode == 143
+        assert (place / "index.json").read_bytes() == before
+        assert not list(drafts.glob("*.tmp"))
+        for blob in drafts.iterdir():
+            assert sha256(blob.read_bytes()).hexdigest() == blob.name
+    finally:
+        subprocess.run(["rm", "-rf", place], check=True)
