@@ -219,7 +219,11 @@ CMD sh
     assert fine.stdout == "Check complete, no warnings found.\n"
     failed = build(f"# check=error=true\n{text}", check=False)
     assert failed.returncode == 1
+    assert " signals (line 9)\n" in failed.stderr
     assert failed.stderr.endswith("lint violation found for rules: JSONArgsRecommended\n")
+    unset = build("FROM busybox\nRUN --mount=target=${a?none} true", "--call=outline", check=False)
+    assert unset.returncode == 1
+    assert unset.stderr.endswith("a: none\n")
 
 
 @on_linux

@@ -138,6 +138,15 @@ END
     assert run(wherry, "made", "cat", "/own") == "/dev/pipes/END\n"
 
 
+def test_triggers_of_a_base_have_their_heredocs(wherry: Cli, build: Build) -> None:
+    text = "FROM busybox\nONBUILD COPY <<one /\n1\none\nONBUILD RUN <<END\ncp one two\nEND\n"
+    build(text, "-t", "base")
+
+    build("FROM base\nRUN cat one two > three\n", "-t", "made")
+
+    assert run(wherry, "made", "cat", "/three") == "1\n1\n"
+
+
 def test_copies_have_the_owner_and_the_mode_that_are_asked_for(wherry: Cli, build: Build) -> None:
     build(
         """

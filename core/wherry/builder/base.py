@@ -6,6 +6,7 @@ import copy
 
 from wherry.builder.config import set_environment
 from wherry.builder.context import ImageLayout
+from wherry.builder.errors import placed
 from wherry.builder.layers import Layers
 from wherry.builder.stage import Needs, Step
 from wherry.builder.words import process_word
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from wherry.builder.build import Build
-    from wherry.builder.instructions import Instruction
+    from wherry.builder.instructions import Instruction, Stage
     from wherry.builder.stage import StageBuild, Steps
     from wherry.image.store import Image
 
@@ -35,14 +36,9 @@ _OLD_NOTES = ("container", "container_config", "docker_version", "id", "parent",
 def steps(stage: StageBuild) -> Steps:
     """Have the base of a stage, and begin with it."""
     build = stage.build
-    name = base_name(build, stage.stage.base)
+    name = base_name(build, stage.stage)
     if not name:
-        from wherry.builder.errors import DockerfileError
-
-        origin = stage.stage.origin
-        raise DockerfileError(
-            f"base name ({stage.stage.base}) should not be blank", origin.first, origin.last
-        )
+        raise UsageError(f"base name ({stage.stage.base}) should not be blank")
     earlier = build.stage_named(name, before=stage.stage.index)
     if earlier is not None:
         other = build.stages[earlier]
@@ -57,7 +53,8 @@ def steps(stage: StageBuild) -> Steps:
             stage.document["variant"] = platform.variant
         stage.called("FROM scratch")
     else:
-        image = yield from image_steps(build, name, str(_platform(stage)), stage)
+        origin = stage.stage.origin
+        image = yield from image_steps(build, name, str(_platform(stage)), origin, stage)
         stage.layers = Layers(diff_ids=image.diff_ids, descriptors=tuple(image.manifest["layers"]))
         stage.document = {
             key: copy.deepcopy(part)
@@ -71,9 +68,10 @@ def steps(stage: StageBuild) -> Steps:
         set_environment(stage.config, build.request.env.items())
 
 
-def base_name(build: Build, text: str) -> str:
+def base_name(build: Build, stage: Stage) -> str:
     """What a FROM names, its variables replaced by those of before the first FROM."""
-    return process_word(text, build.globals, escape=build.dockerfile.escape)
+    with placed(stage.origin):
+        return process_word(stage.base, build.globals, escape=build.dockerfile.escape)
 
 
 def _platform(stage: StageBuild) -> Any:
@@ -82,11 +80,13 @@ def _platform(stage: StageBuild) -> Any:
 
 
 def image_steps(
-    build: Build, name: str, platform: str, stage: StageBuild | None = None
+    build: Build, name: str, platform: str, origin: Instruction, stage: StageBuild | None = None
 ) -> Generator[Step | Needs, Any, Image]:
-    """Have an image, from its registry if need be, and its layers unpacked."""
+    """Have an image, from its registry if need be, and its layers unpacked.
+
+    `origin` names it; `stage` is what begins with it.
+    """
     given = build.request.context_named(name)
-    origin = stage.stage.origin if stage else None
     if isinstance(given, ImageLayout):
         shown = given.descriptor["digest"]
         image = yield from _layout_steps(build, name, given, platform)
@@ -143,7 +143,7 @@ def _layout_steps(
 
 
 def _pull_steps(
-    build: Build, wanted: str, platform: str, origin: Instruction | None
+    build: Build, wanted: str, platform: str, origin: Instruction
 ) -> Generator[Step | Needs, Any, Image]:
     """Have an image in the store, from its registry if need be."""
     store, policy = build.engine.image_store, build.request.pull_options.policy

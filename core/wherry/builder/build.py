@@ -8,7 +8,7 @@ import sys
 from wherry.builder import graph, results
 from wherry.builder.base import SCRATCH, base_name
 from wherry.builder.checks import check, fails, summary
-from wherry.builder.errors import DockerfileError, excerpt
+from wherry.builder.errors import DockerfileError, excerpt, placed
 from wherry.builder.executor import Executor, StepFailed
 from wherry.builder.instructions import read_dockerfile
 from wherry.builder.progress import open_progress
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any
 
+    from wherry.builder.checks import Finding
     from wherry.builder.instructions import Dockerfile, Stage
     from wherry.builder.progress import Progress
     from wherry.builder.request import BuildRequest
@@ -51,6 +52,7 @@ def build(engine: Engine, request: BuildRequest) -> dict[str, Any]:
             dockerfile = builds[0].dockerfile
             found = check(dockerfile)
             if found and fails(dockerfile):
+                _tell_of_checks(found, request)
                 rules = ", ".join(dict.fromkeys(one.rule for one in found))
                 raise _failed(WherryError(f"lint violation found for rules: {rules}"))
             made = _carry_out(builds, progress)
@@ -61,9 +63,13 @@ def build(engine: Engine, request: BuildRequest) -> dict[str, Any]:
     except DockerfileError as error:
         _show(request, error.first, error.last)
         raise _failed(error) from error
+    _tell_of_checks(found, request)
+    return made
+
+
+def _tell_of_checks(found: list[Finding], request: BuildRequest) -> None:
     if found and not request.quiet:
         print(f"\n{summary(found)}", file=sys.stderr)
-    return made
 
 
 def _failed(error: WherryError) -> WherryError:
@@ -120,7 +126,7 @@ class Build:
     def count_steps(self) -> int:
         """How many steps these stages have."""
         stages = [each.stage for each in self.needed()]
-        bases = [base_name(self, stage.base) for stage in stages if self._base_of(stage) is None]
+        bases = [base_name(self, stage) for stage in stages if self._base_of(stage) is None]
         images = [name for name in bases if name != SCRATCH]
         return len({*images}) + len(images) + sum(map(counted, stages))
 
@@ -138,7 +144,8 @@ class Build:
             for name, default in instruction.pairs:
                 found = self.request.args.get(name)
                 if found is None and default is not None:
-                    found = process_word(default, known, escape=self.dockerfile.escape)
+                    with placed(instruction):
+                        found = process_word(default, known, escape=self.dockerfile.escape)
                 if found is not None:
                     known[name] = found
         if EPOCH in self.request.args:
@@ -152,7 +159,7 @@ class Build:
         return graph.find_stage(self.dockerfile.stages, name, before=before)
 
     def _base_of(self, stage: Stage) -> int | None:
-        name = base_name(self, stage.base)
+        name = base_name(self, stage)
         return None if name == SCRATCH else self.stage_named(name, before=stage.index)
 
     def created(self, moment: str | None) -> str:

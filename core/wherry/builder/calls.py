@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from wherry.builder import graph
 from wherry.builder.checks import check
-from wherry.builder.errors import DockerfileError, excerpt
+from wherry.builder.errors import DockerfileError, excerpt, placed
 from wherry.builder.instructions import read_dockerfile
 from wherry.builder.mounts import read_mounts
 from wherry.builder.words import process_word
@@ -21,12 +21,15 @@ if TYPE_CHECKING:
 def call(request: BuildRequest, method: str) -> int:
     """Print what is asked for, "check", "outline" or "targets"; the exit code."""
     try:
-        file = read_dockerfile(request.dockerfile)
+        return _call(read_dockerfile(request.dockerfile), request, method)
     except DockerfileError as error:
         print(excerpt(request.dockerfile, request.dockerfile_name, error.first, error.last))
         failed = WherryError(f"failed to solve: {error.message}", hint=error.hint)
         failed.exit_code = 1
         raise failed from error
+
+
+def _call(file: Dockerfile, request: BuildRequest, method: str) -> int:
     if method == "check":
         return _check(file, request)
     if method == "targets":
@@ -95,7 +98,9 @@ def _wanted(stages: Sequence[Stage], kind: str, known: Mapping[str, str]) -> dic
     found: dict[str, str] = {}
     for stage in stages:
         for instruction in stage.instructions:
-            for mount in read_mounts(instruction, lambda text: process_word(text, known), "/"):
+            with placed(instruction):
+                mounts = read_mounts(instruction, lambda text: process_word(text, known), "/")
+            for mount in mounts:
                 if mount.kind == kind:
                     found[mount.id] = "true" if mount.required else found.get(mount.id, "")
     return found

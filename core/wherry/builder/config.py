@@ -161,6 +161,7 @@ def _shell(config: Config, instruction: Instruction, _: bool) -> str:
     return f"SHELL [{' '.join(instruction.words)}]"
 
 
+_MILLISECOND = 1_000_000
 _HEALTH: dict[str, tuple[str, Callable[[str], int]]] = {
     "interval": ("Interval", read_duration),
     "timeout": ("Timeout", read_duration),
@@ -178,6 +179,9 @@ def _healthcheck(config: Config, instruction: Instruction, _: bool) -> str:
                 health[key] = read(text)
             except ValueError as error:
                 raise UsageError(f"HEALTHCHECK --{option}: {error}") from error
+            least, shown = (0, "0") if option == "retries" else (_MILLISECOND, "1ms")
+            if health[key] and health[key] < least:
+                raise UsageError(f"HEALTHCHECK --{option} cannot be less than {shown}: {text}")
     config["Healthcheck"] = health
     return instruction.text
 

@@ -74,7 +74,9 @@ def steps(stage: StageBuild, instruction: Instruction) -> Steps:
     patterns = tuple(word for word in words if not is_heredoc(word) and word not in copy.remotes)
     parts: list[Part] = []
     if patterns:
-        source = yield from sources.find_source(stage, instruction.flag("from"), patterns)
+        source = yield from sources.find_source(
+            stage, instruction.flag("from"), patterns, instruction
+        )
         unpacks = instruction.keyword == "ADD" and copy.unpack != "false"
         parts.append(Part(source=source, patterns=patterns, unpacks=unpacks))
     # `--link` makes the layer beside what is below, so that it outlives that.

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from wherry.errors import UsageError
+from contextlib import contextmanager
+
+from wherry.builder.words import WordError
+from wherry.errors import UsageError, WherryError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from wherry.builder.instructions import Instruction
 
 
 class DockerfileError(UsageError):
@@ -23,9 +32,24 @@ def syntax_error(
     )
 
 
+@contextmanager
+def placed(instruction: Instruction) -> Iterator[None]:
+    """Tell of what is wrong with an instruction where in the Dockerfile it is."""
+    first, last = instruction.first, instruction.last
+    try:
+        yield
+    except WordError as error:
+        reason = f"failed to process {instruction.text!r}: {error}"
+        raise syntax_error(reason, first, last) from error
+    except DockerfileError:
+        raise
+    except WherryError as error:
+        raise DockerfileError(error.message, first, last, hint=error.hint) from error
+
+
 def excerpt(text: str, name: str, first: int, last: int) -> str:
     """The lines of a Dockerfile around `first` to `last`, which are marked."""
-    lines = text.splitlines()
+    lines = text.removesuffix("\n").split("\n")
     last = min(max(first, last), max(len(lines), 1))
     shown = range(max(first - 3, 1), min(last + 3, len(lines)) + 1)
     width = max(4, len(str(shown.stop)))

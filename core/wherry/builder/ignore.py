@@ -89,12 +89,15 @@ class Ignore:
 def read_ignore(text: str) -> Ignore:
     """The patterns of an ignore file. Raises ValueError for a malformed one."""
     patterns = []
-    for row in text.removeprefix("\ufeff").splitlines():
-        row = row.strip()
-        if not row or row.startswith("#"):
+    for row in text.removeprefix("\ufeff").split("\n"):
+        pattern = row.strip()
+        # A comment begins where its line does.
+        if not pattern or row.startswith("#"):
             continue
-        mark = "!" if row.startswith("!") else ""
-        bare = posixpath.normpath(row[len(mark) :].strip()).lstrip("/")
+        mark = "!" if pattern.startswith("!") else ""
+        if pattern == "!":
+            raise ValueError('illegal exclusion pattern: "!"')
+        bare = posixpath.normpath(pattern[len(mark) :].strip()).lstrip("/")
         if bare and bare != ".":
             patterns.append(mark + bare)
     return Ignore(patterns)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 
 from wherry.builder.errors import DockerfileError, syntax_error
-from wherry.builder.parser import parse
+from wherry.builder.parser import bodies, parse
 from wherry.lean import load_json
 from wherry.values import replace, value
 
@@ -344,11 +344,11 @@ def _onbuild(instruction: Instruction, rest: str, _: str) -> Instruction:
         raise syntax_error(
             f"unknown instruction: {keyword}{_guess(keyword)}", instruction.first, instruction.last
         )
-    return replace(instruction, words=(rest,))
+    return replace(instruction, words=(rest + bodies(instruction.heredocs),))
 
 
 def _healthcheck(instruction: Instruction, rest: str, _: str) -> Instruction:
-    kind, _, command = rest.partition(" ")
+    kind, command = (*rest.split(None, 1), "")[:2]
     first, last = instruction.first, instruction.last
     if kind.upper() == "NONE":
         if command.strip():

@@ -135,13 +135,19 @@ def _mount(kind: str, fields: dict[str, str], directory: str) -> Mount:
         id=identity or ("default" if kind == "ssh" else target),
         readonly=not read_bool(fields["rw"]) if "rw" in fields else _is_readonly(kind, fields),
         sharing=sharing,
-        mode=int(fields["mode"], 8) if "mode" in fields else None,
+        mode=_mode(fields["mode"]) if "mode" in fields else None,
         uid=read_integer(fields.get("uid", "0")),
         gid=read_integer(fields.get("gid", "0")),
         required=read_bool(fields.get("required", "false")),
         env=fields.get("env", ""),
         size=read_bytes(fields["size"]) if "size" in fields else 0,
     )
+
+
+def _mode(text: str) -> int:
+    if not text or not set(text) <= set("01234567"):
+        raise UsageError(f"invalid value for mode: {text!r}", hint="a mode is an octal number")
+    return int(text, 8)
 
 
 def _is_readonly(kind: str, fields: dict[str, str]) -> bool:

@@ -169,17 +169,21 @@ class _Reader:
     def _openings(self, rest: str) -> list[tuple[str, bool, bool]]:
         """The heredocs that a line announces: name, whether to expand, whether to chomp."""
         found = []
-        for word in process_words(rest, None, escape=self._escape):
+        for word in self._words(rest, None):
             match = _HEREDOC.match(word)
             if match is None or not match[3]:
                 continue
-            try:
-                names = process_words(match[3], {}, escape=self._escape)
-            except WordError:
-                continue
+            names = self._words(match[3], {})
             if len(names) == 1:
                 found.append((names[0], names[0] == match[3], bool(match[2])))
         return found
+
+    def _words(self, text: str, env: Mapping[str, str] | None) -> list[str]:
+        """The words of what the shell may read otherwise: none, where quotes stay open."""
+        try:
+            return process_words(text, env, escape=self._escape)
+        except WordError:
+            return []
 
     def _body(self, name: str, expand: bool, chomp: bool, first: int) -> Heredoc:
         content: list[str] = []
@@ -190,6 +194,11 @@ class _Reader:
                 return Heredoc(name=name, content="".join(content), expand=expand, chomp=chomp)
             content.append(f"{row}\n")
         raise syntax_error("unterminated heredoc", first, len(self._rows))
+
+
+def bodies(heredocs: Sequence[Heredoc]) -> str:
+    """What stands below the line that announces these heredocs, and the end of that line."""
+    return "".join(f"\n{each.content}{each.name}" for each in heredocs)
 
 
 def is_heredoc(word: str) -> bool:

@@ -8,7 +8,7 @@ from wherry.builder import config as configs
 from wherry.builder.copying import Placement, copy_changes
 from wherry.builder.layers import Scratch, pack
 from wherry.builder.mounts import Given, Mount, read_mounts
-from wherry.builder.parser import is_heredoc
+from wherry.builder.parser import bodies, is_heredoc
 from wherry.builder.running import SCRIPTS, Run, run_step
 from wherry.builder.sources import find_source
 from wherry.builder.stage import PROXIES, Needs, Step
@@ -120,7 +120,8 @@ def _seen(stage: StageBuild, instruction: Instruction) -> Generator[Step | Needs
     ):
         source = None
         if mount.kind == "bind" or (mount.kind == "cache" and mount.origin):
-            source = yield from find_source(stage, mount.origin, (mount.source or ".",))
+            patterns = (mount.source or ".",)
+            source = yield from find_source(stage, mount.origin, patterns, instruction)
         found.append((mount, source))
     return found
 
@@ -181,8 +182,7 @@ def command_line(stage: StageBuild, instruction: Instruction) -> list[str]:
         if script.startswith("#!"):
             return [f"{SCRIPTS}/{instruction.heredocs[0].name}"]
         return [*shell, script]
-    bodies = "".join(f"\n{each.content}{each.name}" for each in instruction.heredocs)
-    return [*shell, text + bodies]
+    return [*shell, text + bodies(instruction.heredocs)]
 
 
 def script_of(instruction: Instruction) -> str:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from wherry.builder.ignore import Ignore
+    from wherry.builder.instructions import Instruction
     from wherry.builder.stage import StageBuild
     from wherry.runtime import Runtime
 
@@ -81,13 +82,16 @@ class Part:
 
 
 def find_source(
-    stage: StageBuild, name: str, patterns: Sequence[str]
+    stage: StageBuild, name: str, patterns: Sequence[str], origin: Instruction
 ) -> Generator[Step | Needs, Any, Source]:
-    """What `--from=NAME` means, with what `patterns` take from it; "" is the context."""
+    """What `--from=NAME` means, with what `patterns` take of it; "" is the context.
+
+    `origin` is what asks for it.
+    """
     build = stage.build
     given = build.request.context_named(name) if name else build.request.context
     if isinstance(given, Context):
-        return (yield from _context_source(given, patterns))
+        return (yield from _context_source(given, patterns, origin))
     index = build.stage_named(name, before=stage.stage.index)
     if index is not None:
         other = build.stages[index]
@@ -96,12 +100,12 @@ def find_source(
     if build.stage_named(name) is not None and not given:
         raise UsageError(f"cannot copy from stage {name!r}, it needs to be defined before current"
                          f" stage {stage.stage.name or stage.stage.index!r}")  # fmt: skip
-    image = yield from image_steps(build, name, str(build.platform))
+    image = yield from image_steps(build, name, str(build.platform), origin)
     return LayersSource(image.diff_ids)
 
 
 def _context_source(
-    context: Context, patterns: Sequence[str]
+    context: Context, patterns: Sequence[str], origin: Instruction
 ) -> Generator[Step | Needs, Any, Source]:
     if not context.directory:
         raise UsageError(
@@ -111,6 +115,7 @@ def _context_source(
         yield Step(
             name="[internal] load build context",
             work=lambda: context.load(patterns),
+            instruction=origin,
         )
         context.loaded()
     return DirectorySource(context.directory, context.ignore)

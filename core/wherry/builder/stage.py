@@ -9,11 +9,11 @@ from __future__ import annotations
 import posixpath
 
 from wherry.builder import config as configs
-from wherry.builder.errors import syntax_error
+from wherry.builder.errors import placed
 from wherry.builder.instructions import Instruction, read_instruction
 from wherry.builder.layers import Layers
 from wherry.builder.parser import parse
-from wherry.builder.words import WordError, process_word
+from wherry.builder.words import process_word
 from wherry.image.build_cache import key_of
 from wherry.values import replace, value
 
@@ -131,13 +131,11 @@ class StageBuild:
         """All of the stage."""
         from wherry.builder import base
 
-        yield from base.steps(self)
+        with placed(self.stage.origin):
+            yield from base.steps(self)
         for instruction in (*self._triggers(), *self.stage.instructions):
-            try:
+            with placed(instruction):
                 yield from self._follow(instruction)
-            except WordError as error:
-                reason = f"failed to process {instruction.text!r}: {error}"
-                raise syntax_error(reason, instruction.first, instruction.last) from error
         self.is_done = True
 
     def _triggers(self) -> list[Instruction]:

@@ -84,6 +84,8 @@ def test_heredocs_follow_the_line_that_announces_them() -> None:
 def test_what_only_looks_like_a_heredoc_is_none() -> None:
     for text in ('RUN echo "<<a"\n', "RUN cat <<<word\n", "RUN a << b\n", "ENV a=<<b\n"):
         assert parse(text).lines[0].heredocs == ()
+    # Where a quote stays open, only the shell can tell.
+    assert parse("RUN cat << a # it's\n").lines[0].heredocs == ()
 
 
 def test_an_excerpt_marks_its_lines() -> None:
@@ -105,9 +107,8 @@ def test_an_excerpt_marks_its_lines() -> None:
 @given(some.text(alphabet="RUNCOPY <-ab'\"\\$\n\t#={}[],`", max_size=60))
 def test_any_text_is_read_or_refused(text: str) -> None:
     from wherry.builder.instructions import read_dockerfile
-    from wherry.builder.words import WordError
 
     try:
         read_dockerfile(f"FROM a\n{text}")
-    except (DockerfileError, WordError):
+    except DockerfileError:
         pass

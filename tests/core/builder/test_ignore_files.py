@@ -21,7 +21,8 @@ from wherry.builder.ignore import read_ignore
         ("./a/../b", ["b"], ["a"]),
         ("*\n!keep", ["a"], ["keep", "keep/x"]),
         ("a\n!a/b\na/b/c", ["a/x", "a/b/c"], ["a/b", "a/b/d"]),
-        ("# a\n\n  b  \n", ["b"], ["a"]),
+        ("# a\n\n  b  \r\n", ["b"], ["a"]),
+        ("a\x0cb\u2028c\n #d", ["a\x0cb\u2028c", "#d"], ["a", "b"]),
         ("a\\*", ["a*"], ["ab"]),
         (".", [], ["a"]),
     ],
@@ -48,3 +49,5 @@ def test_a_malformed_pattern_is_refused() -> None:
     for text in ("[a", "a\\"):
         with pytest.raises(ValueError, match="syntax error in pattern"):
             read_ignore(text)
+    with pytest.raises(ValueError, match="illegal exclusion pattern"):
+        read_ignore("a\n!\n")

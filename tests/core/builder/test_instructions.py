@@ -59,6 +59,12 @@ def test_nothing_but_arguments_may_stand_before_the_first_from() -> None:
         read_dockerfile("ARG a\n")
 
 
+def test_a_trigger_keeps_its_heredocs() -> None:
+    (trigger,) = read("ONBUILD COPY <<one <<-'two' /x/\n1\none\n\t$2\n\ttwo\n")
+
+    assert trigger.words == ("COPY <<one <<-'two' /x/\n1\none\n\t$2\ntwo",)
+
+
 def test_commands_are_lists_or_texts() -> None:
     run, cmd, nearly = read('RUN ["a", "b c"]\nCMD a "b"\nENTRYPOINT [a, b]')
 
