@@ -121,7 +121,7 @@ def write_atomic(
     try:
         descriptor = _create(temporary, mode)
         try:
-            _write_all(descriptor, content)
+            write_all(descriptor, content)
             if sync:
                 os.fsync(descriptor)
             elif promptly and sys.platform == "linux":
@@ -222,13 +222,21 @@ def _is_special(path: str) -> bool:
 def write_asked(path: str, content: bytes) -> None:
     """Put `content` where a user has said: a file is there whole or not at all."""
     with Draft(path, mode=0o644) as descriptor:
-        _write_all(descriptor, content)
+        write_all(descriptor, content)
 
 
-def _write_all(descriptor: int, content: bytes) -> None:
+def write_all(descriptor: int, content: bytes | memoryview) -> None:
+    """Write everything, waiting for a slow reader even where writes do not block."""
     view = memoryview(content)
     while view:
-        view = view[os.write(descriptor, view) :]
+        try:
+            view = view[os.write(descriptor, view) :]
+        except BlockingIOError:
+            from wherry.lean import select
+
+            poll = select.poll()
+            poll.register(descriptor, select.POLLOUT)
+            poll.poll()
 
 
 def write_json(

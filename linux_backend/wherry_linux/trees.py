@@ -6,9 +6,9 @@ import os
 
 from wherry import paths
 from wherry.errors import Conflict
+from wherry.forked import answer_of, report
 from wherry_linux.constants import CLONE_NEWUSER, PR_SET_DUMPABLE
 from wherry_linux.syscalls import libc, prctl, setns
-from wherry_linux.userns import read_all, report, unwrap
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -45,11 +45,10 @@ def _in_namespace(namespace: int, function: Callable[[], Any]) -> Any:
         report(writer, lambda: _enter(namespace, function))
     os.close(writer)
     try:
-        answer = read_all(reader)
+        return answer_of(reader)
     finally:
         os.close(reader)
         os.waitpid(child, 0)
-    return unwrap(answer)
 
 
 def _enter(namespace: int, function: Callable[[], Any]) -> Any:

@@ -9,8 +9,9 @@ from __future__ import annotations
 import os
 
 from wherry import paths
-from wherry.errors import KernelError, WherryError, as_ours, from_json, to_json
-from wherry.lean import dump_json, load_json, signals
+from wherry.errors import KernelError, WherryError
+from wherry.forked import answer_of, report
+from wherry.lean import signals
 from wherry_linux.constants import CLONE_NEWNS, CLONE_NEWUSER, MS_PRIVATE, MS_REC
 from wherry_linux.idmap import rootless_maps, with_own, write_maps
 from wherry_linux.syscalls import mount, unshare
@@ -18,7 +19,7 @@ from wherry_linux.syscalls import mount, unshare
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-    from typing import Any, NoReturn
+    from typing import Any
 
     from wherry.oci.runtime_spec import IDMapping
 
@@ -72,19 +73,20 @@ def in_child(
     for descriptor in (result_write, mapped_read, ready_write):
         os.close(descriptor)
     try:
-        signals.pthread_sigmask(signals.SIG_SETMASK, before)
-        if os.read(ready_read, 1) and maps is not None:
-            write_maps(child, *maps)
-        os.write(mapped_write, b"1")
-    except BrokenPipeError:
-        pass  # the child failed, and its report says why
+        try:
+            signals.pthread_sigmask(signals.SIG_SETMASK, before)
+            if os.read(ready_read, 1) and maps is not None:
+                write_maps(child, *maps)
+            os.write(mapped_write, b"1")
+        except BrokenPipeError:
+            pass  # the child failed, and its report says why
+        finally:
+            os.close(mapped_write)
+            os.close(ready_read)
+        return answer_of(result_read)
     finally:
-        os.close(mapped_write)
-        os.close(ready_read)
-        answer = read_all(result_read)
         os.close(result_read)
         os.waitpid(child, 0)
-    return unwrap(answer)
 
 
 def _enter(
@@ -106,50 +108,3 @@ def _enter(
         os.setresuid(0, 0, 0)
     mount("", "/", "", MS_REC | MS_PRIVATE)
     return function()
-
-
-def report(descriptor: int, function: Callable[[], Any]) -> NoReturn:
-    """Write the outcome of `function()` to a pipe, for `unwrap` at its other end, and end.
-
-    Whatever happens, a forked child must not go on as its parent.
-    """
-    try:
-        answer = _outcome(function)
-        view = memoryview(dump_json(answer).encode())
-        while view:
-            view = view[os.write(descriptor, view) :]
-    except KeyboardInterrupt:
-        os._exit(130)
-    finally:
-        os._exit(0)
-
-
-def _outcome(function: Callable[[], Any]) -> dict[str, Any]:
-    try:
-        return {"result": function()}
-    except WherryError as error:
-        return {"error": to_json(error)}
-    except Exception as error:
-        if os.environ.get("WHERRY_DEBUG"):
-            import traceback
-
-            traceback.print_exc()
-        return {"error": to_json(as_ours(error))}
-
-
-def unwrap(answer: bytes) -> Any:
-    """The result that `report` wrote; raises the error that it wrote."""
-    if not answer:
-        raise WherryError("a helper process ended without an answer")
-    outcome = load_json(answer)
-    if "error" in outcome:
-        raise from_json(outcome["error"])
-    return outcome["result"]
-
-
-def read_all(descriptor: int) -> bytes:
-    """Everything up to the end of the file."""
-    chunks = []
-    while chunk := os.read(descriptor, 65536):
-        chunks.append(chunk)
-    return b"".join(chunks)

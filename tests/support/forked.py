@@ -18,19 +18,19 @@ def call_as(account: Account, function: Callable[[], Any]) -> Any:
         raise NotImplementedError
     if account.uid == os.geteuid():
         return function()
-    from wherry_linux.userns import read_all, report, unwrap
+    from wherry.forked import answer_of, report
 
     reader, writer = os.pipe2(os.O_CLOEXEC)
     child = os.fork()
     if child == 0:
         os.close(reader)
         report(writer, lambda: _become(account, function))
-        os._exit(0)
     os.close(writer)
-    answer = read_all(reader)
-    os.close(reader)
-    os.waitpid(child, 0)
-    return unwrap(answer)
+    try:
+        return answer_of(reader)
+    finally:
+        os.close(reader)
+        os.waitpid(child, 0)
 
 
 def _become(account: Account, function: Callable[[], Any]) -> Any:

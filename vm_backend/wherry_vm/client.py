@@ -6,8 +6,8 @@ import os
 import sys
 
 from wherry.container.wire import CONTROL, STDERR, STDIN, STDOUT, Parser, control, frame
-from wherry.engine.session import write_all
 from wherry.errors import MachineError, WherryError, as_ours, from_json
+from wherry.files import write_all
 from wherry.lean import load_json
 from wherry_vm.protocol import CHUNK, NONSENSE, WINDOW
 from wherry_vm.surroundings import proxies

@@ -14,9 +14,8 @@ from __future__ import annotations
 import os
 
 from wherry import origin
-from wherry.engine.session import write_all
 from wherry.errors import AccessDenied, CorruptState
-from wherry.files import Draft, Lock, make_dir, read_json, write_atomic
+from wherry.files import Draft, Lock, make_dir, read_json, write_all, write_atomic
 from wherry.human import human_size
 from wherry.image import layouts
 from wherry.image.assembly import INDEX

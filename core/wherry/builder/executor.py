@@ -14,8 +14,9 @@ import time
 from wherry.builder.running import ENDING, STEP_ENDING
 from wherry.builder.stage import Needs, Step
 from wherry.engine.session import give_signals_back, take_signals
-from wherry.errors import Unsupported, WherryError, as_ours, from_json, to_json
-from wherry.lean import dump_json, load_json, select, signals
+from wherry.errors import Unsupported, WherryError
+from wherry.forked import report, unwrap
+from wherry.lean import select, signals
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -190,7 +191,7 @@ class Executor:
                     if descriptor >= 0:
                         os.close(descriptor)
             self._become_child()
-            _serve(job.step, log, answer)
+            report(answer, lambda: _work(job.step, log))
         signals.pthread_sigmask(signals.SIG_UNBLOCK, self._caught)
         os.close(log)
         os.close(answer)
@@ -239,17 +240,17 @@ class Executor:
         self._running.remove(job)
         seconds = time.monotonic() - job.started
         if not job.content:
-            error = WherryError(f"the process of {job.step.name} was killed")
-        else:
-            outcome = load_json(job.content)
-            if "error" not in outcome:
-                result = outcome["result"]
-                self._progress.end(job.number, seconds, is_cached="Step" in result)
-                self._finish(job.step, job.waiting, result.get("record", result))
-                return
-            error = from_json(outcome["error"])
+            raise self._failed(job, WherryError(f"the process of {job.step.name} was killed"))
+        try:
+            result = unwrap(job.content)
+        except WherryError as error:
+            raise self._failed(job, error) from error
+        self._progress.end(job.number, seconds, is_cached="Step" in result)
+        self._finish(job.step, job.waiting, result.get("record", result))
+
+    def _failed(self, job: _Job, error: WherryError) -> StepFailed:
         self._progress.fail(job.number, error.message)
-        raise StepFailed(error, job.step, self._progress.last_lines(job.number)) from error
+        return StepFailed(error, job.step, self._progress.last_lines(job.number))
 
     def _end_all(self) -> None:
         """Have what still runs end, and wait until it has."""
@@ -301,27 +302,13 @@ def _await_end(child: int) -> None:
     os.waitpid(child, 0)
 
 
-def _serve(step: Step, log: int, answer: int) -> None:
-    """The child; never returns. What it prints is the step's output."""
-    outcome: dict[str, Any] = {}
+def _work(step: Step, log: int) -> Any:
+    """In the child. What it prints is the step's output."""
     try:
         os.dup2(log, 1)
         os.dup2(log, 2)
         os.close(log)
-        outcome = {"result": step.work()}
-    except WherryError as error:
-        outcome = {"error": to_json(error)}
-    except BaseException as error:
-        if os.environ.get("WHERRY_DEBUG") and not isinstance(error, KeyboardInterrupt):
-            import traceback
-
-            traceback.print_exc()
-        outcome = {"error": to_json(as_ours(error))}
-    try:
+        return step.work()
+    finally:
         sys.stdout.flush()
         sys.stderr.flush()
-        view = memoryview(dump_json(outcome).encode())
-        while view:
-            view = view[os.write(answer, view) :]
-    finally:
-        os._exit(0)

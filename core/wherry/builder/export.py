@@ -9,9 +9,8 @@ from wherry.builder.layers import Scratch, open_layers
 from wherry.builder.outputs import put_images
 from wherry.builder.request import read_fields
 from wherry.builder.returned import send
-from wherry.engine.session import write_all
 from wherry.errors import UsageError
-from wherry.files import Draft, make_dir
+from wherry.files import Draft, make_dir, write_all
 from wherry.image.reference import parse_reference
 from wherry.values import replace, value
 from wherry.words import join_csv, read_bool

@@ -27,7 +27,6 @@ from wherry.builder.offer import DIRECTORY, FAILED, FILE, HARD_LINK, LINK, Entry
 from wherry.builder.tree import is_pattern
 from wherry.container.archive import attribute_names
 from wherry.container.copy import remove_tree
-from wherry.engine.session import write_all
 from wherry.errors import (
     Conflict,
     CorruptState,
@@ -36,7 +35,7 @@ from wherry.errors import (
     WherryError,
     from_json,
 )
-from wherry.files import Lock, make_dir, read_json, remove_file, write_atomic, write_json
+from wherry.files import Lock, make_dir, read_json, remove_file, write_all, write_atomic, write_json
 from wherry.human import human_size
 from wherry.lean import load_json, posix
 from wherry.values import replace

@@ -10,8 +10,8 @@ import os
 import struct
 
 from wherry.engine.piping import piped
-from wherry.engine.session import write_all
 from wherry.errors import MachineError, WherryError, as_ours
+from wherry.files import write_all
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

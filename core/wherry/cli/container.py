@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import sys
 
 from wherry.backend import Command, execute
 from wherry.cli import common
 from wherry.cli.grammar import argument, command, option
 from wherry.errors import WherryError
+from wherry.files import write_all
 from wherry.harmless import shown
 
 TYPE_CHECKING = False
@@ -88,11 +88,10 @@ def _print_record(record: dict[str, Any], *, details: bool, timestamps: bool) ->
         text = f"{shown} {text}"
     if timestamps:
         text = f"{record['time']} {text}"
-    data = memoryview(text.encode(errors="surrogateescape"))
+    data = text.encode(errors="surrogateescape")
     descriptor = 2 if record["stream"] == "stderr" else 1
     try:
-        while data:
-            data = data[os.write(descriptor, data) :]
+        write_all(descriptor, data)
     except BrokenPipeError:
         raise
     except OSError as error:

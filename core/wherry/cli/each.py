@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from wherry.errors import WherryError, from_json, to_json
-from wherry.lean import dump_json, load_json
+from wherry.errors import WherryError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -83,29 +82,30 @@ if sys.platform != "win32":
 
     def _fork(act: Callable[[str], object], name: str) -> tuple[int, int]:
         """A child that does `act` to `name`: its pid, and where it tells what came of it."""
+        from wherry.forked import report
+
         reading, writing = os.pipe()
         pid = os.fork()
-        if pid:
-            os.close(writing)
-            return pid, reading
-        error: WherryError | None = None
+        if pid == 0:
+            report(writing, lambda: _act_and_print(act, name))
+        os.close(writing)
+        return pid, reading
+
+    def _act_and_print(act: Callable[[str], object], name: str) -> None:
         try:
             act(name)
-        except WherryError as raised:
-            error = raised
-        except BaseException as raised:  # a child must not go on as its parent
-            error = WherryError(f"{type(raised).__name__}: {raised}")
         finally:
-            if error is not None:
-                os.write(writing, dump_json(to_json(error)).encode())
             sys.stdout.flush()
-            os._exit(0)
 
     def _result(child: tuple[int, int]) -> WherryError | None:
+        from wherry.forked import answer_of
+
         pid, reading = child
-        with open(reading, "rb") as pipe:
-            told = pipe.read()
-        _, status = os.waitpid(pid, 0)
-        if told:
-            return from_json(load_json(told))
-        return WherryError(f"a helper process ended with status {status}") if status else None
+        try:
+            answer_of(reading)
+        except WherryError as error:
+            return error
+        finally:
+            os.close(reading)
+            os.waitpid(pid, 0)
+        return None

@@ -14,6 +14,7 @@ import sys
 
 from wherry.container.copy import change_mode, open_file
 from wherry.errors import CorruptState, KernelError, Unsupported, UsageError, WherryError
+from wherry.files import write_all
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -378,9 +379,7 @@ def _write(descriptor: int, chunk: bytes) -> None:
     if chunk == _ZEROS:
         os.lseek(descriptor, len(chunk), os.SEEK_CUR)
         return
-    view = memoryview(chunk)
-    while view:
-        view = view[os.write(descriptor, view) :]
+    write_all(descriptor, chunk)
 
 
 def _clean(name: str) -> str:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import sys
 
-from wherry.errors import CorruptState, WherryError, as_ours, from_json, to_json
-from wherry.lean import dump_json, load_json
+from wherry.errors import CorruptState, WherryError
+from wherry.forked import read_all, report, unwrap
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def piped(
     if child == 0:
         os.close(reader)
         os.close(failure_reader)
-        _produce(produce, writer, failure_writer)
+        report(failure_writer, lambda: produce(writer))
     os.close(writer)
     os.close(failure_writer)
     failed: BaseException | None = None
@@ -42,12 +42,12 @@ def piped(
         failed = error
     finally:
         os.close(reader)
-        report = b"".join(iter(lambda: os.read(failure_reader, 65536), b""))
+        answer = read_all(failure_reader)
         os.close(failure_reader)
         os.waitpid(child, 0)
     # Where one end fails the other does too: on a broken pipe, or an archive without an end.
-    if report and (failed is None or isinstance(failed, CorruptState)):
-        raise from_json(load_json(report))
+    if failed is None or isinstance(failed, CorruptState):
+        unwrap(answer)
     if failed is not None:
         raise failed
     return result
@@ -86,15 +86,3 @@ def _threaded(
     if consumed is not None:
         raise consumed
     return results[0]
-
-
-def _produce(produce: Callable[[int], None], writer: int, failure: int) -> None:
-    """The child; never returns."""
-    try:
-        produce(writer)
-    except WherryError as error:
-        os.write(failure, dump_json(to_json(error)).encode())
-    except BaseException as error:
-        os.write(failure, dump_json(to_json(as_ours(error))).encode())
-    finally:
-        os._exit(0)

@@ -10,6 +10,7 @@ import os
 
 from wherry.container.wire import CONTROL, STDERR, STDIN, STDOUT, Connection, control, frame
 from wherry.errors import Conflict, WherryError, from_json
+from wherry.files import write_all
 from wherry.lean import load_json, posix, select, signals
 
 TYPE_CHECKING = False
@@ -350,18 +351,6 @@ def parse_keys(text: str) -> bytes:
                 f"unknown key {key!r} in --detach-keys", hint="write it as in ctrl-p,ctrl-q"
             )
     return bytes(sequence)
-
-
-def write_all(descriptor: int, data: bytes) -> None:
-    """Write everything, waiting for a slow reader even where writes do not block."""
-    view = memoryview(data)
-    while view:
-        try:
-            view = view[os.write(descriptor, view) :]
-        except BlockingIOError:
-            poll = select.poll()
-            poll.register(descriptor, select.POLLOUT)
-            poll.poll()
 
 
 def relay_terminal(master: int, *, stdin: bool, detach_keys: str = "") -> bool:

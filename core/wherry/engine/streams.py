@@ -122,7 +122,7 @@ class Streams:
 
     def _write_output(self, descriptor: int) -> bool:
         """Pass on what is there; False if there is nothing more for now, or ever."""
-        from wherry.engine.session import write_all
+        from wherry.files import write_all
 
         try:
             data = os.read(descriptor, 1 << 16)

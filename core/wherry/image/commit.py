@@ -14,15 +14,15 @@ from hashlib import sha256
 from wherry import paths
 from wherry.container.archive import attributes
 from wherry.container.copy import copied, remove_tree
-from wherry.errors import Unsupported, UsageError, WherryError, as_ours, from_json, to_json
-from wherry.files import make_dir, storage_error
+from wherry.errors import Unsupported, UsageError, WherryError
+from wherry.files import make_dir, storage_error, write_all
+from wherry.forked import answer_of, report
 from wherry.image import tar
 from wherry.image.assembly import LAYER
 from wherry.image.difference import DELETED
 from wherry.image.layers import publish
 from wherry.image.streams import STREAM, StreamNotes
 from wherry.image.tar import Member
-from wherry.lean import dump_json, load_json
 from wherry.values import value
 
 TYPE_CHECKING = False
@@ -127,53 +127,33 @@ class _Unpacking:
         if self._child == 0:
             os.close(self._stream)
             os.close(self._outcome)
-            self._serve(reader, outcome)
+            report(outcome, lambda: self._unpack(reader))
         os.close(reader)
         os.close(outcome)
         return self
 
-    def _serve(self, reader: int, outcome: int) -> None:
-        """The child; never returns."""
-        answer: dict[str, Any] = {}
-        try:
-            if sys.platform == "linux":
-                from wherry.image.unpack import Unpacker
+    def _unpack(self, reader: int) -> int:
+        """In the child: the bytes of the files that came."""
+        if sys.platform == "linux":
+            from wherry.image.unpack import Unpacker
 
-                unpacker = Unpacker(f"{self._draft}/diff", f"{self._draft}/aside", _LARGE)
-                answer = {"size": unpacker.unpack(lambda size: os.read(reader, size))}
-        except WherryError as error:
-            answer = {"error": to_json(error)}
-        except BaseException as error:
-            answer = {"error": to_json(as_ours(error))}
-        try:
-            os.write(outcome, dump_json(answer).encode())
-        finally:
-            os._exit(0)
+            unpacker = Unpacker(f"{self._draft}/diff", f"{self._draft}/aside", _LARGE)
+            return unpacker.unpack(lambda size: os.read(reader, size))
+        raise Unsupported("containers are on Linux only")
 
     def write(self, data: bytes) -> None:
         """Raises what went wrong in the process, if it has ended."""
-        view = memoryview(data)
         try:
-            while view:
-                view = view[os.write(self._stream, view) :]
+            write_all(self._stream, data)
         except BrokenPipeError:
-            self._answer()
+            answer_of(self._outcome)
             raise
 
     def finish(self) -> int:
         """End the stream, and wait until all of it is unpacked; the bytes of its files."""
         os.close(self._stream)
         self._stream = -1
-        return int(self._answer()["size"])
-
-    def _answer(self) -> dict[str, Any]:
-        content = b"".join(iter(lambda: os.read(self._outcome, 65536), b""))
-        if not content:
-            raise BrokenPipeError
-        answer: dict[str, Any] = load_json(content)
-        if "error" in answer:
-            raise from_json(answer["error"])
-        return answer
+        return int(answer_of(self._outcome))
 
     def __exit__(self, *_: object) -> None:
         if self._stream >= 0:

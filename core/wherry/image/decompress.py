@@ -6,12 +6,13 @@ they would wait for the interpreter's lock.
 
 from __future__ import annotations
 
-import errno
 import os
 import sys
 
-from wherry.errors import CorruptState, Unsupported, WherryError, from_json, to_json
-from wherry.lean import dump_json, load_json, signals
+from wherry.errors import CorruptState, Unsupported, WherryError
+from wherry.files import write_all
+from wherry.forked import answer_of, report
+from wherry.lean import signals
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ class Decompressor:
         self._child = 0
         self._pipe = -1
         self._result = -1
+        self._digest = ""
 
     def __enter__(self) -> Decompressor:
         if sys.platform != "linux":
@@ -72,7 +74,7 @@ class Decompressor:
         if self._child == 0:
             os.close(self._pipe)
             os.close(self._result)
-            _serve(self._source, digest, write, result)
+            report(result, lambda: _decompress(self._source, digest, write))
         os.close(write)
         os.close(result)
         self._source.close()
@@ -88,15 +90,12 @@ class Decompressor:
     def digest(self) -> str:
         """The digest of everything, once it has been read to its end."""
         if self._result >= 0:
-            answer = b"".join(iter(lambda: os.read(self._result, 65536), b""))
-            os.close(self._result)
-            self._result = -1
-            if not answer:
-                raise WherryError("decompression was killed")
-            self._outcome = load_json(answer)
-        if "error" in self._outcome:
-            raise from_json(self._outcome["error"])
-        return str(self._outcome["digest"])
+            try:
+                self._digest = str(answer_of(self._result))
+            finally:
+                os.close(self._result)
+                self._result = -1
+        return self._digest
 
     def __exit__(
         self,
@@ -113,27 +112,18 @@ class Decompressor:
         os.waitpid(self._child, 0)
 
 
-def _serve(source: Source, digest: Any, write: int, result: int) -> None:
-    """The forked child; never returns."""
+def _decompress(source: Source, digest: Any, write: int) -> str:
+    """In the child: the digest of all that it has written."""
     try:
         for piece in decompressed(source.read):
             digest.update(piece)
-            view = memoryview(piece)
-            while view:
-                view = view[os.write(write, view) :]
-        os.close(write)
-        os.write(result, dump_json({"digest": f"sha256:{digest.hexdigest()}"}).encode())
-    except BrokenPipeError:
-        pass  # the reader has had enough
-    except BaseException as error:
-        if not isinstance(error, WherryError):
-            error = CorruptState(f"a layer cannot be decompressed: {error}")
-        try:
-            os.write(result, dump_json({"error": to_json(error)}).encode())
-        except OSError as failure:
-            if failure.errno != errno.EPIPE:
-                os._exit(1)
-    os._exit(0)
+            write_all(write, piece)
+    except (WherryError, BrokenPipeError):
+        raise  # damaged, or the reader has had enough
+    except Exception as error:
+        raise CorruptState(f"a layer cannot be decompressed: {error}") from error
+    os.close(write)
+    return f"sha256:{digest.hexdigest()}"
 
 
 def decompressed(read: Callable[[int], bytes]) -> Iterator[bytes]:

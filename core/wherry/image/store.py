@@ -26,6 +26,7 @@ from wherry.files import (
     read_json,
     remove_file,
     storage_error,
+    write_all,
     write_atomic,
 )
 from wherry.image import digests
@@ -435,10 +436,8 @@ class Ingest:
 
     def write(self, chunk: bytes) -> None:
         """Append. Raises WherryError where the disk is full."""
-        view = memoryview(chunk)
         try:
-            while view:
-                view = view[os.write(self._descriptor, view) :]
+            write_all(self._descriptor, chunk)
         except OSError as error:
             if error.errno == errno.ENOSPC:
                 os.ftruncate(self._descriptor, 0)

@@ -13,7 +13,7 @@ import stat
 import sys
 
 from wherry.errors import CorruptState, Unsupported, WherryError
-from wherry.files import storage_error
+from wherry.files import storage_error, write_all
 from wherry.image import tar
 from wherry.image.tar import TarReader
 
@@ -236,9 +236,7 @@ class Unpacker:
             file = make(self._parent(path), name, member)
         try:
             for piece in reader.pieces():
-                view = memoryview(piece)
-                while view:
-                    view = view[os.write(file, view) :]
+                write_all(file, piece)
             self._finish(file, path, member)
         finally:
             os.close(file)

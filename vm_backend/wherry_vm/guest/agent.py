@@ -11,7 +11,7 @@ import time
 from wherry import __version__, paths
 from wherry.engine.published import SOCKET
 from wherry.errors import WherryError
-from wherry.files import make_dir, remove_file
+from wherry.files import make_dir, remove_file, write_all
 from wherry.lean import dump_json, load_json
 from wherry_vm.guest.disk import mount_disk
 from wherry_vm.guest.mounts import Mounts, port_device
@@ -185,8 +185,7 @@ def binds(ids: list[str]) -> list[str]:
 def _say(port: int, message: dict[str, Any]) -> None:
     data = dump_json(message).encode() + b"\n"
     with _saying:
-        while data:
-            data = data[os.write(port, data) :]
+        write_all(port, data)
 
 
 def _obey(port: int, line: bytes, mounts: Mounts, ports: Questions, news: News) -> list[int]:

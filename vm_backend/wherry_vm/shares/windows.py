@@ -15,6 +15,7 @@ import os
 import stat
 import sys
 
+from wherry.files import write_all
 from wherry_vm.shares import sftp
 from wherry_vm.shares.owners import Owner
 from wherry_vm.shares.tree import HostFile, split
@@ -65,9 +66,7 @@ class _File(HostFile):
             os.lseek(self.descriptor, 0, os.SEEK_END)
         else:
             os.lseek(self.descriptor, offset, os.SEEK_SET)
-        view = memoryview(data)
-        while view:
-            view = view[os.write(self.descriptor, view) :]
+        write_all(self.descriptor, data)
 
 
 class WindowsTree:
