@@ -52,6 +52,9 @@ class Command:
     placed: Callable[[Callable[[str], str]], tuple[str, ...]] | None = None
     # The contents of secrets that are this host's, by name.
     secrets: Mapping[str, bytes] = _NOTHING
+    # Whether it only tells what there is: it asks this host nothing, and says nothing before its
+    # end. Another wherry need not carry what it says while it runs.
+    brief: bool = False
     # Whether the command has something to tell where images and containers cannot be kept.
     works_without_places: bool = False
     # What is done here where the containers are elsewhere, in the place of `argv` alone: it is

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 
 from wherry.errors import Unsupported
 from wherry.files import Draft
@@ -22,9 +23,7 @@ class VmBackend:
     """Carries commands out in the machine that WHERRY_MACHINE names, or the default one."""
 
     def execute(self, command: Command) -> int:
-        from wherry_vm.client import flush
-
-        flush()
+        _flush()
         forwarder = Forwarder(command)
         if command.elsewhere is not None:
             return command.elsewhere(forwarder.forward)
@@ -63,15 +62,16 @@ class Forwarder:
         `argv` and `stdin` are as in wherry.backend.Command, the others descriptors of this
         process. Raises UsageError for a path that is in no share, before anything runs.
         """
-        from wherry_vm.answers import answer
-        from wherry_vm.client import Client
         from wherry_vm.starter import join, tell
-        from wherry_vm.terminal import open_console
 
         # What cannot be is told before a machine is started for it.
         self._words(argv)
-        link = join(self._machine, "command", tell)
+        link = join(self._machine, "command", tell, _load_client)
         try:
+            from wherry_vm.answers import answer
+            from wherry_vm.client import Client
+            from wherry_vm.terminal import open_console
+
             client = Client(
                 link,
                 open_console(),
@@ -79,6 +79,7 @@ class Forwarder:
                 self._words(argv),
                 stdin=stdin,
                 outputs=(stdout, stderr),
+                brief=self._command.brief,
                 answer=lambda question: answer(self._command, question, stdin),
                 configuration=self._configuration,
             )
@@ -92,6 +93,21 @@ class Forwarder:
         from wherry_vm.shares.finding import finder
 
         return argv(finder(self._machine))
+
+
+def _flush() -> None:
+    """Let what this process has printed itself go before what the guest says."""
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            stream.flush()
+
+
+def _load_client() -> None:
+    """Load what `forward` needs once the machine has been joined."""
+    from wherry_vm import client  # noqa: F401
+    from wherry_vm.terminal import open_console
+
+    open_console()
 
 
 def load() -> VmBackend:

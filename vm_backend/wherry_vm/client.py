@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 
 from wherry.container.wire import CONTROL, STDERR, STDIN, STDOUT, Parser, control, frame
 from wherry.errors import MachineError, WherryError, as_ours, from_json
@@ -43,15 +42,18 @@ class Client:
         stdin: Any = None,
         outputs: tuple[int, int] = (1, 2),
         operation: str = "run",
+        brief: bool = False,
         answer: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
         configuration: dict[str, str] | None = None,
     ) -> None:
         """`stdin` is what wherry.backend.Command says; `outputs` descriptors of ours.
 
         With the operation "program" `argv` are the words of another program than wherry.
-        `answer` and `configuration` are what wherry_vm.answers has.
+        `brief` is what wherry.backend.Command says, `answer` and `configuration` are what
+        wherry_vm.answers has.
         """
         self._operation = operation
+        self._brief = brief
         self._answer = answer
         self._configuration = configuration or {}
         self._link = link
@@ -93,6 +95,7 @@ class Client:
             "stdin": self._stdin is not None,
             "terminals": self._terminals,
             "size": terminal_size(),
+            "brief": self._brief,
         }
 
     # ---- to the guest ----
@@ -226,10 +229,3 @@ def time_zone() -> str:
     sign, minutes = "-" if seconds >= 0 else "+", abs(seconds) // 60
     name = f"{'+' if seconds >= 0 else '-'}{minutes // 60:02}{minutes % 60:02}"
     return f"<{name}>{sign}{minutes // 60:02}:{minutes % 60:02}"
-
-
-def flush() -> None:
-    """Let what this process has printed itself go before what the guest says."""
-    for stream in (sys.stdout, sys.stderr):
-        if stream is not None:
-            stream.flush()

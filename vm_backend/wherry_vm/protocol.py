@@ -4,11 +4,12 @@ Frames are those of `wherry.container.wire`. The host begins with a CONTROL fram
 request:
 
     {"op": "run", "argv": ["run", "--rm", …], "environment": {…}, "stdin": true,
-     "terminals": [true, true, true], "size": [24, 80]}
+     "terminals": [true, true, true], "size": [24, 80], "brief": false}
 
 With "program" in the place of "run" it is another program than wherry that runs.
 `stdin` says whether the command reads standard input, `terminals` which of its three
-streams are the user's terminal. What follows, in both directions, until the end:
+streams are the user's terminal; one that is `brief` says nothing before its end (see
+`wherry.backend.Command`). What follows, in both directions, until the end:
 
     host → guest                             guest → host
     STDIN                                    STDOUT, STDERR

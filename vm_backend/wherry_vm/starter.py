@@ -34,10 +34,16 @@ class Mute(MachineError):
     """The supervisor does not answer in time."""
 
 
-def join(machine: Machine, operation: str, report: Callable[[str], None]) -> Link:
+def join(
+    machine: Machine,
+    operation: str,
+    report: Callable[[str], None],
+    meanwhile: Callable[[], object] = lambda: None,
+) -> Link:
     """A connection on which `operation`, command or wait, has been joined.
 
-    `report` is told what a start is at. Raises MachineError, and what keeps it from starting.
+    `report` is told what a start is at; `meanwhile` is done while the answer is on its way.
+    Raises MachineError, and what keeps it from starting.
     """
     deadline = time.monotonic() + _PATIENCE
     ends = 0
@@ -49,7 +55,7 @@ def join(machine: Machine, operation: str, report: Callable[[str], None]) -> Lin
             link = connect(machine.run_directory)
         if link is not None:
             try:
-                answer = ask(link, request, ("joined", "ending"), report)
+                answer = ask(link, request, ("joined", "ending"), report, meanwhile=meanwhile)
                 if answer["event"] == "joined":
                     return link
                 link.close()
@@ -85,14 +91,17 @@ def ask(
     answers: tuple[str, ...],
     report: Callable[[str], None] = lambda _: None,
     patience: float = 0,
+    meanwhile: Callable[[], object] = lambda: None,
 ) -> dict[str, Any]:
     """Send a request, and wait for one of the events `answers`. Raises what is told instead.
 
-    With `patience`, in seconds, nothing is received from the link after that.
+    With `patience`, in seconds, nothing is received from the link after that. `meanwhile` is
+    done while the answer is on its way.
     """
     if patience:
         link.expect_within(patience)
     link.send(control(request))
+    meanwhile()
     parser = Parser()
     while data := _receive(link):
         for kind, payload in parser.feed(data):

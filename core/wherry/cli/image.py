@@ -102,7 +102,7 @@ def images(
         all=all, digests=digests, filter=filter, format=template, no_trunc=no_trunc, quiet=quiet,
         repository=repository,
     )  # fmt: skip
-    return execute(Command(argv=argv, action=action))
+    return execute(Command(argv=argv, action=action, brief=True))
 
 
 def rows_of(
@@ -286,7 +286,7 @@ def inspect(image: tuple[str, ...], format: str, platform: str) -> int:  # noqa:
         return print_found(image, lambda name: engine.images.inspect(name, platform), format)
 
     argv = inspect.argv(image=image, format=format, platform=platform)
-    return execute(Command(argv=argv, action=action))
+    return execute(Command(argv=argv, action=action, brief=True))
 
 
 @command(

@@ -54,7 +54,7 @@ def inspect(
         return print_found(name, lambda each: _first_of(kinds.values(), each), format)
 
     argv = inspect.argv(name=name, format=format, size=size, type=type)
-    return execute(Command(argv=argv, action=action))
+    return execute(Command(argv=argv, action=action, brief=True))
 
 
 @command(

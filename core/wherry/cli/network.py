@@ -90,7 +90,7 @@ def inspect(network: tuple[str, ...], format: str, verbose: bool) -> int:  # noq
         return print_found(network, engine.networks.inspect, format)
 
     argv = inspect.argv(network=network, format=format, verbose=verbose)
-    return execute(Command(argv=argv, action=action))
+    return execute(Command(argv=argv, action=action, brief=True))
 
 
 @command(
@@ -134,7 +134,7 @@ def ls(filter: tuple[str, ...], format: str, no_trunc: bool, quiet: bool) -> int
         return 0
 
     argv = ls.argv(filter=filter, format=format, no_trunc=no_trunc, quiet=quiet)
-    return execute(Command(argv=argv, action=action))
+    return execute(Command(argv=argv, action=action, brief=True))
 
 
 @command(

@@ -52,7 +52,8 @@ def port(container: str, private_port: str) -> int:
         _explain(each for bindings in ports.values() for each in bindings or ())
         return 0
 
-    return execute(Command(argv=port.argv(container=container, private_port=wanted), action=action))
+    argv = port.argv(container=container, private_port=wanted)
+    return execute(Command(argv=argv, action=action, brief=True))
 
 
 @command(argument("container"), argument("publish", metavar="PORT"), name="port add")

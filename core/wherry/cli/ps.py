@@ -97,7 +97,7 @@ def ps(
         all=all, filter=filter, format=template, last=last, latest=latest, no_trunc=no_trunc,
         quiet=quiet, size=size,
     )  # fmt: skip
-    return execute(Command(argv=argv, action=action))
+    return execute(Command(argv=argv, action=action, brief=True))
 
 
 def row_of(summary: Mapping[str, Any], *, full: bool = False) -> dict[str, Any]:

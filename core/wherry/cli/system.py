@@ -46,7 +46,7 @@ def version(format: str, client: str) -> int:  # noqa: A002
     has_answered: list[bool] = []
     argv = version.argv(format=format, client=client)
     try:
-        return execute(Command(argv=argv, action=action, elsewhere=elsewhere))
+        return execute(Command(argv=argv, action=action, brief=True, elsewhere=elsewhere))
     except (OSError, WherryError):
         # As with docker, whose daemon is not there: what the command is can be told all the same.
         if not has_answered:
@@ -151,7 +151,7 @@ def info(format: str, client: str) -> int:  # noqa: A002
         return forward(info.argv(format=format, client=dump_json(client_version())))
 
     argv = info.argv(format=format, client=client)
-    return execute(Command(argv=argv, action=action, elsewhere=elsewhere))
+    return execute(Command(argv=argv, action=action, brief=True, elsewhere=elsewhere))
 
 
 def _print_info(document: Mapping[str, Any]) -> None:

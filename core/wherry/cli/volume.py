@@ -89,7 +89,8 @@ def inspect(volume: tuple[str, ...], format: str) -> int:  # noqa: A002
 
         return print_found(volume, engine.volumes.inspect, format)
 
-    return execute(Command(argv=inspect.argv(volume=volume, format=format), action=action))
+    argv = inspect.argv(volume=volume, format=format)
+    return execute(Command(argv=argv, action=action, brief=True))
 
 
 @command(
@@ -133,7 +134,7 @@ def ls(filter: tuple[str, ...], format: str, quiet: bool) -> int:  # noqa: A002
         return 0
 
     argv = ls.argv(filter=filter, format=format, quiet=quiet)
-    return execute(Command(argv=argv, action=action))
+    return execute(Command(argv=argv, action=action, brief=True))
 
 
 @command(

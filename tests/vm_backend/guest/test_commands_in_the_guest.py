@@ -114,12 +114,13 @@ def run_late(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callab
     monkeypatch.setenv("WHERRY_ROOT", str(tmp_path / "own"))
     ours, pid = _served()
 
-    def start(*words: str) -> Host:
+    def start(
+        *words: str, terminals: tuple[bool, bool, bool] = (False, False, False), **more: Any
+    ) -> Host:
         has_begun = (tmp_path / "origins/rehearsal/data").exists
         wait_until(has_begun, Deadline(60, "a rehearsal"))
         host = Host(ours)
-        terminals = (False, False, False)
-        host.tell(op="run", argv=words, environment={}, stdin=False, terminals=terminals)
+        host.tell(op="run", argv=words, environment={}, stdin=False, terminals=terminals, **more)
         return host
 
     yield start
@@ -301,10 +302,11 @@ def test_nothing_is_left_of_a_command_that_never_came(
     assert (pid > 0, os.waitstatus_to_exitcode(status)) == (True, 0)
 
 
+@pytest.mark.parametrize("brief", [False, True])
 def test_a_command_that_comes_late_finds_a_process_that_has_done_nothing_of_its_own(
-    run_late: Callable[..., Host], tmp_path: Path
+    run_late: Callable[..., Host], tmp_path: Path, brief: bool
 ) -> None:
-    host = run_late("volume", "create", "kept")
+    host = run_late("volume", "create", "kept", brief=brief)
 
     assert host.end() == 0
     assert (host.output[STDOUT], host.output[STDERR]) == (b"kept\n", b"")
@@ -318,3 +320,60 @@ def test_a_command_that_is_killed_has_the_code_of_a_shell(run_late: Callable[...
     host.tell(op="signal", name="SIGKILL")
 
     assert host.end() == 137
+
+
+def test_what_a_brief_command_says_comes_with_its_code(run_late: Callable[..., Host]) -> None:
+    host = run_late("volume", "inspect", "nothing", brief=True)
+
+    assert host.end() == 1
+    assert host.output[STDOUT] == b"[]\n"
+    assert host.output[STDERR].startswith(b"wherry: No such volume: nothing\n")
+
+
+def test_a_terminal_shows_what_a_brief_command_says_in_its_order(
+    run_late: Callable[..., Host],
+) -> None:
+    shown = run_late(
+        "volume", "inspect", "nothing", brief=True, terminals=(True, True, True), size=[24, 80]
+    )
+
+    assert shown.end() == 1
+    assert shown.output[STDOUT].startswith(b"[]\nwherry: No such volume: nothing\n")
+    assert shown.output[STDERR] == b""
+
+
+def test_a_brief_command_may_say_much(run_late: Callable[..., Host]) -> None:
+    line = '{{printf "%100000s" "x"}}'
+    host = run_late("version", "--format", line * 30, brief=True)
+
+    assert host.end() == 0
+    assert host.output[STDOUT] == (b" " * 99_999 + b"x") * 30 + b"\n"
+
+
+@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143), ("SIGKILL", 137)])
+def test_a_brief_command_is_interrupted(
+    run_late: Callable[..., Host], name: str, code: int
+) -> None:
+    host = run_late("events", brief=True)
+    host.tell(op="signal", name="SIGWINCH")
+    host.tell(op="signal", name=name)
+
+    assert host.end() == code
+
+
+def test_a_brief_command_whose_host_is_gone_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WHERRY_ORIGINS", str(tmp_path / "origins"))
+    monkeypatch.setenv("WHERRY_ROOT", str(tmp_path / "own"))
+    ours, pid = _served()
+    host = Host(ours)
+    terminals = (False, False, False)
+    host.tell(
+        op="run", argv=["events"], environment={}, stdin=False, terminals=terminals, brief=True
+    )
+    wait_until((tmp_path / "own").exists, Deadline(60, "the command"))
+    ours.close()
+
+    assert os.waitpid(pid, 0)[0] == pid
+    assert [each.name for each in (tmp_path / "origins").iterdir()] in ([], ["rehearsal"])

@@ -12,6 +12,7 @@ import struct
 import sys
 import termios
 import time
+from io import TextIOWrapper
 
 from wherry.lean import dump_json, load_json, signals, sockets
 from wherry_vm.guest.rehearsal import rehearse, rehearse_unless
@@ -50,7 +51,7 @@ class Command:
         words = {
             "op": request["op"],
             "argv": [str(word) for word in request["argv"]],
-            "environment": {str(name): str(text) for name, text in request["environment"].items()},
+            "environment": request["environment"],
             "terminals": [bool(each) for each in request["terminals"]],
         }
         rights = (sockets.SOL_SOCKET, sockets.SCM_RIGHTS, _STREAMS.pack(*streams))
@@ -106,7 +107,7 @@ class Rehearsal(Command):
 def _wait(socket: Any) -> int:
     """Be told what to do, and do it; the exit code."""
     _close_all_but(socket)
-    rehearse_unless(socket, lambda: rehearse(_command))
+    rehearse_unless(socket, lambda: rehearse(carry_out))
     _, rights, _, _ = socket.recvmsg(1, sockets.CMSG_SPACE(_STREAMS.size))
     if not rights:
         return 0
@@ -121,10 +122,8 @@ def _wait(socket: Any) -> int:
         if request["terminals"][number]:
             fcntl.ioctl(number, termios.TIOCSCTTY, 0)
     _close_all_but(socket)
-    os.chdir("/")
-    os.environ.update(request["environment"])
-    time.tzset()
-    return _command(request["argv"]) if request["op"] == "run" else _program(request["argv"])
+    enter(request["environment"])
+    return carry_out(request["argv"]) if request["op"] == "run" else _program(request["argv"])
 
 
 def _end(socket: Any, code: int) -> NoReturn:
@@ -145,12 +144,30 @@ def _close_all_but(socket: Any) -> None:
     os.closerange(own + 1, 1024)
 
 
-def _command(argv: list[str]) -> int:
-    """What `wherry *argv` does in a process of its own."""
+def enter(environment: Mapping[str, str]) -> None:
+    """Be where a command begins, in its environment."""
+    os.chdir("/")
+    os.environ.update(environment)
+    time.tzset()
+
+
+class _Shown(TextIOWrapper):
+    """Output that a terminal will show."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def carry_out(argv: Sequence[str], *, on_terminal: bool = False) -> int:
+    """What `wherry *argv` does in a process of its own; its output may be for a terminal
+    without being one."""
     signals.signal(signals.SIGINT, signals.default_int_handler)
     sys.argv = ["wherry", *argv]
     sys.stdin = open(0, closefd=False)  # noqa: SIM115 - as long as the process
-    sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115
+    sys.stdout = (_Shown if on_terminal else TextIOWrapper)(
+        open(1, "wb", closefd=False),  # noqa: SIM115
+        line_buffering=on_terminal or os.isatty(1),
+    )
     sys.stderr = open(  # noqa: SIM115
         2, "w", buffering=1, errors="backslashreplace", closefd=False
     )
@@ -160,7 +177,11 @@ def _command(argv: list[str]) -> int:
         code = main()
     except SystemExit as end:  # a signal's, as 128+n
         code = end.code if isinstance(end.code, int) else 1
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            pass  # nobody reads it
     return code
 
 

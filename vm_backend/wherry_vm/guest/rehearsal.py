@@ -33,7 +33,8 @@ def rehearse_unless(stream: Any, act: Callable[[], None]) -> None:
 def rehearse(command: Callable[[list[str]], object]) -> None:
     """Have `command` list the containers of a world that has none, to nobody."""
     place = os.path.join(os.environ.get("WHERRY_ORIGINS") or ORIGINS, "rehearsal")
-    before = {name: os.environ.get(name) for name in ("WHERRY_BACKEND", "WHERRY_ROOT")}
+    before = dict(os.environ)
+    streams = [os.dup(number) for number in range(3)]
     nothing = os.open(os.devnull, os.O_RDWR)
     for number in range(3):
         os.dup2(nothing, number)
@@ -46,8 +47,8 @@ def rehearse(command: Callable[[list[str]], object]) -> None:
     finally:
         # What was not said now would be said among the command's own words.
         sys.stdout.flush()
-        for name, text in before.items():
-            if text is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = text
+        for number, descriptor in enumerate(streams):
+            os.dup2(descriptor, number)
+            os.close(descriptor)
+        os.environ.clear()
+        os.environ.update(before)

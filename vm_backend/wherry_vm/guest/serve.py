@@ -10,9 +10,10 @@ from wherry.container.wire import CONTROL, STDERR, STDIN, STDOUT, Parser, contro
 from wherry.errors import MachineError, to_json
 from wherry.lean import load_json, signals, sockets
 from wherry_linux import console
+from wherry_vm.guest.brief import answer
 from wherry_vm.guest.command import Command, Rehearsal
 from wherry_vm.guest.origin import Origin
-from wherry_vm.guest.rehearsal import rehearse_unless
+from wherry_vm.guest.rehearsal import rehearse, rehearse_unless
 from wherry_vm.guest.surroundings import with_proxies
 from wherry_vm.protocol import CHUNK, ORIGINS, first_frames
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from typing import Any
 
 _MOST_UNSENT = 1 << 20
+_MANNERS = 200
+"""Milliseconds for the last word to be passed on by others, who share the processor with us."""
 _REHEARSAL = {
     "op": "run", "argv": ["ps"], "environment": {}, "configuration": {}, "stdin": False,
     "terminals": [False, False, False],
@@ -35,17 +38,31 @@ def serve(connection: Any) -> None:
     try:
         rehearse_unless(connection, lambda: _rehearse(origin))
         _serve(connection, command, origin)
+        # To end takes longer than to pass the last word on, for which the host waits.
+        _wait_for(connection, _MANNERS)
     finally:
         command.close()
         origin.close()
 
 
+def _wait_for(connection: Any, milliseconds: int) -> None:
+    """Wait until the other side says something, or is gone."""
+    poll = select.poll()
+    poll.register(connection, select.POLLIN)
+    poll.poll(milliseconds)
+
+
 def _rehearse(origin: Origin) -> None:
-    """Serve a command that is none, to nobody."""
+    """Serve two commands that are none, to nobody."""
+    _serve_nobody(_REHEARSAL, origin)
+    rehearse(lambda argv: _serve_nobody({**_REHEARSAL, "argv": argv, "brief": True}, origin))
+
+
+def _serve_nobody(request: dict[str, Any], origin: Origin) -> None:
     ours, theirs = sockets.socketpair()
     command = Rehearsal()
     try:
-        ours.sendall(control(_REHEARSAL))
+        ours.sendall(control(request))
         _serve(theirs, command, origin)
     finally:
         for each in (ours, theirs, command):
@@ -56,7 +73,11 @@ def _serve(connection: Any, command: Command, origin: Origin) -> None:
     parser = Parser()
     if frames := first_frames(connection, parser):
         try:
-            streams = _start(command, frames.pop(0), origin)
+            request = _request(frames.pop(0), origin)
+            if request.get("brief"):
+                answer(connection, request, parser, frames)
+                return
+            streams = _start(command, request)
         except (OSError, ValueError, KeyError, TypeError) as error:
             problem = MachineError(f"the guest could not start the command: {error}")
             connection.sendall(control({"error": to_json(problem)}))
@@ -67,16 +88,22 @@ def _serve(connection: Any, command: Command, origin: Origin) -> None:
             streams.close()
 
 
-def _start(command: Command, asked: tuple[int, bytes], origin: Origin) -> Streams:
-    """Have `command` be what is asked for; its streams."""
+def _request(asked: tuple[int, bytes], origin: Origin) -> dict[str, Any]:
+    """What is asked for, with the environment that it has here."""
     kind, payload = asked
-    request = load_json(payload) if kind == CONTROL else {}
+    request: dict[str, Any] = load_json(payload) if kind == CONTROL else {}
     if request.get("op") not in ("run", "program"):
         raise ValueError(f"a request that is none: {payload[:80]!r}")
-    streams = Streams(request)
-    request["environment"] = with_proxies(request.get("environment", {}))
+    environment = with_proxies(request.get("environment", {}))
     if request["op"] == "run":
-        request["environment"].update(origin.environment(request.get("configuration", {})))
+        environment.update(origin.environment(request.get("configuration", {})))
+    request["environment"] = {str(name): str(text) for name, text in environment.items()}
+    return request
+
+
+def _start(command: Command, request: dict[str, Any]) -> Streams:
+    """Have `command` be what is asked for; its streams."""
+    streams = Streams(request)
     command.start(request, streams.child)
     streams.close_child()
     return streams
