@@ -10,6 +10,8 @@ from bench import engines
 from bench.measure import compare, must, timed
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from bench.cases import Stage
     from bench.measure import Comparison, Sample
 
@@ -48,29 +50,84 @@ def build_cached_rootless(stage: Stage) -> Comparison:
 
 
 def build_small_files(stage: Stage) -> Comparison:
-    """A context of many small files."""
-    context = _context(stage, "small", _COPY)
-    tree = f"{context}/tree"
-    if not os.path.exists(tree):
-        for number in range(SMALL_FILES):
-            directory = f"{tree}/{number // 200}"
-            os.makedirs(directory, exist_ok=True)
-            with open(f"{directory}/{number}", "wb") as file:
-                file.write(b"%d\n" % number * 40)
+    """A context of many small files, which are others each time."""
+    context, write = _small_files(stage)
     return _compare(
-        "build, 20000 small files", stage, context, "--no-cache", few=True, seconds=DEAR_SECONDS
+        "build, 20000 small files",
+        stage,
+        context,
+        "--no-cache",
+        few=True,
+        seconds=DEAR_SECONDS,
+        prepare=write,
+    )
+
+
+def build_small_files_again(stage: Stage) -> Comparison:
+    """The same small files, in a step that is carried out again."""
+    context, write = _small_files(stage)
+    write()
+    return _compare(
+        "build, 20000 small files again",
+        stage,
+        context,
+        "--no-cache",
+        few=True,
+        seconds=DEAR_SECONDS,
     )
 
 
 def build_large_file(stage: Stage) -> Comparison:
-    """One large file, which no compression makes smaller."""
+    """One large file, which is another each time, and which no compression makes smaller."""
+    context, write = _large_file(stage)
+    return _compare(
+        "build, 500 MB",
+        stage,
+        context,
+        "--no-cache",
+        few=True,
+        copied=f"{context}/tree",
+        prepare=write,
+    )
+
+
+def build_large_file_again(stage: Stage) -> Comparison:
+    """The same large file, in a step that is carried out again."""
+    context, write = _large_file(stage)
+    write()
+    return _compare(
+        "build, 500 MB again", stage, context, "--no-cache", few=True, copied=f"{context}/tree"
+    )
+
+
+def _small_files(stage: Stage) -> tuple[str, Callable[[], None]]:
+    """A context, and what writes its files anew."""
+    context = _context(stage, "small", _COPY)
+    tree = f"{context}/tree"
+    for number in range(0, SMALL_FILES, 200):
+        os.makedirs(f"{tree}/{number // 200}", exist_ok=True)
+
+    def write() -> None:
+        mark = os.urandom(8).hex().encode()
+        for number in range(SMALL_FILES):
+            with open(f"{tree}/{number // 200}/{number}", "wb") as file:
+                file.write(mark + b"%d\n" % number * 40)
+        os.sync()
+
+    return context, write
+
+
+def _large_file(stage: Stage) -> tuple[str, Callable[[], None]]:
+    """A context, and what writes its file anew."""
     context = _context(stage, "large", _COPY)
-    path = f"{context}/tree"
-    if not os.path.exists(path):
-        with open(path, "wb") as file:
+
+    def write() -> None:
+        with open(f"{context}/tree", "wb") as file:
             for _ in range(LARGE_BYTES >> 20):
                 file.write(os.urandom(1 << 20))
-    return _compare("build, 500 MB", stage, context, "--no-cache", few=True, copied=path)
+        os.sync()
+
+    return context, write
 
 
 def _five_steps(stage: Stage) -> str:
@@ -112,11 +169,23 @@ def _compare(
     rootless: bool = False,
     copied: str = "",
     seconds: float = math.inf,
+    prepare: Callable[[], None] = lambda: None,
 ) -> Comparison:
-    """`copied` is a file that cp is to copy, too; `seconds` as in `compare`."""
+    """`copied` is a file that cp is to copy, too; `seconds` as in `compare`.
+
+    `prepare` comes before each sample, and is no part of it.
+    """
 
     def build(engine: engines.Engine) -> Sample:
-        return lambda: timed(lambda: engine(*_words(engine, context, *options)))
+        def sample() -> float:
+            prepare()
+            return timed(lambda: engine(*_words(engine, context, *options)))
+
+        return sample
+
+    def copy() -> float:
+        prepare()
+        return _copy(copied, f"{stage.directory}/copy")
 
     contestants: dict[str, Sample] = {}
     for engine in stage.rootless if rootless else stage.root:
@@ -124,7 +193,7 @@ def _compare(
         if isinstance(engine, engines.Podman):
             contestants["buildah"] = build(engines.Buildah(engine))
     if copied:
-        contestants["cp"] = lambda: _copy(copied, f"{stage.directory}/copy")
+        contestants["cp"] = copy
     rounds = max(3, stage.rounds // 3) if few else stage.rounds
     return compare(title, contestants, rounds, seconds=seconds)
 

@@ -64,8 +64,11 @@ GOALS = (
         for what, limit in (("fresh", 0.6), ("cached", 0.5))
         for user in ("", ", rootless")
     ),
-    Goal(case="build, 20000 small files", peer="podman", limit=1.0),
-    Goal(case="build, 500 MB", peer="cp", limit=1.5),
+    *(
+        Goal(case=f"build, {what}{again}", peer=peer, limit=limit)
+        for what, peer, limit in (("20000 small files", "podman", 1.0), ("500 MB", "cp", 1.5))
+        for again in ("", " again")
+    ),
 )
 
 
@@ -228,7 +231,9 @@ CASES: dict[str, Callable[[Stage], Comparison | Iterator[Comparison]]] = {
     "build-fresh-rootless": builds.build_fresh_rootless,
     "build-cached-rootless": builds.build_cached_rootless,
     "build-small-files": builds.build_small_files,
+    "build-small-files-again": builds.build_small_files_again,
     "build-large-file": builds.build_large_file,
+    "build-large-file-again": builds.build_large_file_again,
     "memory": memory,
     "machine-cold": lambda stage: machine.cold(stage.ground, stage.rounds),
     "machine-commands": machine_commands,

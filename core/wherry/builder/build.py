@@ -186,12 +186,14 @@ class Build:
         *,
         always: bool,
         also: str = "",
+        turn: str = "",
     ) -> dict[str, Any]:
         """What a step makes, or another build has made meanwhile; runs in the step's process.
 
-        `also` is another key that it is to be found by.
+        `also` is another key that it is to be found by. Of steps with the same `turn`, or key
+        where they have none, one is carried out at a time.
         """
-        with self.cache.locked(key):
+        with self.cache.locked(turn or key):
             found = None if always else self.cache.find(key)
             if found is not None:
                 return found

@@ -18,6 +18,7 @@ from wherry.builder.errors import DockerfileError
 from wherry.builder.ignore import Ignore
 from wherry.builder.layers import Layers, Scratch, pack
 from wherry.builder.parser import is_heredoc
+from wherry.builder.remembered import Remembered
 from wherry.builder.sources import Part
 from wherry.builder.tree import DIRECTORY, Tree, digest
 from wherry.builder.words import expand
@@ -62,6 +63,10 @@ class Copy:
         """What decides what becomes of the files."""
         return ["COPY", self.target, self.chown, self.chmod, self.parents, list(self.exclude)]
 
+    def sources(self) -> list[Any]:
+        """Where files come from, but for those of a context or of layers."""
+        return [self.files, self.remotes, self.checksum, self.keep_git, self.unpack]
+
 
 def steps(stage: StageBuild, instruction: Instruction) -> Steps:
     """Copy files into the stage."""
@@ -86,6 +91,7 @@ def steps(stage: StageBuild, instruction: Instruction) -> Steps:
     # The same layers hold the same files: these need no look at them.
     is_plain = from_layers and not copy.files and not copy.remotes
     alias = stage.key([*copy.facts(), patterns, from_layers], chain) if is_plain else ""
+    asked = [*copy.facts(), *copy.sources(), patterns, from_layers or instruction.flag("from")]
 
     def work() -> dict[str, Any]:
         with Workspace(build.engine.image_store) as workspace:
@@ -101,17 +107,21 @@ def steps(stage: StageBuild, instruction: Instruction) -> Steps:
                     return record
             come = fetched(build, copy, workspace)
             every = [*here, *(each.part for each in come)]
+            brought = [each.content for each in come]
+            # What is copied, whatever is below.
+            copied = stage.key(["copied", *facts, brought], ())
             return build.carry_out(
-                key([each.content for each in come]),
+                key(brought),
                 name,
-                lambda: pack(
-                    build.engine,
+                lambda: _make(
+                    stage,
                     layers.diff_ids,
                     lambda base, scratch: _changes(build, copy, every, base, scratch),
-                    latest=build.latest,
+                    copied,
                 ),
                 always=stage.ignores_cache,
                 also=alias,
+                turn=copied,
             )
 
     record = yield Step(
@@ -119,8 +129,37 @@ def steps(stage: StageBuild, instruction: Instruction) -> Steps:
         look=(lambda: build.cached(alias)) if alias and not stage.ignores_cache else None,
         work=work,
         instruction=instruction,
+        identity=stage.identity(stage.key(asked, chain)),
     )
     stage.add_layer(instruction.text, record)
+
+
+def _make(
+    stage: StageBuild,
+    diff_ids: Sequence[str],
+    changes: Callable[[Base, Scratch], Iterator[Change]],
+    copied: str,
+) -> dict[str, Any]:
+    """Make the layer of a copy, if it is not here; `copied` is the key of what is copied.
+
+    What a layer holds is read to find it: only if the same was copied before, on whatever.
+    """
+    build = stage.build
+
+    def key(outline: str) -> str:
+        return stage.key(["outline", outline], ())
+
+    is_known = build.cache.find_own(copied) is not None
+    packed = pack(
+        build.engine,
+        diff_ids,
+        changes,
+        latest=build.latest,
+        contents=Remembered(),
+        known=(lambda outline: build.cache.find_own(key(outline))) if is_known else None,
+    )
+    outline = packed["outline"]
+    return {**packed, "own": [copied, key(outline)] if outline else []}
 
 
 def _are_files(words: Sequence[str], urls: Sequence[str]) -> bool:

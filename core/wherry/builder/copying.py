@@ -117,7 +117,7 @@ class Base:
         if path in self.told or not path:
             return
         self.told.add(path)
-        yield Change(MODIFIED, path, os.fstat(descriptor), descriptor, ".")
+        yield Change(MODIFIED, path, os.fstat(descriptor), descriptor, ".", on_way=True)
 
     def _made(self, path: str, placement: Placement) -> Iterator[Change]:
         if path in self.told:
@@ -125,7 +125,8 @@ class Base:
         self.told.add(path)
         moment = time.time_ns() if placement.moment is None else placement.moment
         uid, gid = placement.owner or (0, 0)
-        yield Change(ADDED, path, status_of(stat.S_IFDIR | 0o755, uid, gid, moment), -1, ".")
+        found = status_of(stat.S_IFDIR | 0o755, uid, gid, moment)
+        yield Change(ADDED, path, found, -1, ".", on_way=True)
 
 
 def status_of(

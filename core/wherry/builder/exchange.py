@@ -184,7 +184,9 @@ def chosen(records: Sequence[dict[str, Any]], cache: Cache, layers: Layers) -> l
 
 def told(records: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     """What a config says of steps; the manifest beside it describes their layers."""
-    return [{key: each[key] for key in each if key != "Descriptor"} for each in records]
+    return [
+        {key: each[key] for key in each if key not in ("Descriptor", "Own")} for each in records
+    ]
 
 
 def send(

@@ -9,8 +9,10 @@ from wherry.builder.copying import Base
 from wherry.builder.tree import DIRECTORY
 from wherry.container.copy import remove_tree
 from wherry.files import make_dir
-from wherry.image.commit import make_layer
+from wherry.image.commit import PackedLayer, make_layer
 from wherry.image.layers import layer_path
+from wherry.image.outline import Outline
+from wherry.image.packing import Packer, Repeated
 from wherry.values import value
 
 TYPE_CHECKING = False
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from typing import Any
 
+    from wherry.builder.remembered import Remembered
     from wherry.engine import Engine
     from wherry.image.difference import Change
     from wherry.oci.image_spec import Descriptor
@@ -83,23 +86,68 @@ def pack(
     changes: Callable[[Base, Scratch], Iterable[Change]],
     *,
     latest: int | None,
+    contents: Remembered | None = None,
+    known: Callable[[str], dict[str, Any] | None] | None = None,
 ) -> dict[str, Any]:
     """Make the layer of `changes` on others; see PackedLayer.
 
     `changes` gets what is below, and places to mount on or to put files into; it may be asked
-    twice. Nothing is younger than `latest`. The caller holds `ImageStore.held()`.
+    again and again. Nothing is younger than `latest`. With `contents` the layer's outline is
+    told, and with `known`, which finds the record of an outline, the layer is not made where
+    it is here already. The caller holds `ImageStore.held()`.
     """
     with Scratch(engine.runtime) as scratch:
         place = scratch.place("base")
 
         def make() -> dict[str, Any]:
             root = open_layers(engine.runtime, diff_ids, place)
+
+            def walk() -> Iterable[Change]:
+                return changes(Base(engine.runtime, root), scratch)
+
             try:
-                return make_layer(
-                    lambda: changes(Base(engine.runtime, root), scratch), latest=latest
-                ).to_json()
+                found = _find(walk, latest, contents, known) if contents and known else None
+                return (found or make_layer(walk, latest=latest, contents=contents)).to_json()
             finally:
                 os.close(root)
 
         packed: dict[str, Any] = engine.runtime.unshared(make, mounts=True)
     return packed
+
+
+def _find(
+    walk: Callable[[], Iterable[Change]],
+    latest: int | None,
+    contents: Remembered,
+    known: Callable[[str], dict[str, Any] | None],
+) -> PackedLayer | None:
+    """The layer of these changes, if it is here."""
+    try:
+        outline, warnings = _outlined(walk, latest, contents)
+    except OSError:
+        return None  # whoever makes the layer tells what is wrong
+    record = known(outline)
+    if record is None:
+        return None
+    return PackedLayer(
+        descriptor=record["Descriptor"],
+        diff_id=record["DiffId"],
+        count=record["Count"],
+        warnings=warnings,
+        outline=outline,
+    )
+
+
+def _outlined(
+    walk: Callable[[], Iterable[Change]], latest: int | None, contents: Remembered
+) -> tuple[str, list[str]]:
+    """The outline of changes, and warnings about what a layer cannot hold."""
+    repeated: dict[str, int] = {}
+    while True:
+        outline = Outline(contents)
+        packer = Packer(outline, latest, repeated)
+        try:
+            packer.pack(walk())
+            return outline.finish(), packer.warnings
+        except Repeated as found:
+            repeated = found.paths

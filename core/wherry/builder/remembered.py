@@ -1,6 +1,6 @@
 """What large files hold, remembered by what stat(2) says of them.
 
-    DATA/build-cache/contents   {"DEVICE:INODE:SIZE:MTIME:CTIME": digest}, the newest last
+    DATA/build-cache/digests   {"DEVICE:INODE:SIZE:MTIME:CTIME": digest}, the newest last
 
 A change moves the time of a file's status (ctime), which nobody sets. It does not where it
 comes within the clock's tick of the last one: so a file is remembered only once it has been
@@ -14,6 +14,7 @@ import os
 import time
 
 from wherry import paths
+from wherry.builder.contents import content_digest
 from wherry.errors import CorruptState
 from wherry.files import make_dir, read_json, write_json
 from wherry.shapes import TEXTS
@@ -32,29 +33,34 @@ _WHILE = 2 * _SECOND
 
 
 class Remembered:
-    """The digests of large files; `save` keeps what is new."""
+    """The digests of what files hold; of large ones `save` keeps what is new."""
 
-    def __init__(self) -> None:
-        self._path = f"{paths.build_cache()}/contents"
+    def __init__(self, read: Callable[[int], str] = content_digest) -> None:
+        self._read = read
+        self._path = f"{paths.build_cache()}/digests"
         self._known: dict[str, str] | None = None
         self._has_news = False
 
-    def digest(self, descriptor: int, read: Callable[[int], str]) -> str:
-        """The digest of an open file: the one that it had, or what `read` finds."""
+    def digest(self, descriptor: int, /) -> str:
+        """The digest of an open file: the one that it had, or what is read now."""
         began = time.time_ns()
         before = os.fstat(descriptor)
         if before.st_size < LARGE:
-            return read(descriptor)
+            return self._read(descriptor)
         known = self._load()
         key = _key(before)
         found = known.pop(key, "")
         if not found:
-            found = read(descriptor)
+            found = self._read(descriptor)
             if not _is_settled(before, began) or _key(os.fstat(descriptor)) != key:
                 return found
             self._has_news = True
         known[key] = found
         return found
+
+    def known(self, descriptor: int, /) -> str:
+        """The digest that an open file had, if it is what it was then; "" otherwise."""
+        return self._load().get(_key(os.fstat(descriptor)), "")
 
     def _load(self) -> dict[str, str]:
         if self._known is None:

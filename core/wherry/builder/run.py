@@ -104,7 +104,7 @@ def steps(stage: StageBuild, instruction: Instruction) -> Steps:
         look=(lambda: build.cached(key)) if look else None,
         work=lambda: work(facts),
         instruction=instruction,
-        identity=key if look else "",
+        identity=key if look else stage.identity(key),
     )
     stage.add_layer(created_by(stage, argv), record)
 

@@ -203,6 +203,13 @@ class StageBuild:
         chain = self.layers.diff_ids if chain is None else chain
         return key_of([*facts, self.build.latest], chain)
 
+    def identity(self, key: str) -> str:
+        """What the step that was named last is known by in builds for other platforms.
+
+        Its place is part of it: where the cache is ignored a step is not carried out for another.
+        """
+        return f"{self.stage.index}.{self._number} {key}"
+
     def cached_step(
         self,
         name: str,
@@ -217,7 +224,7 @@ class StageBuild:
             look=None if self.ignores_cache else lambda: self.build.cached(key),
             work=lambda: self.build.carry_out(key, name, work, always=self.ignores_cache),
             instruction=instruction,
-            identity="" if self.ignores_cache else key,
+            identity=self.identity(key) if self.ignores_cache else key,
         )
 
     def path(self, text: str) -> str:

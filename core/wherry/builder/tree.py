@@ -239,7 +239,7 @@ class _Digest:
     def _read(self, name: str, parent: int) -> str:
         descriptor = open_file(name, parent)
         try:
-            return self._remembered.digest(descriptor, _content) + _notes(descriptor)
+            return self._remembered.digest(descriptor) + _notes(descriptor)
         finally:
             os.close(descriptor)
 
@@ -248,10 +248,3 @@ def _notes(descriptor: int) -> str:
     """The extended attributes that travel with a file; "" for none."""
     found = sorted(attributes(descriptor).items())
     return dump_json([[name, content.hex()] for name, content in found]) if found else ""
-
-
-def _content(descriptor: int) -> str:
-    content = sha256()
-    while data := os.read(descriptor, 1 << 20):
-        content.update(data)
-    return content.hexdigest()

@@ -47,7 +47,7 @@ def usage(engine: Engine) -> list[dict[str, Any]]:
                 "LastUsed": record["LastUsed"],
                 "InUse": record["Count"] > 0 and diff_id in used,
                 "Step": record.get("Step", ""),
-                "Keys": record["Keys"],
+                "Keys": [*record["Keys"], *(record.get("Own") or ())],
             }
         )
     return sorted(found, key=lambda one: one["LastUsed"], reverse=True)

@@ -4,7 +4,8 @@
     DATA/build-cache/<two digits>.lock   held by who carries out a step whose key begins so
 
 A key is a digest over the step and the layers below it: no times, but contents, modes and
-owners. Builds that run at the same time carry a step out once.
+owners. Builds that run at the same time carry a step out once. By keys of its own a store
+finds layers that it has made itself, whatever is below them; no other cache brings such.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from wherry.timestamps import now
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from typing import Any
 
     from wherry.image.store import ImageStore
@@ -31,6 +32,7 @@ CACHE = "io.wherry.build.cache"
 
 _RECORD = {
     "Keys!": [str],
+    "Own": [str],
     "DiffId!": str,
     "Descriptor!": {"mediaType!": str, "digest!": str, "size!": int},
     "Count!": int,
@@ -66,6 +68,11 @@ class BuildCache:
             return None
         return record if self._is_whole(record) else None
 
+    def find_own(self, key: str) -> dict[str, Any] | None:
+        """The record of a layer that was made here, by a key of its store's own."""
+        record = self.find(key)
+        return record if record and key in (record.get("Own") or ()) else None
+
     def _is_whole(self, record: dict[str, Any]) -> bool:
         """Whether the layer of a step is still here."""
         if not record["Count"]:
@@ -76,9 +83,10 @@ class BuildCache:
         )
 
     def keep(self, keys: Sequence[str], step: str, packed: dict[str, Any]) -> dict[str, Any]:
-        """Record the layer that a step has made, as PackedLayer tells of it."""
-        record = _record(keys, step, packed)
-        self.take(record)
+        """Record the layer that a step has made, as PackedLayer tells of it, with "own" keys."""
+        own = list(packed.get("own", ()))
+        record = {**_record(keys, step, packed), "Own": own}
+        self._write([*keys, *own], record)
         return record
 
     def note(self, key: str, step: str, note: Mapping[str, str]) -> None:
@@ -89,8 +97,11 @@ class BuildCache:
 
     def take(self, record: dict[str, Any]) -> None:
         """Keep a record, which another cache may have made."""
+        self._write(record["Keys"], {**record, "Own": []})
+
+    def _write(self, keys: Iterable[str], record: dict[str, Any]) -> None:
         make_dir(self._directory)
-        for key in record["Keys"]:
+        for key in keys:
             if len(key) == 64 and _HEX.issuperset(key):
                 write_json(self._path(key), record)
 

@@ -1,28 +1,25 @@
-"""A container's changes become a layer, as image-spec's "Layer Filesystem Changeset" has it.
+"""Changes become a layer: its files, and what its tar stream has beside them.
 
-The same changes make the same bytes: names are sorted, and nothing is written but what
-the files are. Times keep their nanoseconds, so that what `make` has built is still built.
+What the stream is made of is the business of `wherry.image.packing`.
 """
 
 from __future__ import annotations
 
 import os
-import stat
 import sys
 from hashlib import sha256
 
 from wherry import paths
-from wherry.container.archive import attributes
 from wherry.container.copy import copied, remove_tree
-from wherry.errors import Unsupported, UsageError, WherryError
+from wherry.errors import Unsupported, WherryError
 from wherry.files import make_dir, storage_error, write_all
 from wherry.forked import answer_of, report
 from wherry.image import tar
 from wherry.image.assembly import LAYER
-from wherry.image.difference import DELETED
 from wherry.image.layers import publish
+from wherry.image.outline import Outline
+from wherry.image.packing import Packer, Repeated
 from wherry.image.streams import STREAM, StreamNotes
-from wherry.image.tar import Member
 from wherry.values import value
 
 TYPE_CHECKING = False
@@ -31,14 +28,13 @@ if TYPE_CHECKING:
     from typing import Any
 
     from wherry.image.difference import Change
+    from wherry.image.outline import Contents
+    from wherry.image.tar import Member
     from wherry.oci.image_spec import Descriptor
 
-_HANDLE = getattr(os, "O_PATH", 0) | getattr(os, "O_NOFOLLOW", 0)
 _PIECE = 1 << 20
 # From here on the content of a file is copied by itself.
 _LARGE = 1 << 20
-_WHITEOUT = ".wh."
-_OPAQUE = ".wh..wh..opq"
 
 
 @value
@@ -50,17 +46,23 @@ class PackedLayer:
     # How many files, directories and removals it has.
     count: int
     warnings: list[str]
+    # See `wherry.image.outline`; "" for none.
+    outline: str = ""
 
     def to_json(self) -> dict[str, Any]:
         return dict(vars(self))
 
 
 def make_layer(
-    changes: Callable[[], Iterable[Change]], *, latest: int | None = None
+    changes: Callable[[], Iterable[Change]],
+    *,
+    latest: int | None = None,
+    contents: Contents | None = None,
 ) -> PackedLayer:
     """Make the layer of changes, walked `as_layer`: its files, its digest, but no blob.
 
-    What is younger than `latest` (nanoseconds) gets that time.
+    What is younger than `latest` (nanoseconds) gets that time. With `contents` its outline is
+    told.
 
     Both are done at once, by two processes: taking a digest and making files take about as
     long as each other. Runs where container ids are our own, within `ImageStore.held()`.
@@ -68,11 +70,11 @@ def make_layer(
     draft = make_dir(f"{paths.layers()}/sha256/commit.{os.getpid()}.tmp", 0o711)
     try:
         try:
-            return _make(changes(), draft, latest, {})
-        except _Repeated as repeated:
+            return _make(changes(), draft, latest, {}, contents)
+        except Repeated as repeated:
             remove_tree(draft)
             make_dir(draft, 0o711)
-            return _make(changes(), draft, latest, repeated.paths)
+            return _make(changes(), draft, latest, repeated.paths, contents)
     except BrokenPipeError:
         raise WherryError("the process that unpacks the layer was killed") from None
     except OSError as error:
@@ -82,13 +84,17 @@ def make_layer(
 
 
 def _make(
-    changes: Iterable[Change], draft: str, latest: int | None, repeated: dict[str, int]
+    changes: Iterable[Change],
+    draft: str,
+    latest: int | None,
+    repeated: dict[str, int],
+    contents: Contents | None,
 ) -> PackedLayer:
     os.mkdir(f"{draft}/diff", 0o755)
     os.mkdir(f"{draft}/aside", 0o700)
     with _Unpacking(draft) as unpacking:
-        stream = _Stream(draft, unpacking.write)
-        packer = _Packer(stream, latest, repeated)
+        stream = _Stream(draft, unpacking.write, contents)
+        packer = Packer(stream, latest, repeated)
         packer.pack(changes)
         diff_id, length = stream.finish()
         size = unpacking.finish()
@@ -100,14 +106,8 @@ def _make(
         diff_id=diff_id,
         count=packer.count,
         warnings=packer.warnings,
+        outline=stream.outline(),
     )
-
-
-class _Repeated(Exception):
-    """Several files have come to one path, so often each: only the last of them counts."""
-
-    def __init__(self, paths: dict[str, int]) -> None:
-        self.paths = paths
 
 
 class _Unpacking:
@@ -168,8 +168,12 @@ class _Stream:
     Nobody is told what large files hold: that is copied beside, where it is taken from.
     """
 
-    def __init__(self, draft: str, tell: Callable[[bytes], None]) -> None:
+    def __init__(
+        self, draft: str, tell: Callable[[bytes], None], contents: Contents | None
+    ) -> None:
         self._tell = tell
+        self._contents = contents
+        self._outline = Outline(contents) if contents else None
         self._aside = f"{draft}/aside"
         self._count = 0
         self._notes = StreamNotes(f"{draft}/{STREAM}")
@@ -178,24 +182,38 @@ class _Stream:
         self._waiting: list[bytes] = []
         self._waiting_size = 0
 
-    def add(self, member: Member, descriptor: int = -1) -> None:
+    def add(self, member: Member, descriptor: int = -1, *, on_way: bool = False) -> None:
         """Append a member; `descriptor` has the content of a file."""
         header, size = tar.header_of(member), member.size
         padding = bytes(-size % tar.BLOCK)
         self._notes.add(header, member.name, size)
         if size >= _LARGE:
+            known = self._known(descriptor)
             self._flush()
             self._take(header)
             self._copy(descriptor, size)
             self._take(padding)
             # Now it is there to be taken.
             self._tell(header)
-            return
-        self._write(header)
-        if size:
-            for piece in _content(descriptor, size):
-                self._write(piece)
+            # A file that was changed meanwhile is known no more.
+            content = known if self._known(descriptor) == known else ""
+        else:
+            self._write(header)
+            content = self._write_content(descriptor, size) if size else ""
             self._write(padding)
+        if self._outline:
+            self._outline.note(member, header, content, on_way=on_way)
+
+    def _known(self, descriptor: int) -> str:
+        return self._contents.known(descriptor) if self._contents else ""
+
+    def _write_content(self, descriptor: int, size: int) -> str:
+        """What a small file holds, and the digest of that."""
+        digest = sha256()
+        for piece in _content(descriptor, size):
+            self._write(piece)
+            digest.update(piece)
+        return digest.hexdigest()
 
     def _write(self, data: bytes) -> None:
         # Headers are small, and a call for each would cost more than its work.
@@ -233,131 +251,9 @@ class _Stream:
         self._flush()
         return f"sha256:{self._digest.hexdigest()}", self._size
 
-
-class _Packer:
-    """Changes as the members of a tar stream."""
-
-    def __init__(self, stream: _Stream, latest: int | None, repeated: dict[str, int]) -> None:
-        """`repeated`: how many files come to a path, where that is more than one."""
-        self.count = 0
-        self.warnings: list[str] = []
-        self._stream = stream
-        self._latest = latest
-        self._linked: dict[tuple[int, int], str] = {}
-        # How many are still to come; only the last one stays.
-        self._left = dict(repeated)
-        # How many files have come to each path; 0 for a directory.
-        self._met: dict[str, int] = {}
-
-    def pack(self, changes: Iterable[Change]) -> None:
-        """Raises _Repeated, when all changes are known."""
-        is_single = True
-        for change in changes:
-            if change.path.rpartition("/")[2].startswith(_WHITEOUT):
-                self.warnings.append(f"/{change.path} is left out: a layer has no such names")
-            elif self._left.get(change.path, 1) > 1:
-                self._left[change.path] -= 1
-            else:
-                is_single &= self._is_first(change)
-                if is_single:
-                    self.count += 1
-                    self._add(change)
-        if not is_single:
-            raise _Repeated({path: count for path, count in self._met.items() if count > 1})
-
-    def _is_first(self, change: Change) -> bool:
-        """Whether no other file has come to this path. Raises UsageError for a directory."""
-        before = self._met.get(change.path)
-        is_directory = change.found is not None and stat.S_ISDIR(change.found.st_mode)
-        if before is not None and is_directory != (before == 0):
-            what = "non-directory" if is_directory else "directory"
-            raise UsageError(f"cannot copy to {what}: /{change.path}")
-        self._met[change.path] = 0 if is_directory else (before or 0) + 1
-        return is_directory or not before
-
-    def _add(self, change: Change) -> None:
-        found = change.found
-        if change.kind == DELETED or found is None:
-            self._mark(change.path, _WHITEOUT + change.name)
-        elif stat.S_ISDIR(found.st_mode):
-            self._directory(change, found)
-        elif stat.S_ISREG(found.st_mode):
-            self._file(change, found)
-        else:
-            self._special(change, found)
-
-    def _mark(self, path: str, name: str) -> None:
-        directory, slash, _ = path.rpartition("/")
-        self._stream.add(Member(directory + slash + name, mode=0))
-
-    def _directory(self, change: Change, found: os.stat_result) -> None:
-        member = self._describe(change.path or ".", tar.DIRECTORY, found)
-        member.xattrs = _attributes(change.parent)
-        self._stream.add(member)
-        if change.opaque:
-            self._mark(f"{change.path}/", _OPAQUE)
-
-    def _file(self, change: Change, found: os.stat_result) -> None:
-        key = (found.st_dev, found.st_ino)
-        first = self._linked.get(key)
-        if first is not None:
-            member = self._describe(change.path, tar.HARD_LINK, found)
-            member.linkname = first
-            self._stream.add(member)
-            return
-        descriptor = _open_file(change)
-        if descriptor < 0:
-            return
-        try:
-            member = self._describe(change.path, tar.FILE, found)
-            member.size = os.fstat(descriptor).st_size
-            member.xattrs = _attributes(descriptor)
-            self._stream.add(member, descriptor)
-        finally:
-            os.close(descriptor)
-        if found.st_nlink > 1:
-            self._linked[key] = change.path
-
-    def _describe(self, path: str, kind: str, found: os.stat_result) -> Member:
-        mtime = found.st_mtime_ns
-        return Member(
-            path,
-            kind,
-            mode=stat.S_IMODE(found.st_mode),
-            uid=found.st_uid,
-            gid=found.st_gid,
-            mtime_ns=mtime if self._latest is None else min(mtime, self._latest),
-        )
-
-    def _special(self, change: Change, found: os.stat_result) -> None:
-        if sys.platform == "win32":
-            raise Unsupported("overlayfs is on Linux only")
-        if stat.S_ISLNK(found.st_mode):
-            member = self._describe(change.path, tar.SYMLINK, found)
-            member.linkname = os.readlink(change.name, dir_fd=change.parent)
-        elif stat.S_ISFIFO(found.st_mode):
-            member = self._describe(change.path, tar.FIFO, found)
-        else:
-            is_block = stat.S_ISBLK(found.st_mode)
-            member = self._describe(
-                change.path, tar.BLOCK_DEVICE if is_block else tar.CHARACTER, found
-            )
-            member.major, member.minor = os.major(found.st_rdev), os.minor(found.st_rdev)
-        self._stream.add(member)
-
-
-def _open_file(change: Change) -> int:
-    """A descriptor of a file's content; -1 if it is no file any more.
-
-    Opening a device could do something to it: what it is is looked at before.
-    """
-    handle = os.open(change.name, _HANDLE, dir_fd=change.parent)
-    try:
-        if not stat.S_ISREG(os.fstat(handle).st_mode):
-            return -1
-        return os.open(f"/proc/self/fd/{handle}", os.O_RDONLY)
-    finally:
-        os.close(handle)
+    def outline(self) -> str:
+        """The outline of what was added; "" where nobody asked for it, or it cannot be told."""
+        return self._outline.finish() if self._outline else ""
 
 
 def _content(descriptor: int, size: int) -> Iterator[bytes]:
@@ -366,13 +262,3 @@ def _content(descriptor: int, size: int) -> Iterator[bytes]:
         piece = os.read(descriptor, min(size, _PIECE)) or bytes(min(size, _PIECE))
         size -= len(piece)
         yield piece
-
-
-def _attributes(descriptor: int) -> dict[str, bytes]:
-    """What travels with a file: its user's notes and its capabilities."""
-    if sys.platform != "linux":
-        raise Unsupported("overlayfs is on Linux only")
-    try:
-        return attributes(descriptor)
-    except OSError:
-        return {}

@@ -34,7 +34,7 @@ _VANISHED = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO)
 class Change:
     """One name that is not what it is below. `parent` is open until the next one is asked for."""
 
-    __slots__ = ("found", "kind", "name", "opaque", "parent", "path")
+    __slots__ = ("found", "kind", "name", "on_way", "opaque", "parent", "path")
 
     def __init__(
         self,
@@ -45,6 +45,7 @@ class Change:
         name: str,
         *,
         opaque: bool = False,
+        on_way: bool = False,
     ) -> None:
         self.kind = kind
         # Without a slash before it; "" for the root directory.
@@ -56,6 +57,8 @@ class Change:
         self.name = name
         # Whether a directory hides everything below it.
         self.opaque = opaque
+        # Whether it is a directory that is there only for what is put into it.
+        self.on_way = on_way
 
 
 def changes(

@@ -22,10 +22,10 @@ class Reader:
     count = 0
 
     def digest(self, path: str) -> str:
-        remembered = Remembered()
+        remembered = Remembered(self._read)
         descriptor = os.open(path, os.O_RDONLY)
         try:
-            found = remembered.digest(descriptor, self._read)
+            found = remembered.digest(descriptor)
         finally:
             os.close(descriptor)
         remembered.save()
@@ -64,8 +64,26 @@ def test_a_file_that_may_still_be_written_to_is_read_each_time(
     assert reader.count == 2
 
 
+def test_only_what_was_left_alone_is_known(reader: Reader, tmp_path: Path) -> None:
+    old, file = os.path.realpath(sys.executable), tmp_path / "file"
+    file.write_bytes(bytes(LARGE))
+    found = reader.digest(old)
+    reader.digest(str(file))
+
+    def known(path: str) -> str:
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            return Remembered().known(descriptor)
+        finally:
+            os.close(descriptor)
+
+    if os.stat(old).st_ctime_ns % 1_000_000_000:
+        assert known(old) == found
+    assert known(str(file)) == ""
+
+
 def test_what_is_remembered_may_be_damaged_or_gone(reader: Reader, tmp_path: Path) -> None:
-    kept = tmp_path / "world" / "data" / "build-cache" / "contents"
+    kept = tmp_path / "world" / "data" / "build-cache" / "digests"
     for content in ("[", '{"a": 1}', "[]"):
         kept.parent.mkdir(parents=True, exist_ok=True)
         kept.write_text(content)

@@ -262,3 +262,52 @@ def test_a_file_that_vanishes_while_it_is_told_of_is_left_out(trees: Trees) -> N
             (trees.upper / "b").unlink(missing_ok=True)
 
     assert told == ["a", "c"]
+
+
+class Contents:
+    """Tells what large files hold until they are changed: after so many questions."""
+
+    def __init__(self, questions: int) -> None:
+        self.left = questions
+
+    def digest(self, descriptor: int, /) -> str:
+        return sha256(os.pread(descriptor, os.fstat(descriptor).st_size, 0)).hexdigest()
+
+    def known(self, descriptor: int, /) -> str:
+        self.left -= 1
+        return self.digest(descriptor) if self.left >= 0 else ""
+
+
+def test_a_layer_is_told_by_its_outline(trees: Trees) -> None:
+    (trees.upper / "small").write_bytes(b"small")
+    (trees.upper / "large").write_bytes(bytes(2 << 20))
+
+    def pack() -> PackedLayer:
+        with trees._open() as (upper, lower):
+            return make_layer(
+                lambda: changes(upper, lower, as_layer=True), contents=Contents(questions=2)
+            )
+
+    first, again = pack(), pack()
+    (trees.upper / "small").write_bytes(b"other")
+    os.utime(trees.upper / "small", (1, 1))
+    other = pack()
+
+    assert first.outline
+    assert (again.outline, again.diff_id) == (first.outline, first.diff_id)
+    assert other.outline != first.outline
+    assert trees.pack().outline == ""
+
+
+@pytest.mark.parametrize("questions", [0, 1])
+def test_a_layer_has_no_outline_where_a_file_was_changed_under_it(
+    trees: Trees, questions: int
+) -> None:
+    (trees.upper / "large").write_bytes(bytes(2 << 20))
+
+    with trees._open() as (upper, lower):
+        made = make_layer(
+            lambda: changes(upper, lower, as_layer=True), contents=Contents(questions)
+        )
+
+    assert made.outline == ""
