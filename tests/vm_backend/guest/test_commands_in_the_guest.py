@@ -110,6 +110,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..
 @pytest.fixture
 def run_late(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Host]]:
     """`run_late("ps")`: a command of wherry's that comes when its process has rehearsed."""
+    monkeypatch.setenv("WHERRY_BACKEND", "linux")
     monkeypatch.setenv("WHERRY_ORIGINS", str(tmp_path / "origins"))
     monkeypatch.setenv("WHERRY_ROOT", str(tmp_path / "own"))
     ours, pid = _served()
@@ -364,6 +365,7 @@ def test_a_brief_command_is_interrupted(
 def test_a_brief_command_whose_host_is_gone_ends(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("WHERRY_BACKEND", "linux")
     monkeypatch.setenv("WHERRY_ORIGINS", str(tmp_path / "origins"))
     monkeypatch.setenv("WHERRY_ROOT", str(tmp_path / "own"))
     ours, pid = _served()
