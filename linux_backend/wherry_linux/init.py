@@ -16,7 +16,7 @@ import select
 
 from wherry.errors import KernelError, NoUserNamespace, WherryError, as_ours
 from wherry.lean import dump_json, sockets
-from wherry.oci import INIT_ANNOTATION
+from wherry.oci import ARCHITECTURE_ANNOTATION, INIT_ANNOTATION
 from wherry_linux import console, reaper
 from wherry_linux import constants as c
 from wherry_linux.idmap import open_users, read_users, root_of, within
@@ -102,6 +102,11 @@ class Launch:
         # What `start` writes to, opened while the way there is still open to us.
         self.start = -1
         self.has_init = (spec.get("annotations") or {}).get(INIT_ANNOTATION) == "true"
+        self.emulate: Callable[[int], None] | None = None
+        if "user" in plan.kinds and ARCHITECTURE_ANNOTATION in (spec.get("annotations") or {}):
+            from wherry_linux.emulators import emulate
+
+            self.emulate = emulate(spec["annotations"][ARCHITECTURE_ANNOTATION])
         self.run_hooks: Callable[..., None] | None = None
         if spec.get("hooks"):
             # Inside the container nothing can be imported any more.
@@ -267,6 +272,8 @@ def _init(launch: Launch, channel: Channel) -> None:
 
     root = mount_root(spec)
     mount_all(spec, root)
+    if launch.emulate is not None:
+        launch.emulate(root)
     make_devices(spec, root, bind="user" in launch.plan.kinds)
     if process.get("terminal"):
         terminal = _open_console(root, spec, launch, channel)

@@ -96,7 +96,7 @@ def _told_of_platforms(base: Mapping[str, Any]) -> Iterator[None]:
     except CommandNotExecutable as error:
         if theirs.architecture == ours.architecture:
             raise
-        hint = f"programs of {theirs} run on {ours} where binfmt_misc has an emulator for them"
+        hint = f"programs of {theirs} run on {ours} where there is an emulator of them"
         raise CommandNotExecutable(error.message, hint=f"{hint} (qemu-user-static)") from error
 
 

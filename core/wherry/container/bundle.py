@@ -11,6 +11,8 @@ Annotations carry what the specification has no word for, or what only the image
                         and supplementary groups are looked up inside the container
     org.wherry.groups   the `--group-add` values that are names, comma-separated
     org.wherry.init     "true" with `--init`
+    org.opencontainers.image.architecture
+                        what processor the programs are for, if it is another than here
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ from wherry.container.resources import resources
 from wherry.errors import UsageError
 from wherry.lean import load_json
 from wherry.oci import (
+    ARCHITECTURE_ANNOTATION,
     GROUPS_ANNOTATION,
     INIT_ANNOTATION,
     KEEP_GROUPS_ANNOTATION,
@@ -343,4 +346,6 @@ def _annotations(body: Mapping[str, Any], host: Mapping[str, Any]) -> dict[str, 
         annotations[KEEP_GROUPS_ANNOTATION] = "1"
     if host.get("Init"):
         annotations[INIT_ANNOTATION] = "true"
+    if architecture := (body.get("Wherry") or {}).get("Architecture"):
+        annotations[ARCHITECTURE_ANNOTATION] = architecture
     return annotations

@@ -125,6 +125,7 @@ HOST: dict[str, Any] = {
 }
 
 OWN: dict[str, Any] = {
+    "Architecture": str,
     "Build": bool,
     "Builder": {"Pid!": int, "StartTime!": int, "BootId!": str},
     "CgroupConf": TEXTS,

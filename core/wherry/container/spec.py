@@ -260,6 +260,8 @@ class ProcessIdentity(TypedDict):
 class WherryConfig(TypedDict, total=False):
     """What docker's body has no word for."""
 
+    # What processor the image is for, where it is another than this machine's.
+    Architecture: str
     # A step of a build: it is in no list of containers, and tells of no events.
     Build: bool
     Builder: ProcessIdentity

@@ -20,6 +20,7 @@ from wherry.engine.networking import check_networks
 from wherry.errors import Conflict, NotFound, UsageError
 from wherry.files import Lock, make_dir, write_atomic
 from wherry.image.layers import missing_layers
+from wherry.image.platform import foreign_architecture
 from wherry.timestamps import now
 from wherry.volume.store import VolumeStore
 
@@ -56,6 +57,8 @@ def _create(
     store = engine.container_store
     image = image or _image(engine, body, request.pull)
     merged = merge_image_config(body, image.config if image else None)
+    if image is not None and (architecture := foreign_architecture(image.config)):
+        merged["Wherry"] = {**(merged.get("Wherry") or {}), "Architecture": architecture}
     userns = (body.get("HostConfig") or {}).get("UsernsMode") or ""
     if userns.startswith("keep-id") and not body.get("User"):
         merged["User"] = engine.runtime.kept_user(userns)

@@ -92,6 +92,12 @@ def platform_of(fields: Mapping[str, Any]) -> Platform:
     )
 
 
+def foreign_architecture(fields: Mapping[str, Any]) -> str:
+    """The processor that an image's programs are for, if it is another than this machine's."""
+    wanted = platform_of(fields).architecture
+    return "" if wanted == host_platform().architecture else wanted
+
+
 def acceptable(wanted: Platform) -> list[Platform]:
     """What runs where `wanted` runs, the best first."""
     found = [wanted]

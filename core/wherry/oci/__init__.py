@@ -10,6 +10,8 @@ USER_ANNOTATION = "org.wherry.user"
 GROUPS_ANNOTATION = "org.wherry.groups"
 # and ask for an init by this.
 INIT_ANNOTATION = "org.wherry.init"
+# image-spec's (conversion.md): what processor the programs are for.
+ARCHITECTURE_ANNOTATION = "org.opencontainers.image.architecture"
 # What a user that the image does not know is to be called in /etc/passwd.
 PASSWD_ANNOTATION = "org.wherry.passwd"
 # podman's and crun's: the program stays in the groups of whoever runs the command.

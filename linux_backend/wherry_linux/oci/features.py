@@ -5,6 +5,7 @@ from __future__ import annotations
 from wherry import __version__
 from wherry.container.capabilities import NAMES
 from wherry.oci import (
+    ARCHITECTURE_ANNOTATION,
     GROUPS_ANNOTATION,
     INIT_ANNOTATION,
     KEEP_GROUPS_ANNOTATION,
@@ -68,6 +69,7 @@ def document() -> dict[str, Any]:
             USER_ANNOTATION,
             GROUPS_ANNOTATION,
             INIT_ANNOTATION,
+            ARCHITECTURE_ANNOTATION,
             PASSWD_ANNOTATION,
             KEEP_GROUPS_ANNOTATION,
         ],
