@@ -38,6 +38,17 @@ def test_a_dockerfile_on_standard_input_may_have_a_context(
     assert run(wherry, "made", "cat", "/hello") == "hello\n"
 
 
+def test_a_dockerfile_may_have_a_small_letter_or_another_name(
+    wherry: Cli, busybox_image: str, context: Path
+) -> None:
+    for name in ("Containerfile", "dockerfile", "Dockerfile"):  # each goes before the last
+        (context / name).write_text(f"FROM {busybox_image}\nLABEL from={name}\n")
+        wherry("build", NO_NETWORK, "-t", "made", str(context))
+
+        labels = wherry("image", "inspect", "--format={{.Config.Labels}}", "made").stdout
+        assert labels == f"map[from:{name}]\n"
+
+
 def archive(files: dict[str, str], mode: str) -> bytes:
     content = io.BytesIO()
     with tarfile.open(fileobj=content, mode=mode) as writer:  # type: ignore[call-overload]

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from wherry.image.store import Image, ImageStore
     from wherry.oci.image_spec import Descriptor
 
-_NAMES = ("Dockerfile", "Containerfile")
+_NAMES = ("Dockerfile", "dockerfile", "Containerfile")
 # What compressed streams begin with: gzip, bzip2, xz, zstd.
 _MAGIC = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\x00", b"\x28\xb5\x2f\xfd")
 
