@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from support.settings import OFFLINE
+from support.waiting import Deadline, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -270,3 +271,20 @@ def test_program_without_readers_ends(wherry: Cli, busybox_image: str) -> None:
     assert process.stderr is not None
     process.stderr.close()
     assert "yes" not in wherry("top", "box").stdout
+
+
+def test_container_that_goes_when_it_ends_does_so_without_readers(
+    wherry: Cli, busybox_image: str
+) -> None:
+    process = wherry.start("run", "--rm", OFFLINE, busybox_image, "yes", stdin=subprocess.DEVNULL)
+    assert process.stdout is not None
+    assert process.stderr is not None
+    assert process.stdout.readline() == b"y\n"
+
+    process.stdout.close()
+
+    assert (process.wait(60), process.stderr.read()) == (141, b"")
+    process.stderr.close()
+    wait_until(
+        lambda: not wherry("ps", "--all", "--quiet").stdout, Deadline(60, "the container to go")
+    )

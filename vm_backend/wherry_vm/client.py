@@ -68,6 +68,8 @@ class Client:
         self._parser = Parser()
         self._interrupts = 0
         self._problem: WherryError | None = None
+        # Why an output of ours takes no more, by its kind.
+        self._lost: dict[int, OSError] = {}
         self._window = _Window()
 
     def run(self) -> int:
@@ -167,14 +169,14 @@ class Client:
     def _hear(self, kind: int, payload: bytes) -> int | None:
         """One frame; the exit code, where it is the last. Raises what is in NONSENSE."""
         if kind != CONTROL:
-            write_all(self._descriptors[kind], payload)
+            self._write(kind, payload)
             return None
         message = load_json(payload)
         if "error" in message:
             raise from_json(message["error"])
         event = message.get("event")
         if event == "exit":
-            return int(message["code"])
+            return self._end(int(message["code"]))
         if event == "taken":
             self._window.give(int(message["bytes"]))
         elif event == "warning":
@@ -185,6 +187,25 @@ class Client:
             answer = self._answer(message["question"])
             self._link.send(control({"op": "answer", "id": message["id"], "answer": answer}))
         return None
+
+    def _write(self, kind: int, data: bytes) -> None:
+        """Write to an output; where it takes nothing the command learns it as of a pipe."""
+        if kind in self._lost:
+            return
+        try:
+            write_all(self._descriptors[kind], data)
+        except OSError as error:
+            if self._terminals[kind]:
+                raise
+            self._lost[kind] = error
+            self._link.send(control({"op": "closed", "output": kind}))
+
+    def _end(self, code: int) -> int:
+        """The exit code. Raises what has kept us from writing, which the guest cannot tell."""
+        for error in self._lost.values():
+            if not isinstance(error, BrokenPipeError):
+                raise error
+        return code
 
 
 class _Window:

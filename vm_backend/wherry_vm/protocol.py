@@ -17,6 +17,7 @@ streams are the user's terminal; one that is `brief` says nothing before its end
     {"op": "signal", "name": "SIGINT"}       {"event": "exit", "code": n}    the last word
     {"op": "resize", "size": [24, 80]}       {"error": {…}}                  it never ran
     {"op": "answer", "id": n, "answer": {…}} {"event": "ask", "id": n, "question": {…}}
+    {"op": "closed", "output": n}   nobody reads the output of this kind any more
 
 The questions are those of `wherry.origin`; "configuration" in the request are the files of
 docker's configuration directory that are not credentials, by their names in it.

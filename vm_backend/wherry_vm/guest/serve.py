@@ -170,6 +170,11 @@ class Streams:
         os.close(self.stdin)
         self.stdin = -1
 
+    def close_output(self, descriptor: int) -> None:
+        """Let the command find that nobody reads what it writes there."""
+        self._ours.remove(descriptor)
+        os.close(descriptor)
+
     def close(self) -> None:
         """Close our ends."""
         for descriptor in self._ours:
@@ -298,6 +303,8 @@ class Server:
             set_size(self._streams.master, message.get("size"))
         elif operation == "answer":
             self._questions.answer(message)
+        elif operation == "closed":
+            self._close_output(message.get("output"))
 
     def _write_input(self) -> None:
         try:
@@ -333,6 +340,14 @@ class Server:
             return False
         self._unsent += frame(self._outputs[descriptor], data)
         return True
+
+    def _close_output(self, kind: Any) -> None:
+        """Let the command find that nobody reads an output of its."""
+        for descriptor, each in tuple(self._outputs.items()):
+            if each == kind and descriptor != self._streams.master:
+                del self._outputs[descriptor]
+                _unregister(self._poll, descriptor)
+                self._streams.close_output(descriptor)
 
     def _drain(self) -> None:
         """What the command had written when it ended."""
