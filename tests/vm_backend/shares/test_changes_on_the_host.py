@@ -279,6 +279,31 @@ def test_the_guest_s_own_writes_are_not_told_twice(
     assert not any("own" in each or " d" in each for each in seen)
 
 
+@pytest.mark.linux
+@pytest.mark.parametrize(
+    ("script", "event"),
+    [
+        ("rm own", "DELETE own"),
+        ("echo more >>own", "MODIFY own"),
+        ("echo other >new; mv new own", "MODIFY own"),
+    ],
+)
+def test_what_the_host_changes_right_after_the_guest_is_told_and_seen(
+    inotify: Inotify, root: Path, tmp_path: Path, script: str, event: str
+) -> None:
+    mounted = tmp_path / "mounted"
+    subprocess.run(["sh", "-c", "echo own >own"], cwd=mounted, check=True, timeout=60)
+    inotify.expect("CLOSE_WRITE own")
+
+    # A build in a container, and then a checkout on the host: there is no second in between.
+    subprocess.run(["sh", "-c", script], cwd=root, check=True, timeout=60)
+    inotify.expect(event)
+
+    assert (mounted / "own").exists() == (root / "own").exists()
+    if (root / "own").exists():
+        assert (mounted / "own").read_text() == (root / "own").read_text()
+
+
 def test_a_file_that_is_announced_as_deleted_and_is_there_again_is_kept(
     root: Path, tmp_path: Path
 ) -> None:
@@ -293,6 +318,26 @@ def test_a_file_that_is_announced_as_deleted_and_is_there_again_is_kept(
     assert (root / "file").read_text() == "again"
     tree.remove(b"/file")
     assert not (root / "file").exists()
+    tree.close()
+
+
+@pytest.mark.parametrize("is_directory", [False, True])
+def test_what_has_been_removed_once_more_is_gone_before_all_is_told(
+    root: Path, tmp_path: Path, is_directory: bool
+) -> None:
+    tree = AnnouncingTree(open_tree(str(root), Owners(str(tmp_path / "owners.db"), str(root))))
+    tree.expect(b"/moved", "deleted", is_directory=is_directory)
+    assert tree.attributes(b"/moved")
+
+    (tree.remove_directory if is_directory else tree.remove)(b"/moved")
+
+    # Who polls would see it for as long as the guest believes what it has seen.
+    with pytest.raises(FileNotFoundError):
+        tree.attributes(b"/moved")
+    # The host may have made it anew, and the agent be late.
+    (root / "moved").write_text("again")
+    tree.remove(b"/moved")
+    assert (root / "moved").read_text() == "again"
     tree.close()
 
 

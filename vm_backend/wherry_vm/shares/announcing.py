@@ -6,7 +6,7 @@ time. Between `expect` and `done` of a path
 
     created     it is hidden, so that it can be made once more: as a link to one of the
                 share's tokens, names that nobody but the agent knows
-    deleted     it seems to be there, and removing it removes nothing
+    deleted     it seems to be there until it is removed, which removes nothing
     modified    who opens it for writing has opened it when something is written
 
 Nothing that anybody else does in the meantime is lost: a token is never a file, and what is
@@ -15,6 +15,7 @@ written is written.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import secrets
@@ -26,7 +27,7 @@ from wherry_vm.shares import sftp
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Iterator
 
     from wherry_vm.shares.tree import OpenFile, Tree
 
@@ -49,7 +50,8 @@ class AnnouncingTree:
         self._tokens = {f"{self.token}-{each}".encode(): mode for each, mode in TOKENS.items()}
         self._lock = threading.Lock()
         self._expected: dict[bytes, tuple[str, bool]] = {}
-        self._own: dict[bytes, float] = {}
+        # When the guest changed a path, and how it left it; before it has, nothing.
+        self._own: dict[bytes, tuple[float, tuple[int, ...] | None]] = {}
 
     def expect(self, path: bytes, kind: str, *, is_directory: bool = False) -> None:
         """The agent is about to do `kind` to `path` again."""
@@ -67,9 +69,19 @@ class AnnouncingTree:
             if self._is(path, "created"):
                 self._expected[_key(path)] = ("modified", False)
 
+    def _vanish(self, path: bytes) -> bool:
+        """Whether the path only seemed to be there, which it does no more: who looks for it now
+        would have it seem to be there for longer than the telling takes."""
+        with self._lock:
+            seemed = self._is(path, "deleted") or self._is(path, "gone")
+            if seemed:
+                self._expected[_key(path)] = ("gone", False)
+        return seemed
+
     def is_own(self, path: bytes) -> bool:
-        """Whether the guest itself has just changed a path."""
-        return time.monotonic() - self._own.get(_key(path), -_OWN) < _OWN
+        """Whether the guest itself has just changed a path, and it is as the guest left it."""
+        at, left = self._own.get(_key(path), (-_OWN, None))
+        return time.monotonic() - at < _OWN and left in (None, self._state(path))
 
     def _is(self, path: bytes, kind: str) -> bool:
         expected = self._expected.get(_key(path))
@@ -78,9 +90,37 @@ class AnnouncingTree:
     def _touch(self, *paths: bytes) -> None:
         now = time.monotonic()
         if len(self._own) > _MOST_OWN:
-            self._own = {path: at for path, at in self._own.items() if now - at < _OWN}
+            self._own = {path: own for path, own in self._own.items() if now - own[0] < _OWN}
         for path in paths:
-            self._own[_key(path)] = now
+            self._own[_key(path)] = (now, None)
+
+    def _leave(self, *paths: bytes) -> None:
+        """The guest has changed these: what happens to them from here on is the host's doing."""
+        for path in paths:
+            self._own[_key(path)] = (time.monotonic(), self._state(path))
+
+    def _renew(self, path: bytes) -> None:
+        """The guest is done with what it has changed: the kernel tells of that, too, and late."""
+        _, left = self._own.get(_key(path), (0.0, None))
+        self._own[_key(path)] = (time.monotonic(), left or self._state(path))
+
+    @contextlib.contextmanager
+    def _changing(self, *paths: bytes) -> Iterator[None]:
+        self._touch(*paths)
+        try:
+            yield
+        finally:
+            self._leave(*paths)
+
+    def _state(self, path: bytes) -> tuple[int, ...]:
+        try:
+            status = self._tree.status(path)
+        except OSError:
+            return ()
+        if stat.S_ISDIR(status.st_mode):
+            # What is made in it is no change of its own.
+            return (status.st_ino, status.st_mode)
+        return (status.st_ino, status.st_mode, status.st_size, status.st_mtime_ns)
 
     # ---- what is different while something is announced ----
 
@@ -101,32 +141,32 @@ class AnnouncingTree:
         if _key(old) in self._tokens:
             self._appear(new)
             return
-        self._touch(new)
-        self._tree.link(old, new)
+        with self._changing(new):
+            self._tree.link(old, new)
 
     def rename(self, old: bytes, new: bytes, *, replace: bool) -> None:
         if _key(old) in self._tokens:
             self._appear(new)
             return
-        self._touch(old, new)
-        self._tree.rename(old, new, replace=replace)
+        with self._changing(old, new):
+            self._tree.rename(old, new, replace=replace)
 
     def remove(self, path: bytes) -> None:
-        if not self._is(path, "deleted"):
-            self._touch(path)
-            self._tree.remove(path)
+        if not self._vanish(path):
+            with self._changing(path):
+                self._tree.remove(path)
 
     def remove_directory(self, path: bytes) -> None:
-        if not self._is(path, "deleted"):
-            self._touch(path)
-            self._tree.remove_directory(path)
+        if not self._vanish(path):
+            with self._changing(path):
+                self._tree.remove_directory(path)
 
     def open(self, path: bytes, flags: int, mode: int) -> OpenFile:
         if flags == sftp.OPEN_WRITE and self._is(path, "modified"):
             return _Unopened(self, path)
         if flags & ~sftp.OPEN_READ:
-            self._touch(path)
-            return _Written(self, path, self._tree.open(path, flags, mode))
+            with self._changing(path):
+                return _Written(self, path, self._tree.open(path, flags, mode))
         return self._tree.open(path, flags, mode)
 
     # ---- what is not ----
@@ -135,19 +175,22 @@ class AnnouncingTree:
         if wanted.times is not None and wanted.times[1] == UNCHANGED:
             self._appear(path)
             return
-        self._touch(path)
-        self._tree.change(path, wanted)
+        with self._changing(path):
+            self._tree.change(path, wanted)
+
+    def status(self, path: bytes) -> os.stat_result:
+        return self._tree.status(path)
 
     def entries(self, path: bytes) -> Generator[tuple[bytes, bytes], None, None]:
         return self._tree.entries(path)
 
     def make_directory(self, path: bytes, mode: int) -> None:
-        self._touch(path)
-        self._tree.make_directory(path, mode)
+        with self._changing(path):
+            self._tree.make_directory(path, mode)
 
     def symlink(self, target: bytes, path: bytes) -> None:
-        self._touch(path)
-        self._tree.symlink(target, path)
+        with self._changing(path):
+            self._tree.symlink(target, path)
 
     def read_link(self, path: bytes) -> bytes:
         return self._tree.read_link(path)
@@ -172,16 +215,16 @@ class _Written:
         self.sync = file.sync
 
     def write(self, data: bytes, offset: int) -> None:
-        self._file.write(data, offset)
-        self._tree._touch(self._path)
+        with self._tree._changing(self._path):
+            self._file.write(data, offset)
 
     def change(self, wanted: sftp.Attributes) -> None:
-        self._file.change(wanted)
-        self._tree._touch(self._path)
+        with self._tree._changing(self._path):
+            self._file.change(wanted)
 
     def close(self) -> None:
+        self._tree._renew(self._path)
         self._file.close()
-        self._tree._touch(self._path)
 
 
 class _Unopened:

@@ -98,6 +98,10 @@ class PosixTree:
         with self._parent(path) as (directory, name):
             return self._attributes_at(directory, name, path)
 
+    def status(self, path: bytes) -> os.stat_result:
+        with self._parent(path) as (directory, name):
+            return os.stat(name, dir_fd=directory, follow_symlinks=False)
+
     def _attributes_at(self, directory: int, name: bytes, path: bytes) -> bytes:
         status = os.stat(name, dir_fd=directory, follow_symlinks=False)
         return self._shown(status, self._owner_at(directory, name, path, status))

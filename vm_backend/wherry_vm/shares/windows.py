@@ -115,6 +115,10 @@ class WindowsTree:
         with self._place(path) as place:
             return self._shown(os.lstat(place), path)
 
+    def status(self, path: bytes) -> os.stat_result:
+        with self._place(path) as place:
+            return os.lstat(place)
+
     def attributes_of(self, file: _File) -> bytes:
         return self._shown(os.fstat(file.descriptor), file.path)
 
