@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from contextlib import closing
+from contextlib import ExitStack, closing
 from functools import partial
 
 import pytest
@@ -90,6 +90,32 @@ def test_a_relay_takes_more_than_it_can_answer_at_once() -> None:
                     assert server.recv(16) == b"%d" % number
 
 
+def test_a_port_carries_so_many_connections_at_once_and_others_wait() -> None:
+    with socket.create_server(("127.0.0.1", 0), backlog=512) as server:
+        server.settimeout(SECONDS)
+        relay = StreamRelay(("::1", 0), server.getsockname()[:2])
+        with closing(relay), ExitStack() as stack:
+            clients = [_client(relay.port, stack) for _ in range(257)]
+            served = [stack.enter_context(server.accept()[0]) for _ in clients[:-1]]
+            server.settimeout(0.5)
+            with pytest.raises(TimeoutError):
+                server.accept()
+            clients[0].close()
+            for each in served:
+                each.close()
+
+            server.settimeout(SECONDS)
+            last = stack.enter_context(server.accept()[0])
+            last.sendall(b"at last")
+            assert clients[-1].recv(16) == b"at last"
+
+
+def _client(port: int, stack: ExitStack) -> socket.socket:
+    client = stack.enter_context(socket.create_connection(("::1", port), timeout=SECONDS))
+    client.settimeout(SECONDS)
+    return client
+
+
 def test_what_listens_in_the_guest_listens_on_loopback_and_no_longer() -> None:
     first, second = free_port(socket.SOCK_STREAM), free_port(socket.SOCK_DGRAM)
     said: list[str] = []
@@ -140,6 +166,30 @@ def test_a_port_that_is_taken_is_told_of_once() -> None:
 
     told = f"--network host: Bind for 127.0.0.1:{port} failed: port is already allocated"
     assert (first, again) == ([told], [])
+
+
+def test_a_port_that_was_taken_is_had_when_it_is_free() -> None:
+    said: list[str] = []
+
+    def monitor(line: str) -> str:
+        said.append(line)
+        return ""
+
+    forwards = Forwards(monitor)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        forwards.follow([("tcp", "0.0.0.0", port)])
+        forwards.follow_again()
+        before = list(said)
+    forwards.follow_again()
+    forwards.follow_again()
+    forwards.follow([])
+
+    assert before == []
+    assert said == [
+        f"hostfwd_add net tcp:127.0.0.1:{port}-:{port}",
+        f"hostfwd_remove net tcp:127.0.0.1:{port}",
+    ]
 
 
 def test_what_listens_everywhere_is_on_both_loopbacks() -> None:

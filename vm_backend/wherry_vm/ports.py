@@ -69,6 +69,8 @@ class Forwards:
         self._monitor = monitor
         self._lock = threading.Lock()
         self._open: dict[str, dict[Publication, _Open]] = {}
+        # What containers with the guest's network listen on, and what of that leads there.
+        self._wanted: set[Publication] = set()
         self._followed: set[Publication] = set()
 
     def answer(self, message: Mapping[str, Any]) -> dict[str, Any]:
@@ -98,16 +100,30 @@ class Forwards:
         wanted = {each for listener in said for each in on_loopback(*listener)}
         refused = []
         with self._lock:
-            for kind, host, port in self._followed - wanted:
-                self._withdraw(_owner(kind, host, port))
-            for kind, host, port in sorted(wanted - self._followed):
+            for each in self._followed - wanted:
+                self._withdraw(_owner(*each))
+            self._followed &= wanted
+            for kind, host, port in sorted(wanted - self._wanted):
                 try:
-                    self._publish(_owner(kind, host, port), [(kind, host, port)])
+                    self._lead((kind, host, port))
                 except WherryError as error:
                     if not (isinstance(error, NotFound) and (kind, _LOOPBACK, port) in wanted):
                         refused.append(f"--network host: {error.message}")
-            self._followed = wanted
+            self._wanted = wanted
         return refused
+
+    def follow_again(self) -> None:
+        """Have what `follow` could not, where it has become free."""
+        with self._lock:
+            for each in sorted(self._wanted - self._followed):
+                with contextlib.suppress(OSError, WherryError):
+                    # Who has the port is not to be connected to every few seconds.
+                    _try(*each)
+                    self._lead(each)
+
+    def _lead(self, each: Publication) -> None:
+        self._publish(_owner(*each), [each])
+        self._followed.add(each)
 
     def close(self) -> None:
         """Listen no more; what QEMU forwards ends with it."""

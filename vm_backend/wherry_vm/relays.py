@@ -23,6 +23,9 @@ _IDLE = 60.0
 """Seconds after which nobody answers a datagram any more."""
 
 _MOST_SENDERS = 256
+_MOST_STREAMS = 256
+"""Connections of one port, each of two threads and two descriptors; others wait for theirs."""
+
 _RECOVERY = 0.5
 
 
@@ -32,6 +35,7 @@ class StreamRelay:
     def __init__(self, at: Place, to: Place) -> None:
         """Raises OSError where the port cannot be had."""
         self._to = to
+        self._free = threading.BoundedSemaphore(_MOST_STREAMS)
         self._listener = socket.create_server(at, family=_family(at), backlog=128)
         self.port: int = self._listener.getsockname()[1]
         threading.Thread(target=self._accept, daemon=True, name=f"port {self.port}").start()
@@ -45,18 +49,27 @@ class StreamRelay:
 
     def _accept(self) -> None:
         while self._listener.fileno() >= 0:
+            self._free.acquire()
             try:
                 outer, _ = self._listener.accept()
             except OSError:
+                self._free.release()
                 time.sleep(_RECOVERY)  # no descriptor is free: some will be
                 continue
-            try:
-                inner = socket.create_connection(self._to)
-            except OSError:
-                outer.close()
-                continue
-            for source, target in ((outer, inner), (inner, outer)):
-                threading.Thread(target=_carry, args=(source, target), daemon=True).start()
+            threading.Thread(target=self._join, args=(outer,), daemon=True).start()
+
+    def _join(self, outer: socket.socket) -> None:
+        """Carry a connection's bytes both ways, until both have ended."""
+        try:
+            with outer, socket.create_connection(self._to) as inner:
+                back = threading.Thread(target=_carry, args=(inner, outer), daemon=True)
+                back.start()
+                _carry(outer, inner)
+                back.join()
+        except OSError:
+            pass  # nobody listens there: neither do we
+        finally:
+            self._free.release()
 
 
 class DatagramRelay:
@@ -152,5 +165,7 @@ def _carry(source: socket.socket, target: socket.socket) -> None:
             target.sendall(data)
         target.shutdown(socket.SHUT_WR)
     except OSError:
-        source.close()
-        target.close()
+        # Whoever carries the other direction waits in one of them.
+        for each in (source, target):
+            with contextlib.suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
