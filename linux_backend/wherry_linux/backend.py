@@ -332,10 +332,12 @@ class LinuxRuntime:
 
     def is_supervised(self, container: Container) -> bool:
         state = container.state
-        return (
-            bool(state.get("MonitorPid"))
-            and state.get("BootId") == boot_id()
-            and is_alive(state["MonitorPid"], state["MonitorStart"])
+        return bool(state.get("MonitorPid")) and self.is_running(
+            {
+                "Pid": state["MonitorPid"],
+                "StartTime": state["MonitorStart"],
+                "BootId": state["BootId"],
+            }
         )
 
     def wait_for_monitor(self, container: Container, seconds: float) -> bool:

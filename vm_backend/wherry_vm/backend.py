@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 
 from wherry.errors import Unsupported
@@ -48,10 +47,10 @@ class Forwarder:
 
     def __init__(self, command: Command) -> None:
         from wherry_vm.answers import configuration
-        from wherry_vm.machines import DEFAULT, load_or_create
+        from wherry_vm.machines import current, load_or_create
 
         self._command = command
-        self._machine = load_or_create(os.environ.get("WHERRY_MACHINE") or DEFAULT)
+        self._machine = load_or_create(current())
         self._configuration = configuration()
 
     def forward(

@@ -201,9 +201,9 @@ class Client:
             self._link.send(control({"op": "closed", "output": kind}))
 
     def _end(self, code: int) -> int:
-        """The exit code. Raises what has kept us from writing, which the guest cannot tell."""
+        """The exit code. Raises what has kept us from writing, where the guest cannot tell."""
         for error in self._lost.values():
-            if not isinstance(error, BrokenPipeError):
+            if not (code and isinstance(error, BrokenPipeError)):
                 raise error
         return code
 

@@ -17,6 +17,7 @@ It is there before the network, and does not depend on SSH. The guest says
     {"event": "listeners", "listeners": [["tcp", "0.0.0.0", 80], …]}
                                                  what containers with the guest's own network
                                                  listen on now, where that has changed
+    {"event": "problem", "text": …}              what the runner writes to its standard error
     {"event": "ports", "id": n, …}               a question of wherry.engine.published
 
 and is told

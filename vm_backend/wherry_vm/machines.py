@@ -109,6 +109,11 @@ def check_name(name: str) -> str:
     return name
 
 
+def current() -> str:
+    """The name of the machine that commands go to."""
+    return os.environ.get("WHERRY_MACHINE") or DEFAULT
+
+
 def load(name: str = DEFAULT) -> Machine:
     """The machine called `name`. Raises NotFound, CorruptState."""
     check_name(name)

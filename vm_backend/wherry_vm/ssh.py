@@ -45,6 +45,7 @@ class GuestTransport(paramiko.Transport):  # type: ignore[misc]
     """
 
     _path = ""
+    _has_told = False
 
     def open_socket(self, path: str) -> Any:
         """A channel to the UNIX socket at `path` of the guest. Raises MachineError."""
@@ -53,6 +54,14 @@ class GuestTransport(paramiko.Transport):  # type: ignore[misc]
             return self.open_channel(
                 _STREAMLOCAL, window_size=_WINDOW, max_packet_size=_PACKET, timeout=_PATIENCE
             )
+
+    def last_word(self) -> str:
+        """Why the connection has ended; nothing while it lasts, or once that has been told."""
+        if self.is_active() or self._has_told:
+            return ""
+        self._has_told = True
+        # The guest's end of it is an exception without a word.
+        return str(self.get_exception() or "") or "the guest has closed it"
 
     def _send_user_message(self, data: Any) -> None:
         opening = paramiko.Message()

@@ -36,9 +36,11 @@ from wherry_vm.carrying import Audience
 from wherry_vm.channels import Channels, join
 from wherry_vm.descriptors import allow_many
 from wherry_vm.ports import Forwards
+from wherry_vm.problems import Problems
 from wherry_vm.protocol import RUNNER_SOCKET
 from wherry_vm.reception import Reception
 from wherry_vm.saved import word_to_go_on
+from wherry_vm.shares.finding import check_shares
 from wherry_vm.shares.mounts import Mounts
 
 TYPE_CHECKING = False
@@ -111,6 +113,7 @@ class Supervisor:
         self._connecting = threading.Lock()
         self._channels = Channels(self._open_channel)
         self._mounts = Mounts(machine, machine.shares())
+        self._problems = Problems()
         self._surroundings: Surroundings | None = None
         # The files of certificates that commands have named, in their order.
         self._authorities: dict[str, None] = {}
@@ -156,7 +159,7 @@ class Supervisor:
         from wherry_vm.qemu.host import this_host
 
         self._tell(f"Starting machine {self.machine.name}")
-        self._mounts.check()
+        check_shares(self.machine)
         # Whoever has no QEMU is told so at once.
         host = this_host().running(architecture(self.machine))
         qemu = find_qemu(host)
@@ -281,6 +284,7 @@ class Supervisor:
                     self._ready = message
                 self._changed.notify_all()
         self._mounts.hear(message)
+        self._problems.hear(message)
         if self._surroundings is not None:
             self._surroundings.hear(message)
         if message.get("event") == "ports" and self._events is not None:
@@ -290,6 +294,8 @@ class Supervisor:
             for text in self._forwards.follow(message["listeners"]):
                 print(text, file=sys.stderr, flush=True)
                 self._audience.warn(text)
+        if message.get("event") == "beat":
+            self._forwards.follow_again()
         if isinstance(message.get("running"), int):
             self._running = message["running"]
         if isinstance(message.get("time"), int | float) and self._events is not None:
@@ -317,7 +323,8 @@ class Supervisor:
         self._shut_down(attempt)
 
     def _look_after(self, attempt: Boot) -> None:
-        """Find out what is the matter with a guest that says nothing any more."""
+        """Find out what is the matter with a guest that says nothing any more, or with SSH."""
+        self._tell_of_end()
         silent = self._silence()
         if silent < _SILENCE:
             self._trouble = ""
@@ -328,6 +335,10 @@ class Supervisor:
                 # A guest may only be busy; from a QEMU that is stuck nothing comes any more.
                 error = self._does_not_answer(self._trouble)
                 self._audience.dismiss({"error": to_json(error)})
+
+    def _tell_of_end(self) -> None:
+        if self._ssh is not None and (why := self._ssh.last_word()):
+            print(f"wherry: the SSH connection to the guest broke off: {why}", file=sys.stderr)
 
     def _is_idle(self) -> bool:
         limit = self.machine.settings.idle
@@ -540,6 +551,7 @@ class Supervisor:
         assert self._boot is not None
         with self._connecting:
             if not self._ssh.is_active():
+                self._tell_of_end()
                 self._ssh.close()
                 self._ssh = self._reconnect(self._boot)
             if self._mounts.missing():

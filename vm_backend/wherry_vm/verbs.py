@@ -13,7 +13,7 @@ from wherry_vm.image import add_image
 from wherry_vm.link import connect
 from wherry_vm.machines import Machine, Settings, Share
 from wherry_vm.orphan import ORPHAN_PATIENCE, end_orphan, end_supervisor, supervisor_of
-from wherry_vm.shares.finding import in_force
+from wherry_vm.shares.finding import check_shares, in_force
 from wherry_vm.shares.places import guest_path, is_free
 from wherry_vm.starter import Ended, Mute, ask, join, tell
 
@@ -79,6 +79,13 @@ def stop(name: str, *, force: bool) -> None:
     is killed.
     """
     _stop(machines.load(name), force=force)
+
+
+def restart(name: str) -> None:
+    """Stop a machine and start it again. One that could not start goes on. Raises MachineError."""
+    check_shares(machines.load(name))
+    stop(name, force=False)
+    start(name)
 
 
 def _stop(machine: Machine, *, force: bool) -> None:
@@ -172,6 +179,7 @@ def _describe(machine: Machine) -> dict[str, Any]:
 def list_all() -> list[dict[str, Any]]:
     """Every machine, for a table; sizes in bytes."""
     rows = []
+    current = machines.current()
     for name in machines.names():
         try:
             machine = machines.load(name)
@@ -182,6 +190,7 @@ def list_all() -> list[dict[str, Any]]:
         rows.append(
             {
                 "Name": name,
+                "Current": name == current,
                 "State": described["state"],
                 "Accelerator": described.get("accelerator", ""),
                 "CPUs": machine.settings.cpus,
@@ -261,7 +270,7 @@ def ask_if_running(argv: tuple[str, ...]) -> list[str]:
     from wherry_vm.client import Client
     from wherry_vm.terminal import open_console
 
-    machine = machines.load(os.environ.get("WHERRY_MACHINE") or machines.DEFAULT)
+    machine = machines.load(machines.current())
     if state(machine) != "running":
         return []
     link = join(machine, "command", lambda _: None)

@@ -118,9 +118,7 @@ def stop(machine: str, force: bool) -> int:
 @command(_NAME, name="machine restart")
 def restart(machine: str) -> int:
     """Stop a machine and start it again"""
-    machines = load_machines()
-    machines.stop(machine or _DEFAULT, force=False)
-    machines.start(machine or _DEFAULT)
+    load_machines().restart(machine or _DEFAULT)
     return 0
 
 
@@ -150,7 +148,7 @@ def rm(machine: tuple[str, ...], force: bool) -> int:
     name="machine ls",
 )
 def ls(format: str, quiet: bool) -> int:
-    """List machines"""
+    """List machines; commands go to the one with an asterisk"""
     from wherry.cli.tables import Table, print_rows
     from wherry.human import binary_size
 
@@ -159,9 +157,11 @@ def ls(format: str, quiet: bool) -> int:
         titles={"CPUs": "CPUS", "DiskUsed": "DISK USED"},
         quiet="Name",
     )
+    marks = not (format or quiet)
     rows = [
         {
             **each,
+            "Name": f"{each['Name']} *" if marks and each["Current"] else each["Name"],
             "Memory": binary_size(each["Memory"]),
             "Disk": binary_size(each["Disk"]),
             "DiskUsed": binary_size(each["DiskUsed"]),

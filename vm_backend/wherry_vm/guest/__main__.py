@@ -45,12 +45,19 @@ def main(path: str = RUNNER_SOCKET) -> None:
     listener = listen(path)
     port = find_port()
     warm, not_yet = os.pipe()
-    if port is not None and os.fork() == 0:
-        # What comes now waits in the listener's queue: the guest is ready.
-        listener.close()
-        os.close(not_yet)
-        serve_events(port, warm)
-        os._exit(0)
+    if port is not None:
+        problems, errors = os.pipe()
+        if os.fork() == 0:
+            # What comes now waits in the listener's queue: the guest is ready.
+            listener.close()
+            os.close(not_yet)
+            os.close(errors)
+            serve_events(port, warm, problems)
+            os._exit(0)
+        # What goes wrong here, or in a server, the host hears of by the agent.
+        os.dup2(errors, 2)
+        os.close(errors)
+        os.close(problems)
     os.close(warm)
     warm_up()
     os.close(not_yet)
@@ -95,6 +102,8 @@ def run(listener: Any) -> None:
             signals.signal(signals.SIGCHLD, signals.SIG_DFL)
             try:
                 serve(connection)
+            except Exception:
+                sys.excepthook(*sys.exc_info())
             finally:
                 os._exit(0)
         connection.close()

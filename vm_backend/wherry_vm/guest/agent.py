@@ -33,6 +33,7 @@ _BEAT = 5.0
 _LOOK = 1.0
 """Seconds between two looks at what listens, while somebody may."""
 
+_CHUNK = 4096
 _TRIES = 100
 _ORPHANS_GRACE = "5"
 """Seconds for containers to end where the host's side of the machine was killed."""
@@ -48,10 +49,10 @@ def find_port() -> str | None:
     return port_device(_NAME)
 
 
-def serve_events(path: str, warm: int) -> None:
+def serve_events(path: str, warm: int, problems: int) -> None:
     """Say that the guest is ready, and serve the channel until the end.
 
-    `warm` is as in `pause`.
+    `warm` is as in `pause`; what comes by `problems` is what the host is to know of.
     """
     port = _open(path)
     ports = open_ports()
@@ -79,6 +80,7 @@ def serve_events(path: str, warm: int) -> None:
     poll.register(containers, select.POLLIN)
     poll.register(mounts.table, select.POLLPRI)
     poll.register(ports, select.POLLIN)
+    poll.register(problems, select.POLLIN)
     listeners = Listeners()
     due = time.monotonic() + _BEAT
     while True:
@@ -89,6 +91,11 @@ def serve_events(path: str, warm: int) -> None:
             elif descriptor == ports.fileno():
                 if asked := ports.hear():
                     _say(port, {"event": "ports", "id": asked[0], **asked[1]})
+            elif descriptor == problems and mask & select.POLLIN:
+                text = os.read(problems, _CHUNK).decode(errors="replace")
+                _say(port, {"event": "problem", "text": text})
+            elif descriptor == problems:
+                poll.unregister(problems)
             elif descriptor == containers.fileno():
                 containers(0)
                 due = 0  # the beat below tells what runs

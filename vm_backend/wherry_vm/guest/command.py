@@ -37,6 +37,8 @@ class Command:
             code = 1
             try:
                 code = _wait(theirs)
+            except Exception:
+                sys.excepthook(*sys.exc_info())
             finally:
                 _end(theirs, code)
         theirs.close()

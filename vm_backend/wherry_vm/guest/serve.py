@@ -223,6 +223,9 @@ class Server:
         except (BrokenPipeError, ConnectionResetError):
             # As if the host's own command had been killed.
             self._command.kill()
+        except BaseException:
+            self._command.kill()
+            raise
         finally:
             os.close(self._end)
 

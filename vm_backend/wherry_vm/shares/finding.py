@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from wherry.errors import CorruptState, UsageError
+from wherry.errors import CorruptState, MachineError, UsageError
 from wherry.files import read_json
 from wherry_vm.machines import Share
 from wherry_vm.shares.places import place
@@ -31,6 +31,16 @@ def in_force(machine: Machine) -> tuple[Share, ...]:
         error.hint = f"wherry machine restart {machine.name}"
         raise
     return tuple(Share(source=each[0], target=each[1], readonly=each[2]) for each in rows)
+
+
+def check_shares(machine: Machine) -> None:
+    """Raises MachineError for a share of the next start that is no directory."""
+    for share in machine.shares():
+        if not os.path.isdir(share.source):
+            raise MachineError(
+                f"cannot share {share.source}: no such directory",
+                hint=f"wherry machine set --share DIR {machine.name}",
+            )
 
 
 def finder(machine: Machine) -> Callable[[str], str]:

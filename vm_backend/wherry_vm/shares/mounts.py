@@ -9,7 +9,6 @@ a port of 127.0.0.1 would be anybody's on this host.
 from __future__ import annotations
 
 import contextlib
-import os
 import shlex
 import threading
 import time
@@ -69,15 +68,6 @@ class Mounts:
         self._streams: dict[str, Channel] = {}
         self._news: News | None = None
         self._ports: dict[int, str] = {}
-
-    def check(self) -> None:
-        """Raises MachineError for a share that is no directory."""
-        for share in self.shares:
-            if not os.path.isdir(share.source):
-                raise MachineError(
-                    f"cannot share {share.source}: no such directory",
-                    hint=f"wherry machine set --share DIR {self._machine.name}",
-                )
 
     def attach(self, streams: Sequence[Channel], say: Callable[[dict[str, Any]], None]) -> None:
         """Serve each share on its port, and have the guest's agent mount it."""
