@@ -6,6 +6,8 @@ import socket
 
 from wherry.container.wire import CONTROL, STDOUT, Parser, control, frame
 from wherry_vm.carrying import Audience, Carried
+from wherry_vm.link import Link
+from wherry_vm.starter import ask
 
 
 def test_a_message_waits_for_the_end_of_a_frame() -> None:
@@ -36,3 +38,16 @@ def test_whoever_comes_next_hears_what_nobody_was_there_for() -> None:
 
     assert said == control({"event": "warning", "text": "a port is taken"})
     assert more == b""
+
+
+def test_a_warning_that_comes_with_the_answer_is_told() -> None:
+    told: list[str] = []
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        joined = control({"event": "joined"})
+        theirs.sendall(joined + control({"event": "warning", "text": "the disk is full"}))
+
+        answer = ask(Link(ours), {"op": "command"}, ("joined",), told.append)
+
+    assert answer == {"event": "joined"}
+    assert told == ["the disk is full"]

@@ -173,7 +173,11 @@ class Boot:
                 "it said nothing, and the guest's console last "
                 f"{last_line(self.machine.file('console.log'))!r}"
             )
-            raise MachineError(f"QEMU ended with exit code {code}: {said}")
+            memory = f"wherry machine set --memory 2g {self.machine.name}"
+            raise MachineError(
+                f"QEMU ended with exit code {code}: {said}",
+                hint=memory if "guest memory" in said else None,
+            )
 
     def wait_briefly(self) -> None:
         """Give a QEMU that is ending the time to end. Raises MachineError where it does."""

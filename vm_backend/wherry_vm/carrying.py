@@ -86,11 +86,12 @@ class Audience:
         self._present: set[Carried] = set()
         self._unsaid: list[str] = []
 
-    def warn(self, text: str) -> None:
-        """Have each say `text` on its standard error."""
+    def warn(self, text: str, *, later: bool = True) -> None:
+        """Have each say `text` on its standard error; whoever comes next, if there is nobody
+        and it is worth telling `later`."""
         with self._lock:
             present = list(self._present)
-            if not present:
+            if later and not present:
                 self._unsaid.append(text)
         for each in present:
             # One that does not read at the moment keeps nobody waiting.

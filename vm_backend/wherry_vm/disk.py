@@ -12,7 +12,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from wherry_vm.machines import Machine
 
-_GIB = 1 << 30
+_MIB, _GIB = 1 << 20, 1 << 30
+_LITTLE = 64 * _MIB
+"""What is left of the host's disk when one is told of it: a layer, or a database's next step."""
 
 NEW_DISK = "data.new"
 """A file that is there for as long as the disk may hold half a file system."""
@@ -60,6 +62,23 @@ def used(machine: Machine) -> int:
     if sys.platform == "win32":
         return status.st_size
     return status.st_blocks * 512
+
+
+def lack_of_space(machine: Machine) -> str:
+    """What to tell whoever uses a machine whose host has hardly any disk left; or nothing.
+
+    What does not fit the guest sees as a disk that fails, which says nothing of the reason.
+    """
+    import shutil
+
+    free = shutil.disk_usage(machine.directory).free
+    if free >= _LITTLE:
+        return ""
+    return (
+        f"the host's disk has {free // _MIB} MiB left, and what machine {machine.name} cannot "
+        f"write is an Input/output error there: make room, then "
+        f"`wherry machine restart {machine.name}`"
+    )
 
 
 def _make_sparse(descriptor: int) -> None:

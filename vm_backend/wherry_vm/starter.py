@@ -103,15 +103,19 @@ def ask(
     link.send(control(request))
     meanwhile()
     parser = Parser()
-    while data := _receive(link):
+    answer: dict[str, Any] | None = None
+    while answer is None and (data := _receive(link)):
         for kind, payload in parser.feed(data):
             message: dict[str, Any] = load_json(payload) if kind == CONTROL else {}
             if "error" in message:
                 raise from_json(message["error"])
-            if message.get("event") == "progress":
+            # A warning may have come with the answer, and would be nobody's after it.
+            if message.get("event") in ("progress", "warning"):
                 report(str(message["text"]))
             elif message.get("event") in answers:
-                return message
+                answer = message
+    if answer is not None:
+        return answer
     raise Ended(
         "the machine's supervisor ended without an answer",
         hint="`wherry machine logs` tells what happened; the next command starts it again",

@@ -35,6 +35,8 @@ from wherry_vm import boot, machines
 from wherry_vm.carrying import Audience
 from wherry_vm.channels import Channels, join
 from wherry_vm.descriptors import allow_many
+from wherry_vm.disk import lack_of_space
+from wherry_vm.log import log_what_is_said
 from wherry_vm.ports import Forwards
 from wherry_vm.problems import Problems
 from wherry_vm.protocol import RUNNER_SOCKET
@@ -74,6 +76,7 @@ _DRIFT = 0.5
 
 def main(name: str) -> int:
     """Run the machine called `name` until it stops."""
+    log_what_is_said()
     try:
         with machines.load(name).lock(wait=False):
             # It may have been changed or removed before we had the lock.
@@ -120,7 +123,7 @@ class Supervisor:
         self._commands = 0
         self._running = 0
         self._last_use = self._last_heard = time.monotonic()
-        self._trouble = ""
+        self._trouble = self._lack = ""
         self._told = threading.Event()
         self._forwards = Forwards(self._monitor)
         self._reception = Reception(machine.run_directory, self._receive)
@@ -325,6 +328,7 @@ class Supervisor:
     def _look_after(self, attempt: Boot) -> None:
         """Find out what is the matter with a guest that says nothing any more, or with SSH."""
         self._tell_of_end()
+        self._look_for_space()
         silent = self._silence()
         if silent < _SILENCE:
             self._trouble = ""
@@ -335,6 +339,13 @@ class Supervisor:
                 # A guest may only be busy; from a QEMU that is stuck nothing comes any more.
                 error = self._does_not_answer(self._trouble)
                 self._audience.dismiss({"error": to_json(error)})
+
+    def _look_for_space(self) -> None:
+        before, self._lack = self._lack, lack_of_space(self.machine)
+        if self._lack and not before:
+            print(f"wherry: {self._lack}", file=sys.stderr)
+            # Whoever comes is told for as long as it is so.
+            self._audience.warn(self._lack, later=False)
 
     def _tell_of_end(self) -> None:
         if self._ssh is not None and (why := self._ssh.last_word()):
@@ -511,6 +522,8 @@ class Supervisor:
             with self._channels.open(ahead=self._silence() < _BEATS) as channel:
                 stream.sendall(control({"event": "joined"}))
                 with self._audience.joined(stream) as carried:
+                    if self._lack:
+                        carried.say({"event": "warning", "text": self._lack})
                     join(stream, channel, carried.pass_on)
         finally:
             with self._changed:

@@ -15,6 +15,7 @@ from support.machines import BOOT, inspect, start
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from support.cli import Cli
     from support.world import World
 
 pytestmark = [pytest.mark.vm, pytest.mark.network]
@@ -161,3 +162,47 @@ def test_a_full_disk_is_an_error_and_nothing_is_left_of_the_start(
     assert full.returncode == 1
     assert full.stderr.startswith("wherry: cannot ")
     assert wherry("machine", "ls", "--format", "{{.Name}} {{.State}}").lines == ["default stopped"]
+
+
+@pytest.fixture
+def tight_disk(own_world: World) -> Iterator[Path]:
+    """The place of a world that has room for a machine, and little for what it writes."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root to mount a small disk")
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=350m", "none", own_world.root], check=True)
+    yield Path(own_world.root)
+    own_world.wherry("machine", "rm", "--force", "default", check=False)
+    subprocess.run(["umount", "--lazy", own_world.root], check=True)
+
+
+def test_a_disk_of_the_host_that_fills_up_is_told_of_and_can_be_mended(
+    own_world: World, tight_disk: Path
+) -> None:
+    wherry = own_world.wherry
+    start(wherry)
+    wherry("volume", "create", "kept")
+    wherry("machine", "ssh", "default", "sync")
+
+    with open(tight_disk / "filler", "wb", buffering=0) as filler:
+        with pytest.raises(OSError, match="No space"):
+            while True:
+                filler.write(b"x" * 4096)
+        write = "dd if=/dev/urandom of=/var/lib/wherry/file bs=1M count=20; sync"
+        wherry("machine", "ssh", "default", "sh", "-c", write, check=False, timeout=BOOT)
+    during = wherry("ps", check=False, timeout=BOOT)
+    (tight_disk / "filler").unlink()
+    wherry("machine", "restart", timeout=BOOT)
+
+    assert during.stderr.count("wherry: the host's disk has 0 MiB left, and what machine ") == 1
+    after = wherry("volume", "ls", "--quiet")
+    assert (after.lines, after.stderr) == (["kept"], "")
+
+
+def test_a_machine_with_more_memory_than_there_is_is_told_what_to_set(own_machine: Cli) -> None:
+    own_machine("machine", "init", "--memory", "16384g")
+
+    refused = own_machine("ps", check=False, timeout=BOOT)
+
+    assert refused.returncode == 1
+    assert "wherry: QEMU ended with exit code 1: " in refused.stderr
+    assert refused.stderr.endswith("\nwherry machine set --memory 2g default\n")
