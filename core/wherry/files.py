@@ -7,6 +7,7 @@ import os
 import stat
 import sys
 
+from wherry import paths
 from wherry.errors import (
     AccessDenied,
     Conflict,
@@ -310,10 +311,18 @@ def storage_error(error: OSError, action: str) -> WherryError:
     hint = {
         errno.ENOSPC: "the disk is full: `wherry system df` shows what uses it",
         errno.EDQUOT: "the disk quota is used up: `wherry system df` shows what uses it",
-        errno.EROFS: "the file system is read-only; WHERRY_ROOT moves wherry's data elsewhere",
-        errno.EACCES: "WHERRY_ROOT moves wherry's data elsewhere",
     }.get(error.errno or 0)
+    if error.errno in (errno.EROFS, errno.EACCES) and _may_be_data(error.filename):
+        hint = "WHERRY_ROOT moves wherry's data elsewhere"
     return WherryError(f"cannot {action}: {error.strerror or error}", hint=hint)
+
+
+def _may_be_data(path: object) -> bool:
+    """Whether a path is not one that a user has named: data of ours, or on the way there."""
+    if not isinstance(path, str):
+        return True
+    places = (f"{paths.data()}/", f"{paths.run()}/")
+    return any(place.startswith(f"{path}/") or path.startswith(place) for place in places)
 
 
 def whole(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from support.building import NO_NETWORK, build, context, run
-from support.settings import as_root, as_single_uid
+from support.settings import as_root, as_rootless, as_single_uid
 
 if TYPE_CHECKING:
     from support.building import Build
@@ -172,6 +172,19 @@ def test_a_full_disk_gets_no_half_of_an_output(wherry: Cli, build: Build, host_d
             assert os.listdir(full) == []
     finally:
         subprocess.run(["umount", full], check=True)
+
+
+@as_rootless
+def test_an_output_that_may_not_be_written_is_told_in_a_line(build: Build, host_dir: str) -> None:
+    os.mkdir(f"{host_dir}/closed")
+    os.chmod(f"{host_dir}/closed", 0o555)
+    out = f"{host_dir}/closed/out"
+    for option in (f"--output={out}", f"--output=type=oci,dest={out}", f"--iidfile={out}"):
+        failed = build("FROM busybox\n", "-q", option, check=False)
+
+        assert failed.returncode == 1
+        assert failed.stderr.startswith("wherry: cannot ")
+        assert failed.stderr.endswith(f" {out}: Permission denied\n")
 
 
 @as_single_uid
