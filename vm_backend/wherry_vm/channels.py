@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Any
 
-_MANNERS = 0.2
+_MANNERS = 1.0
 """Seconds that the next channel waits for a command that runs: it has the guest to itself."""
 
 
