@@ -14,30 +14,12 @@ import sys
 
 from wherry.lean import signals, sockets
 from wherry_vm.guest.agent import find_port, serve_events
+from wherry_vm.guest.warm import WARM
 from wherry_vm.protocol import RUNNER_SOCKET
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
-
-# What most commands load: a fork has them.
-_WARM = (
-    "_blake2",
-    "wherry.cli.main", "wherry.cli.run", "wherry.cli.exec", "wherry.cli.ps", "wherry.cli.lifecycle",
-    "wherry.cli.container", "wherry.cli.image", "wherry.cli.inspect", "wherry.cli.tables",
-    "wherry.engine", "wherry.engine.containers", "wherry.engine.creation", "wherry.engine.launch",
-    "wherry.engine.mounts", "wherry.engine.query", "wherry.engine.runtime_mounts",
-    "wherry.engine.session", "wherry.engine.settle", "wherry.engine.streams",
-    "wherry.engine.images", "wherry.container.bundle", "wherry.container.logs",
-    "wherry.container.userns", "wherry.image.config", "wherry.image.digests", "wherry.image.store",
-    "wherry_linux.backend", "wherry_linux.runtime", "wherry_linux.init", "wherry_linux.mounts",
-    "wherry_linux.rootfs", "wherry_linux.process", "wherry_linux.monitor", "wherry_linux.joining",
-    "wherry_linux.detached", "wherry_linux.limits", "wherry_linux.cgroups",
-    "wherry_linux.seccomp", "wherry_linux.seccomp.profile", "wherry_linux.seccomp.resolve",
-    "wherry_linux.network.bridges", "wherry_linux.network.firewall", "wherry_linux.network.host",
-    "wherry_linux.network.links", "wherry_linux.network.publishing",
-    "wherry_linux.network.usermode",
-)  # fmt: skip
 
 
 def main(path: str = RUNNER_SOCKET) -> None:
@@ -83,7 +65,7 @@ def warm_up() -> None:
     """Import what commands need, and keep the collector from touching its pages in forks."""
     import gc
 
-    for name in _WARM:
+    for name in WARM:
         __import__(name)
     gc.collect()
     gc.freeze()

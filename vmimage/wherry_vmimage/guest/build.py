@@ -14,9 +14,11 @@ from wherry import __version__, paths
 from wherry.errors import UsageError
 from wherry.files import make_dir, remove_file, write_atomic
 from wherry.image.platform import host_platform
+from wherry_vm.guest.warm import LATER, WARM
 from wherry_vmimage.debian import unpack_packages
 from wherry_vmimage.erofs import write_erofs
 from wherry_vmimage.guest import bytecode, contents
+from wherry_vmimage.guest.bundle import write_bundle
 from wherry_vmimage.guest.elf import require_libraries
 from wherry_vmimage.guest.initramfs import write_initramfs
 from wherry_vmimage.guest.kernel import bootable_kernel
@@ -236,7 +238,9 @@ class _Builder:
                 "which makes its commands slower"
             )
             return 0
-        return bytecode.compile_tree(tree, version, *interpreter)
+        made = bytecode.compile_tree(tree, version, *interpreter)
+        write_bundle(tree, version, (*WARM, *LATER), *interpreter)
+        return made
 
 
 def _own_architecture() -> str:

@@ -109,28 +109,34 @@ def compile_tree(tree: Tree, version: str, command: list[str], environment: dict
         for path in tree.paths()
         if path.endswith(".py") and (entry := tree.get(path)) and entry.kind == "file"
     ]
-    request = b"".join(
-        struct.pack("<II", len(f"/{path}".encode()), len(content)) + f"/{path}".encode() + content
-        for path in sources
-        for content in [tree.read(path)]
-    )
-    answer = _run([*command, "-S", "-s", "-B", "-c", _COMPILE], request, environment)
+    request = b"".join(named(f"/{path}", tree.read(path)) for path in sources)
+    answer = run(command, _COMPILE, request, environment)
     position = made = 0
     for path in sources:
         (size,) = struct.unpack_from("<I", answer, position)
         position += 4 + size
         if size:
-            directory, name = os.path.split(path)
-            target = f"{directory}/__pycache__/{name[:-3]}.cpython-{version.replace('.', '')}.pyc"
-            tree.file(target, answer[position - size : position])
+            tree.file(cached(path, version), answer[position - size : position])
             made += 1
     return made
 
 
-def _run(command: list[str], request: bytes, environment: dict[str, str]) -> bytes:
+def cached(path: str, version: str) -> str:
+    """Where the bytecode of the source at `path` is."""
+    directory, name = os.path.split(path)
+    return f"{directory}/__pycache__/{name[:-3]}.cpython-{version.replace('.', '')}.pyc"
+
+
+def named(name: str, content: bytes) -> bytes:
+    """A source as programs for `run` read them."""
+    return struct.pack("<II", len(name.encode()), len(content)) + name.encode() + content
+
+
+def run(command: list[str], program: str, request: bytes, environment: dict[str, str]) -> bytes:
+    """What a program in Python answers to `request`, carried out by the guest's version."""
     clean = {name: text for name, text in os.environ.items() if not name.startswith("PYTHON")}
     result = subprocess.run(
-        command,
+        [*command, "-S", "-s", "-B", "-c", program],
         input=request,
         capture_output=True,
         check=False,

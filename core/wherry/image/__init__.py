@@ -1,0 +1,1 @@
+"""Images: what containers are made of, how it comes and goes, and how it is kept."""
