@@ -246,7 +246,7 @@ class Boot:
         self.process.kill()
 
     def end(self) -> None:
-        """Kill QEMU, and see that it is gone."""
+        """Kill QEMU, and see that it is gone and that what was saved of it is whole."""
         if self.process.poll() is None:
             self.process.kill()
         self.process.wait()
@@ -254,6 +254,8 @@ class Boot:
             self.monitor.close()
         for listener in (self.qmp_listener, self.events_listener, *self.share_listeners):
             listener.close()
+        if self.saved is not None:
+            self.saved.settle()
 
 
 def order(

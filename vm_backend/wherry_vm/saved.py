@@ -21,6 +21,7 @@ import base64
 import contextlib
 import os
 import socket
+import threading
 import time
 
 from wherry.errors import CorruptState, MachineError, WherryError
@@ -65,6 +66,7 @@ class SavedStart:
         self._state = machine.file("start.state")
         self._record = machine.file("start.json")
         size = os.stat(machine.file("data.img")).st_size
+        self._noting: threading.Thread | None = None
         self._origin = [*origin, size, *map(_digest, contents)]
 
     def is_there(self) -> bool:
@@ -75,7 +77,9 @@ class SavedStart:
                 return False
             if known["boot"] and known["boot"] == boot_id():
                 return True
-            return known["digest"] == _digest(self._state) and self._note(known["digest"])
+            return known["digest"] == _digest(self._state) and self._note(
+                known["state"], known["digest"]
+            )
         except (OSError, CorruptState):
             return False
 
@@ -88,10 +92,20 @@ class SavedStart:
         attempt.monitor.send_guest(address)
         with attempt.accept(listener, _PATIENCE) as stream:
             stream.settimeout(_PATIENCE)
-            digest = self._keep(stream)
-        if not (_is_over(attempt) and digest and self._note(digest)):
-            self.remove()
+            state = self._keep(stream)
+        is_whole = _is_over(attempt) and bool(state)
         attempt.monitor.go_on()
+        if is_whole:
+            # To take its digest takes longer than the guest should wait.
+            self._noting = threading.Thread(target=self._note_digest, args=(state,))
+            self._noting.start()
+        else:
+            self.remove()
+
+    def settle(self) -> None:
+        """Wait until what was saved is noted."""
+        if self._noting is not None:
+            self._noting.join()
 
     def resume(self, attempt: Boot) -> None:
         """Have QEMU, which waits for it, go on from there. Raises MachineError."""
@@ -114,25 +128,26 @@ class SavedStart:
         remove_file(self._record)
         remove_file(self._state)
 
-    def _keep(self, stream: socket.socket) -> str:
-        """Write all that QEMU sends; its digest, or "" where that could not be done."""
-        import hashlib
-
-        content = hashlib.sha256()
+    def _keep(self, stream: socket.socket) -> list[int]:
+        """Write all that QEMU sends; what the file is then, or [] where that could not be done."""
         buffer = memoryview(bytearray(_CHUNK))
         try:
             # The guest's keys are in it.
             with open(self._state, "wb", opener=open_private) as file:
                 while count := stream.recv_into(buffer):
                     file.write(buffer[:count])
-                    content.update(buffer[:count])
+            return state_of(self._state)
         except OSError:
-            return ""
-        return content.hexdigest()
+            return []
 
-    def _note(self, digest: str) -> bool:
+    def _note_digest(self, state: list[int]) -> None:
+        """Note the file that `_keep` has written, or remove it."""
+        if not ((digest := _digest(self._state)) and self._note(state, digest)):
+            self.remove()
+
+    def _note(self, state: list[int], digest: str) -> bool:
         """Write down what has been kept; whether that could be done."""
-        known = {"origin": self._origin, "state": state_of(self._state), "digest": digest}
+        known = {"origin": self._origin, "state": state, "digest": digest}
         try:
             write_json(self._record, {**known, "boot": boot_id()})
         except WherryError:
