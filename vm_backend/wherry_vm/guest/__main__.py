@@ -14,6 +14,7 @@ import sys
 
 from wherry.lean import signals, sockets
 from wherry_vm.guest.agent import find_port, serve_events
+from wherry_vm.guest.pausing import is_to_pause
 from wherry_vm.guest.warm import WARM
 from wherry_vm.protocol import RUNNER_SOCKET
 
@@ -26,23 +27,24 @@ def main(path: str = RUNNER_SOCKET) -> None:
     """Listen at `path` for ever."""
     listener = listen(path)
     port = find_port()
-    warm, not_yet = os.pipe()
+    # A start pauses when all is imported: the agent need not import of it what it needs itself.
+    pauses = port is not None and is_to_pause()
+    if pauses:
+        warm_up()
     if port is not None:
         problems, errors = os.pipe()
         if os.fork() == 0:
             # What comes now waits in the listener's queue: the guest is ready.
             listener.close()
-            os.close(not_yet)
             os.close(errors)
-            serve_events(port, warm, problems)
+            serve_events(port, problems, pauses=pauses)
             os._exit(0)
         # What goes wrong here, or in a server, the host hears of by the agent.
         os.dup2(errors, 2)
         os.close(errors)
         os.close(problems)
-    os.close(warm)
-    warm_up()
-    os.close(not_yet)
+    if not pauses:
+        warm_up()
     run(listener)
 
 
@@ -65,10 +67,13 @@ def warm_up() -> None:
     """Import what commands need, and keep the collector from touching its pages in forks."""
     import gc
 
+    # Meanwhile next to nothing becomes garbage.
+    gc.disable()
     for name in WARM:
         __import__(name)
     gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 def run(listener: Any) -> None:

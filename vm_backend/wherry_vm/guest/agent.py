@@ -15,7 +15,7 @@ from wherry.files import make_dir, remove_file, write_all
 from wherry.lean import dump_json, load_json
 from wherry_vm.guest.disk import mount_disk
 from wherry_vm.guest.mounts import Mounts, port_device
-from wherry_vm.guest.pausing import is_to_pause, pause
+from wherry_vm.guest.pausing import pause
 from wherry_vm.guest.questions import Questions
 
 TYPE_CHECKING = False
@@ -49,17 +49,16 @@ def find_port() -> str | None:
     return port_device(_NAME)
 
 
-def serve_events(path: str, warm: int, problems: int) -> None:
+def serve_events(path: str, problems: int, *, pauses: bool) -> None:
     """Say that the guest is ready, and serve the channel until the end.
 
-    `warm` is as in `pause`; what comes by `problems` is what the host is to know of.
+    What comes by `problems` is what the host is to know of.
     """
     port = _open(path)
     ports = open_ports()
     is_new = False
-    if is_to_pause():
-        is_new = pause(port, warm, is_listening, lambda message: _say(port, message))
-    os.close(warm)
+    if pauses:
+        is_new = pause(port, is_listening, lambda message: _say(port, message))
     data = mount_disk(is_new=is_new)
     # From here on whoever asks is heard: what is said waits in the port.
     _say(port, {"event": "ready", **_beat(_running()), **wait_until_ready(), "data": data})

@@ -45,18 +45,16 @@ def is_to_pause() -> bool:
         return PAUSE in file.read().split()
 
 
-def pause(port: int, warm: int, is_listening: Callable[[], bool], say: Callable[..., None]) -> bool:
+def pause(port: int, is_listening: Callable[[], bool], say: Callable[..., None]) -> bool:
     """Tell the host when nothing more goes on here, and wait for its word on `port`.
 
-    At `warm` the runner's end of a pipe is closed when it has imported what it needs. True
-    where the data disk is one that no guest has mounted yet.
+    True where the data disk is one that no guest has mounted yet.
     """
     # What comes after is there already when the guest goes on.
     import subprocess  # noqa: F401
 
     from wherry_vm.guest import listeners, news, surroundings  # noqa: F401
 
-    os.read(warm, 1)
     while not (is_listening() and os.path.exists(_MODULES)):
         time.sleep(_LOOK)
     say({"event": "paused"})

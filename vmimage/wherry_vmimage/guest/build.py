@@ -54,7 +54,9 @@ SUITE = "trixie"
 # processor than the first is started later, beside other things (files/initramfs-init).
 _CONSOLES = {"amd64": "ttyS0", "arm64": "ttyAMA0"}
 _ALWAYS = ("quiet", "loglevel=3", "panic=-1", "random.trust_cpu=on")
-_NOT_NEEDED = "jent_mod_init,crypto_kdf108_init,init_encrypted,load_system_certificate_list"
+_NOT_NEEDED = (
+    "jent_mod_init,crypto_kdf108_init,init_encrypted,load_system_certificate_list,trace_eval_init"
+)
 _EMULATED = (
     "mitigations=off", "cryptomgr.notests", "rcupdate.rcu_expedited=1", "init_on_alloc=0",
     "maxcpus=1", f"initcall_blacklist={_NOT_NEEDED}",
