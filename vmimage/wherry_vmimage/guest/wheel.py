@@ -64,6 +64,10 @@ Root-Is-Purelib: false
 """
 
 
+# The bytecode in the bundle of the runner's modules is in files of its own before that.
+_XZ = {"id": lzma.FILTER_LZMA2, "preset": 6, "dict_size": 32 << 20}
+
+
 def build_wheel(guest: str, directory: str) -> str:
     """Write the wheel of the guest in `guest` into `directory`; its path."""
     manifest = _manifest(guest)
@@ -112,7 +116,7 @@ def _compressed(guest: str) -> Iterator[tuple[str, bytes]]:
     """The images, compressed side by side."""
 
     def compress(name: str) -> tuple[str, bytes]:
-        return name, lzma.compress(_read(guest, name))
+        return name, lzma.compress(_read(guest, name), lzma.FORMAT_XZ, filters=[_XZ])
 
     with ThreadPoolExecutor() as pool:
         yield from pool.map(compress, _IMAGES)
