@@ -169,7 +169,7 @@ def tight_disk(own_world: World) -> Iterator[Path]:
     """The place of a world that has room for a machine, and little for what it writes."""
     if os.geteuid() != 0:
         pytest.skip("needs root to mount a small disk")
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=350m", "none", own_world.root], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=450m", "none", own_world.root], check=True)
     yield Path(own_world.root)
     own_world.wherry("machine", "rm", "--force", "default", check=False)
     subprocess.run(["umount", "--lazy", own_world.root], check=True)
