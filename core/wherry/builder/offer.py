@@ -82,7 +82,7 @@ class Entry:
             ctime_ns=ctime_ns,
             target=target,
             digest=digest,
-            notes=tuple((name, text) for name, text in notes),
+            notes=tuple((name, text) for name, text in notes) if notes else (),
         )
 
 

@@ -5,8 +5,8 @@ sent again. A build has its copy for itself; another of the same context that ru
 same time has one of its own.
 
     DATA/build-contexts/KEY[.N]/    the lock of a copy
-        state.json                  the entries, and which files are here; without it the
-                                    copy is worth nothing
+        entries.json                what the context holds
+        state.json                  which files are here; without it the copy is worth nothing
         receiving                   there while files come: where it has stayed nobody knows
                                     what comes next
         files/
@@ -52,6 +52,7 @@ _KEPT = 8
 # How many runs of files are asked for at a time.
 _RUNS = 1000
 _STDIN = 0
+_LENGTH = struct.Struct(">I")
 # As many as the kernel follows: path_resolution(7).
 _MOST_LINKS = 40
 
@@ -140,6 +141,7 @@ class _Copy:
     def __init__(self, place: str) -> None:
         self.place = place
         self.files = f"{place}/files"
+        self._told = f"{place}/entries.json"
         self._state = f"{place}/state.json"
         self._mark = f"{place}/receiving"
         self._entries: list[Entry] = []
@@ -158,7 +160,7 @@ class _Copy:
         make_dir(self.files, 0o755)
         self.look_again()
         remove_file(self._mark)
-        old = {entry.path: entry for entry in self._entries}
+        old = {entry.path: entry for entry in self._known()}
         new = {entry.path: entry for entry in entries}
         remove_file(self._state)
         for path in sorted(old, reverse=True):
@@ -175,30 +177,30 @@ class _Copy:
             elif not _is_same(entry, before):
                 self._make(entry)
         self._entries = list(entries)
-        self._number()
+        self._numbered = [entry for entry in entries if entry.kind == FILE]
+        self._links = [entry for entry in entries if entry.kind == HARD_LINK]
+        write_json(self._told, [each.to_json() for each in entries])
         self.save()
+
+    def _known(self) -> list[Entry]:
+        """What the context held that this is a copy of."""
+        if not os.path.exists(self._state):
+            return []
+        return [Entry.from_json(fields) for fields in read_json(self._told)]
 
     def look_again(self) -> None:
         """See what others have fetched."""
         try:
-            state = read_json(self._state)
+            self._here = set(read_json(self._state)["here"])
         except FileNotFoundError:
-            state = {"entries": [], "here": []}
-        self._entries = [Entry.from_json(fields) for fields in state["entries"]]
-        self._here = set(state["here"])
-        self._number()
-
-    def _number(self) -> None:
-        self._numbered = [entry for entry in self._entries if entry.kind == FILE]
-        self._links = [entry for entry in self._entries if entry.kind == HARD_LINK]
+            self._here = set()
 
     def save(self) -> None:
         """Keep in mind what is here, and give directories their modes and times."""
         for entry in reversed(self._entries):
             if entry.kind == DIRECTORY:
                 _dress(f"{self.files}/{entry.path}", entry)
-        state = {"entries": [each.to_json() for each in self._entries], "here": sorted(self._here)}
-        write_json(self._state, state)
+        write_json(self._state, {"here": sorted(self._here)})
 
     def lacks(self, patterns: Sequence[str]) -> list[int]:
         """Which files that COPY would take for `patterns` are not here, by number."""
@@ -240,17 +242,23 @@ class _Copy:
         return self._size
 
     def _take(self, entry: Entry) -> int:
-        path = f"{self.files}/{entry.path}"
-        remove_file(path)
-        size = 0
-        with open(path, "wb", buffering=0) as file:
-            while length := struct.unpack(">I", _receive(4))[0]:
+        file, size = _new(f"{self.files}/{entry.path}"), 0
+        try:
+            (length,) = _LENGTH.unpack(_receive(4))
+            while length:
                 if length == FAILED:
-                    (length,) = struct.unpack(">I", _receive(4))
+                    (length,) = _LENGTH.unpack(_receive(4))
                     raise UsageError(f"error checking context: {_receive(length).decode()}")
-                write_all(file.fileno(), _receive(length))
                 size += length
-            _dress(file.fileno(), entry)
+                # A length follows in any case: to ask for both takes half as long.
+                data = memoryview(_receive(length + 4))
+                write_all(file, data[:length])
+                (length,) = _LENGTH.unpack(data[-4:])
+            os.chmod(file, entry.mode)
+            _annotate(file, entry)
+            os.utime(file, ns=(entry.mtime_ns, entry.mtime_ns))
+        finally:
+            os.close(file)
         return size
 
     def _make(self, entry: Entry) -> None:
@@ -291,9 +299,24 @@ def _dress(file: str | int, entry: Entry) -> None:
         for name in attribute_names(file):
             if name not in notes:
                 os.removexattr(file, name)
-        for name, text in notes.items():
-            os.setxattr(file, name, bytes.fromhex(text))
+    _annotate(file, entry)
     os.utime(file, ns=(entry.mtime_ns, entry.mtime_ns))
+
+
+def _annotate(file: str | int, entry: Entry) -> None:
+    if sys.platform == "linux":
+        for name, text in entry.notes:
+            os.setxattr(file, name, bytes.fromhex(text))
+
+
+def _new(path: str) -> int:
+    """A descriptor of a new file, in the place of what is there."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+    try:
+        return os.open(path, flags, 0o600)
+    except FileExistsError:
+        os.unlink(path)
+        return os.open(path, flags, 0o600)
 
 
 def _check(entries: Iterable[Entry]) -> None:

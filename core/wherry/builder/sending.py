@@ -166,14 +166,18 @@ class Sender:
 
 
 def _contents(context: Offered, paths: Sequence[str]) -> Iterator[bytes]:
-    for path in paths:
-        try:
-            yield from _pieces(_open(context.directory, path))
-        except OSError as error:
-            message = f"can't read {path}: {error.strerror}".encode()
-            yield struct.pack(">II", FAILED, len(message)) + message
-            continue
-        yield struct.pack(">I", 0)
+    way = _Way(context.directory)
+    try:
+        for path in paths:
+            try:
+                yield from _pieces(way.open(path))
+            except OSError as error:
+                message = f"can't read {path}: {error.strerror}".encode()
+                yield struct.pack(">II", FAILED, len(message)) + message
+                continue
+            yield struct.pack(">I", 0)
+    finally:
+        way.close()
 
 
 def _pieces(descriptor: int) -> Iterator[bytes]:
@@ -184,20 +188,36 @@ def _pieces(descriptor: int) -> Iterator[bytes]:
         os.close(descriptor)
 
 
-def _open(directory: str, path: str) -> int:
-    """A file of a context, and nothing that a link has come to lead to since it was listed."""
-    *above, name = path.split("/")
-    if sys.platform == "win32":
-        whole = os.path.join(directory, *above, name)
-        if os.path.realpath(whole) != os.path.join(os.path.realpath(directory), *above, name):
-            raise OSError(0, "it has become a link", whole)
-        return os.open(whole, os.O_RDONLY | os.O_BINARY)
-    parent = os.open(directory, DIRECTORY)
-    try:
-        for each in above:
-            below = open_below(each, parent)
-            os.close(parent)
-            parent = below
-        return open_file(name, parent)
-    finally:
-        os.close(parent)
+class _Way:
+    """Leads to files of a context, and to nothing that has become a link since it was listed."""
+
+    def __init__(self, directory: str) -> None:
+        self._directory = directory
+        # The last file's directory stays open: most have the next file, too.
+        self._above: str | None = None
+        self._parent = -1
+
+    def open(self, path: str) -> int:
+        """A descriptor of a file, to read. Raises OSError."""
+        above, _, name = path.rpartition("/")
+        if sys.platform == "win32":
+            whole = os.path.join(self._directory, *path.split("/"))
+            real = os.path.join(os.path.realpath(self._directory), *path.split("/"))
+            if os.path.realpath(whole) != real:
+                raise OSError(0, "it has become a link", whole)
+            return os.open(whole, os.O_RDONLY | os.O_BINARY)
+        if above != self._above:
+            self.close()
+            self._parent = os.open(self._directory, DIRECTORY)
+            for each in filter(None, above.split("/")):
+                below = open_below(each, self._parent)
+                os.close(self._parent)
+                self._parent = below
+            self._above = above
+        return open_file(name, self._parent)
+
+    def close(self) -> None:
+        """Hold no directory open."""
+        if self._parent >= 0:
+            os.close(self._parent)
+        self._parent, self._above = -1, None
