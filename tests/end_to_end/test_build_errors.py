@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import struct
 import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -193,3 +195,19 @@ def test_a_user_with_one_id_is_told_what_a_command_may_have_missed(build: Build)
 
     assert "this user has a single id" in failed.stderr
     assert 'APT::Sandbox::User "root";' in failed.stderr
+
+
+@as_root
+@pytest.mark.parametrize("told", [{}, [], {"contexts": [{"key": "0" * 32, "entries": [["a", 1]]}]}])
+def test_what_another_release_sends_to_a_machine_is_told_of_in_a_line(
+    wherry: Cli, told: object
+) -> None:
+    """As the guest hears it: its build has a host's files on standard input."""
+    text = json.dumps(told).encode()
+
+    failed = wherry("build", "--sent", "-", input=struct.pack(">Q", len(text)) + text, check=False)
+
+    assert failed.returncode == 1
+    what, mend = failed.stderr.splitlines()
+    assert what.startswith("wherry: the machine has another release of wherry than this host")
+    assert mend == "`wherry machine restart` gives it this one"

@@ -88,6 +88,25 @@ def test_what_a_server_calls_unchanged_is_not_fetched_again(
     assert run(wherry, "made", "cat", "/got") == "second\n"
 
 
+def test_a_file_of_a_web_server_is_a_context(wherry: Cli, build: Build, web: WebServer) -> None:
+    """As with BuildKit it is the file, whatever is in it."""
+    text = "FROM busybox\nCOPY --from=web file /got\n"
+    named = ("--build-context", f"web={web.url}")
+    build(text, "-t", "made", *named)
+    assert run(wherry, "made", "cat", "/got") == "first\n"
+    assert "CACHED" in build(text, *named).stderr.split("COPY --from=web")[1]
+
+    web.content = b"second\n"
+    build(text, "-t", "made", *named)
+    assert run(wherry, "made", "cat", "/got") == "second\n"
+
+    web.statuses["GET"] = 404
+    failed = build(text, *named, check=False)
+    assert failed.returncode == 1
+    reason = f"cannot fetch {web.url}: invalid response status 404"
+    assert failed.stderr.splitlines() == [f"wherry: {reason}"]
+
+
 @pytest.mark.parametrize("status", [304, 405, 503])
 def test_a_server_that_answers_no_question_is_asked_for_the_file(
     wherry: Cli, build: Build, web: WebServer, status: int

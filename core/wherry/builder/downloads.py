@@ -46,6 +46,14 @@ def known(cache: BuildCache, url: str, checksum: str) -> str:
 
 
 def fetch(cache: BuildCache, url: str, directory: str, checksum: str) -> Download:
+    """Fetch a file into a directory, and note what it was. Raises WherryError."""
+    found = download(url, directory, checksum)
+    if not checksum:
+        cache.note(_key(url), f"what {url} was", {**_validators(found), "Digest": found.digest})
+    return found
+
+
+def download(url: str, directory: str, checksum: str = "") -> Download:
     """Fetch a file into a directory. Raises WherryError."""
     from http.client import HTTPException
     from urllib.error import HTTPError
@@ -62,8 +70,6 @@ def fetch(cache: BuildCache, url: str, directory: str, checksum: str) -> Downloa
     os.chmod(path, 0o600)
     moment = _moment(found.headers["Last-Modified"])
     os.utime(path, (moment, moment))
-    if not checksum:
-        cache.note(_key(url), f"what {url} was", {**_validators(found), "Digest": found.digest})
     return found
 
 
@@ -93,7 +99,8 @@ def _fetch(url: str, directory: str, checksum: str) -> Download:
     if checksum and (not colon or algorithm not in _ALGORITHMS):
         raise UsageError(f"invalid checksum {checksum!r}: it is ALGORITHM:DIGEST")
     algorithm = algorithm or "sha256"
-    digest, name = new(algorithm), name_of(url)
+    # Windows knows another mark between names.
+    digest, name = new(algorithm), os.path.basename(name_of(url))
     with _open(url, "GET", {}) as response, open(f"{directory}/{name}", "wb") as file:
         while data := response.read(1 << 20):
             digest.update(data)

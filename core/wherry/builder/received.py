@@ -59,6 +59,17 @@ _MOST_LINKS = 40
 
 def receive(request: BuildRequest) -> BuildRequest:
     """`request` with what its host offers, on our standard input; see `sending.offer`."""
+    try:
+        return _with_offer(request)
+    except (AttributeError, LookupError, TypeError, ValueError, struct.error) as error:
+        raise MachineError(
+            "the machine has another release of wherry than this host: what is sent to be built"
+            " makes no sense to it",
+            hint="`wherry machine restart` gives it this one",
+        ) from error
+
+
+def _with_offer(request: BuildRequest) -> BuildRequest:
     (length,) = struct.unpack(">Q", _receive(8))
     told = load_json(_receive(length))
     opened = _open_contexts(told["contexts"])

@@ -371,6 +371,7 @@ def _contexts(texts: Iterable[str], stack: ExitStack) -> dict[str, Given]:
 
 def _context(name: str, source: str, stack: ExitStack) -> Given:
     from wherry.builder import context as contexts
+    from wherry.builder.downloads import download
     from wherry.builder.repositories import is_repository
 
     fetched = ""
@@ -381,10 +382,14 @@ def _context(name: str, source: str, stack: ExitStack) -> Given:
     if is_repository(source):
         tree, fetched = _cloned(source, stack)
         source = tree.directory
+    elif source.startswith(("http://", "https://")):
+        source, fetched = _temporary(stack), source
+        download(fetched, source)
     elif "://" in source:
         raise UsageError(
             f"failed to get build context {name}: {source} is no source of a context",
-            hint="it is a directory, a git repository's URL, docker-image:// or oci-layout://",
+            hint="it is a directory, the URL of a git repository or of a file, docker-image:// or"
+            " oci-layout://",
         )
     if not os.path.isdir(source):
         raise UsageError(f"failed to get build context {name}: {source} is no directory")
