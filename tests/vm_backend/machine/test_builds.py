@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from support.building import repository
 from support.busybox import busybox_archive
 from support.waiting import Deadline, wait_until
 
@@ -78,6 +79,44 @@ def test_only_what_a_build_copies_is_sent_and_nothing_twice(
     assert transferred(changed) == ["8B"]
     shown = machine("run", "--rm", "made", "cat", "/app/small", "/app/said", "/linked/other")
     assert shown.stdout == "changed\nit runs\nother\n"
+
+
+def test_a_context_with_a_name_is_sent_like_any_other(build: Build, context: Path) -> None:
+    more = Path(f"{context}.more")
+    more.mkdir()
+    try:
+        (more / "wanted").write_text("wanted\n")
+        (more / "unwanted").write_bytes(os.urandom(1 << 20))
+        text = "FROM busybox\nCOPY small /\nCOPY --from=more wanted /\n"
+        named = ("--build-context", f"more={more}")
+
+        assert sorted(transferred(build(text, *named))) == ["6B", "7B"]
+        assert transferred(build(text, *named)) == []
+        (more / "wanted").write_text("another\n")
+        assert transferred(build(text, *named)) == ["8B"]
+    finally:
+        subprocess.run(["rm", "-rf", more], check=True)
+
+
+def test_of_a_repository_only_what_a_commit_has_changed_is_sent(
+    machine: Cli, tmp_path: Path
+) -> None:
+    text = "FROM busybox\nCOPY one two /\n"
+    files = {"Dockerfile": text, "one": "one\n", "two": "two\n", "three": "three\n"}
+
+    def sent(url: str) -> list[str]:
+        words = ("build", "--network=none", "--progress=plain", "-t", "made")
+        return transferred(machine(*words, url, timeout=120))
+
+    with repository(str(tmp_path), files) as url:
+        assert sent(url) == ["8B"]
+        assert sent(url) == []
+        tree = tmp_path / "repository"
+        (tree / "two").write_text("another\n")
+        git = ["git", "-C", str(tree), "-c", "user.name=a", "-c", "user.email=a@b"]
+        subprocess.run([*git, "commit", "-q", "-a", "-m", "two"], check=True)
+        assert sent(url) == ["8B"]
+    assert machine("run", "--rm", "made", "cat", "/one", "/two").stdout == "one\nanother\n"
 
 
 def test_what_is_gone_or_has_become_something_else_is_so_in_the_image(
@@ -189,11 +228,15 @@ def test_the_dockerfile_and_the_files_it_writes_are_the_host_s(
 
 def test_two_builds_of_a_context_run_at_the_same_time(machine: Cli, context: Path) -> None:
     (context / "Dockerfile").write_text("FROM busybox\nARG N\nCOPY small /\nRUN echo $N >/n\n")
-    words = ("build", "--network=none", "--build-arg")
+    words = ("build", "--network=none", "--progress=plain", "--build-arg")
     first = machine.start(*words, "N=1", "-t", "made1", str(context))
     second = machine.start(*words, "N=2", "-t", "made2", str(context))
+    shown = [one.communicate(timeout=120)[1].decode() for one in (first, second)]
 
-    assert (first.wait(120), second.wait(120)) == (0, 0)
+    assert (first.returncode, second.returncode) == (0, 0)
+    assert [TRANSFER.findall(text) for text in shown].count(["6B"]) >= 1
+    assert sum(len(TRANSFER.findall(text)) for text in shown) <= 2
+    assert TRANSFER.findall(machine(*words, "N=3", str(context)).stderr) == []
     assert machine("run", "--rm", "made1", "cat", "/n").stdout == "1\n"
     assert machine("run", "--rm", "made2", "cat", "/n").stdout == "2\n"
 
