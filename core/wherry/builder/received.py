@@ -166,7 +166,8 @@ class _Copy:
     def change_to(self, entries: Sequence[Entry]) -> None:
         """Make it a copy of `entries`, as far as it can be without contents."""
         _check(entries)
-        if not os.path.exists(self._state):
+        if not (os.path.exists(self._state) and os.path.exists(self._told)):
+            remove_file(self._state)
             remove_tree(self.files)
         make_dir(self.files, 0o755)
         self.look_again()
