@@ -116,6 +116,19 @@ def test_a_directory_keeps_a_cache_for_each_tag(wherry: Cli, build: Build, host_
     assert "CACHED" in shown.split("RUN echo one")[1]
 
 
+def test_nothing_is_left_of_a_cache_that_was_brought_to_where_it_was_made(
+    wherry: Cli, build: Build, host_dir: str
+) -> None:
+    text = "FROM busybox\nCOPY hello /\n"
+    build(text, "-t", "made", "--cache-to", f"type=local,dest={host_dir}/cache")
+    build(text, "-t", "made", "--cache-from", f"type=local,src={host_dir}/cache")
+    wherry("rmi", "made")
+
+    wherry("builder", "prune", "--all", "--force")
+
+    assert "COPY hello" not in wherry("builder", "du", "--verbose").stdout
+
+
 def written(shown: str) -> str:
     """How much of a cache a build has written."""
     return shown.split("writing cache: ")[1].split()[0]

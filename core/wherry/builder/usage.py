@@ -30,7 +30,9 @@ def usage(engine: Engine) -> list[dict[str, Any]]:
     steps: dict[tuple[str, ...], dict[str, Any]] = {}
     for key, record in cache.records():
         # A step that is found by several keys is one step.
-        known = steps.setdefault(tuple(sorted(record["Keys"])), record)
+        known = steps.setdefault(tuple(sorted(record["Keys"])), {**record, "Files": []})
+        # Not all of them are in the record: one that a cache has brought knows no other's.
+        known["Files"].append(key)
         known["LastUsed"] = max(known.get("LastUsed", 0.0), cache.last_used(key))
     found = [_place_usage(engine, place) for place in _places()]
     counted: set[str] = set()
@@ -47,7 +49,7 @@ def usage(engine: Engine) -> list[dict[str, Any]]:
                 "LastUsed": record["LastUsed"],
                 "InUse": record["Count"] > 0 and diff_id in used,
                 "Step": record.get("Step", ""),
-                "Keys": [*record["Keys"], *(record.get("Own") or ())],
+                "Keys": record["Files"],
             }
         )
     return sorted(found, key=lambda one: one["LastUsed"], reverse=True)

@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import tarfile
+import tempfile
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -288,7 +289,9 @@ def test_a_cache_in_a_directory_serves_both_backends(
 ) -> None:
     """The directory is in no share, and what the guest has of it is not sent again."""
     place = f"{context}.cache"
-    native = {"WHERRY_BACKEND": "linux"}
+    # A world of its own: what is left in the machine's would be looked for in the machine.
+    root = tempfile.mkdtemp(prefix="w", dir="/tmp")
+    native = {"WHERRY_BACKEND": "linux", "WHERRY_ROOT": root}
     machine("load", input=busybox_archive(), env=native)
     text = "FROM busybox\nCOPY small /\nRUN --network=none echo {0} > /{0}\n"
 
@@ -308,7 +311,7 @@ def test_a_cache_in_a_directory_serves_both_backends(
         assert "2 steps" in again
         assert TRANSFER.findall(again) == []
     finally:
-        subprocess.run(["rm", "-rf", place], check=True)
+        subprocess.run(["rm", "-rf", place, root], check=True)
 
 
 def test_a_cache_that_is_cut_off_on_its_way_leaves_the_one_that_was_there(
