@@ -184,21 +184,17 @@ class Executor:
         signals.pthread_sigmask(signals.SIG_BLOCK, self._caught)
         job.child = os.fork()
         if job.child == 0:
-            os.close(job.log)
-            os.close(job.answer)
-            for other in self._running:
-                for descriptor in (other.log, other.answer):
-                    if descriptor >= 0:
-                        os.close(descriptor)
-            self._become_child()
-            report(answer, lambda: _work(job.step, log))
+            report(answer, lambda: self._be_child(job, log))
         signals.pthread_sigmask(signals.SIG_UNBLOCK, self._caught)
         os.close(log)
         os.close(answer)
         self._running.append(job)
 
-    def _become_child(self) -> None:
-        """Be a step's process: it ends with this one, or as it is told."""
+    def _be_child(self, job: _Job, log: int) -> Any:
+        """Carry a step out, in a process that ends with this one, or as it is told.
+
+        It may be told so from the first moment on.
+        """
         signals.set_wakeup_fd(-1)
         give_signals_back(self._caught)
         told = getattr(signals, STEP_ENDING)
@@ -206,6 +202,11 @@ class Executor:
             signals.signal(number, _Interrupt())
         self._engine.runtime.end_with_parent(told)
         signals.pthread_sigmask(signals.SIG_UNBLOCK, self._caught)
+        for each in (job, *self._running):
+            for descriptor in (each.log, each.answer):
+                if descriptor >= 0:
+                    os.close(descriptor)
+        return _work(job.step, log)
 
     def _wait(self) -> None:
         poll = select.poll()
