@@ -13,7 +13,7 @@ import pytest
 
 from support.building import NO_NETWORK, build, context, run
 from support.settings import on_linux
-from support.waiting import wait_gone
+from support.waiting import Deadline, wait_gone, wait_until
 
 if TYPE_CHECKING:
     from support.building import Build
@@ -60,6 +60,8 @@ def test_the_next_build_finds_a_whole_world(
         except subprocess.TimeoutExpired:
             _send(process, victims, getattr(signal, name), world)
         process.communicate(timeout=60)
+        # What a step has made that was just begun is removed once it has ended.
+        wait_until(lambda: not world.processes(), Deadline(60, "all processes to end"))
 
         assert wherry("ps", "--all", "--quiet").stdout == "", case
         assert not (left := world.left_without_containers()), f"{case}: {left}"
