@@ -192,7 +192,10 @@ class Arrivals:
 
 
 def _checked(descriptor: Mapping[str, Any]) -> Descriptor:
-    """A descriptor of somebody else's, whose digest is a name of ours. Raises UsageError."""
+    """A descriptor of somebody else's, whose digest is a name of ours.
+
+    Raises AccessDenied, and UsageError where it has no digest.
+    """
     digest, size = str(descriptor["digest"]), int(descriptor["size"])
     algorithm, _ = split(digest)
     if algorithm != "sha256" or size <= 0:

@@ -131,15 +131,20 @@ def test_the_disk_is_kept_when_the_image_is_another(own_world: World) -> None:
     assert wherry("volume", "ls", "--quiet").lines == ["kept"]
 
 
+def on_disk_of(size: str, world: World) -> Iterator[Path]:
+    """The place of a world, which is a disk of that size until the test has ended."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root to mount a small disk")
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "none", world.root], check=True)
+    yield Path(world.root)
+    world.wherry("machine", "rm", "--force", "default", check=False)
+    subprocess.run(["umount", "--lazy", world.root], check=True)
+
+
 @pytest.fixture
 def small_disk(own_world: World) -> Iterator[Path]:
     """The place of a world that has room for a record and not for an image."""
-    if os.geteuid() != 0:
-        pytest.skip("needs root to mount a small disk")
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=32m", "none", own_world.root], check=True)
-    yield Path(own_world.root)
-    own_world.wherry("machine", "rm", "--force", "default", check=False)
-    subprocess.run(["umount", "--lazy", own_world.root], check=True)
+    yield from on_disk_of("32m", own_world)
 
 
 def test_a_full_disk_is_an_error_and_nothing_is_left_of_the_start(
@@ -167,12 +172,7 @@ def test_a_full_disk_is_an_error_and_nothing_is_left_of_the_start(
 @pytest.fixture
 def tight_disk(own_world: World) -> Iterator[Path]:
     """The place of a world that has room for a machine, and little for what it writes."""
-    if os.geteuid() != 0:
-        pytest.skip("needs root to mount a small disk")
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=450m", "none", own_world.root], check=True)
-    yield Path(own_world.root)
-    own_world.wherry("machine", "rm", "--force", "default", check=False)
-    subprocess.run(["umount", "--lazy", own_world.root], check=True)
+    yield from on_disk_of("450m", own_world)
 
 
 def test_a_disk_of_the_host_that_fills_up_is_told_of_and_can_be_mended(
