@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from support.hosts import OPEN_TUN
-from support.memory import has_settled
+from support.memory import wait_settled
 from support.requirements import need_tool
 from support.settings import as_rootless
 from support.waiting import Deadline, wait_gone, wait_until
@@ -56,7 +56,7 @@ def _helper(world: World, container_id: str) -> int:
 
 def test_network_lasts_as_long_as_the_container(wherry: Cli, world: World, box: str) -> None:
     monitor, helper = _monitor(world, box), _helper(world, box)
-    wait_until(lambda: has_settled(monitor), Deadline(60, "the monitor's own interpreter"))
+    wait_settled(world.root, Deadline(60, "the monitor to settle"))
 
     assert "inet 10.0.2.100" in wherry("exec", "box", "ip", "address", "show", "eth0").stdout
     assert Path(f"/proc/{helper}/comm").read_text() == "slirp4netns\n"
@@ -66,7 +66,7 @@ def test_network_lasts_as_long_as_the_container(wherry: Cli, world: World, box: 
 
 def test_network_of_a_run_ends_with_it(wherry: Cli, world: World, box: str) -> None:
     monitor, first = _monitor(world, box), _helper(world, box)
-    wait_until(lambda: has_settled(monitor), Deadline(60, "the monitor's own interpreter"))
+    wait_settled(world.root, Deadline(60, "the monitor to settle"))
 
     def descriptors() -> int:
         return len(os.listdir(f"/proc/{monitor}/fd"))
