@@ -35,7 +35,7 @@ def agent(wherry: Cli, host_dir: str) -> Iterator[str]:
         words = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "of-a-test", "-f", "key"]
         for argv in (words, ["ssh-add", "-q", "key"]):
             adding = wherry.spawn(argv, env={"SSH_AUTH_SOCK": path})
-            assert adding.wait(30) == 0
+            assert adding.wait(60) == 0
         yield path
     finally:
         process.terminate()

@@ -96,5 +96,11 @@ def test_what_a_killed_step_has_begun_is_removed_by_the_next_who_looks(
     _, errors = process.communicate(timeout=60)
     assert victims == "group" or (process.returncode, b"was killed" in errors) == (1, True)
     if victims == "group":
-        assert wherry("ps", "--all", "--quiet").stdout == ""
+
+        def is_removed() -> bool:
+            assert wherry("ps", "--all", "--quiet").stdout == ""
+            return not world.processes()
+
+        # Who looks while the others are still dying finds them alive.
+        wait_until(is_removed, Deadline(60, "the steps to end"))
     assert world.left_without_containers() == []

@@ -270,7 +270,7 @@ def test_program_without_readers_ends(wherry: Cli, busybox_image: str) -> None:
     assert process.wait(60) != 0
     assert process.stderr is not None
     process.stderr.close()
-    assert "yes" not in wherry("top", "box").stdout
+    wait_until(lambda: "yes" not in wherry("top", "box").stdout, Deadline(60, "the program to end"))
 
 
 def test_container_that_goes_when_it_ends_does_so_without_readers(

@@ -20,7 +20,7 @@ def all_of(processes: list[subprocess.Popen[bytes]]) -> list[tuple[int, bytes]]:
     """How each of them ended."""
     ended = []
     for process in processes:
-        _, errors = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=120)
         ended.append((process.returncode, errors))
     return ended
 

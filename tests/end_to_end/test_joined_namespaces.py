@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from support.settings import OFFLINE
+from support.waiting import Deadline, wait_until
 
 if TYPE_CHECKING:
     from support.cli import Cli
@@ -18,6 +19,8 @@ def donor(wherry: Cli, busybox_image: str) -> str:
     script = "echo shared >/dev/shm/file; sleep 1000 & wait"
     wherry("run", OFFLINE, "-d", "--init", "--name", "donor", "--ipc", "shareable",
            busybox_image, "sh", "-c", script)  # fmt: skip
+    written = ("exec", "donor", "test", "-s", "/dev/shm/file")
+    wait_until(lambda: wherry(*written, check=False).returncode == 0, Deadline(60, "the file"))
     return "donor"
 
 

@@ -32,7 +32,7 @@ def python(wherry: Cli, program: str, files: Mapping[str, str] | None = None) ->
             file.write(content)
     argv = [wherry.account.interpreter, "-c", textwrap.dedent(program)]
     process = wherry.spawn(argv, stdin=subprocess.DEVNULL)
-    output, errors = process.communicate(timeout=60)
+    output, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors.decode()
     return output.decode()
 
@@ -104,14 +104,21 @@ def test_what_takes_too_long_is_ended(wherry: Cli) -> None:
         wherry,
         """
         import wherry
-        try:
-            wherry.run("busybox", ["sh", "-c", "echo begun; sleep 1000"], network="none", timeout=3)
-        except wherry.TimedOut as error:
-            print(error.result.text.strip(), error)
+        # Where the host is busy its container may not have begun by then.
+        for seconds in (1, 10, 50):
+            try:
+                wherry.run("busybox", ["sh", "-c", "echo begun; sleep 1000"], network="none",
+                           timeout=seconds)
+            except wherry.TimedOut as error:
+                print(str(error).replace(f"{seconds} s", "its time"))
+                if error.result.text == "begun\\n":
+                    print("with what it said")
+                    break
         """,
     )
 
-    assert said == "begun sh -c echo begun; sleep 1000 did not end within 3 s\n"
+    told = set(said.splitlines())
+    assert told == {"sh -c echo begun; sleep 1000 did not end within its time", "with what it said"}
     assert wherry("ps", "--all", "--quiet").stdout == ""
 
 

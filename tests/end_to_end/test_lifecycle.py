@@ -61,7 +61,7 @@ def test_stop_gives_the_command_time_to_end_well(wherry: Cli, busybox_image: str
     assert follower.stdout is not None
     assert follower.stdout.readline() == b"ready\n"
 
-    wherry("stop", "polite")
+    wherry("stop", "-t", "60", "polite")
 
     assert follower.communicate(timeout=60)[0] == b"bye\n"
     assert wherry("inspect", "-f", "{{.State.ExitCode}}", "polite").stdout == "5\n"

@@ -7,7 +7,6 @@ import subprocess
 from typing import TYPE_CHECKING
 
 from support.settings import as_root
-from support.waiting import Deadline, wait_until
 
 if TYPE_CHECKING:
     from support.cli import Cli, Result
@@ -119,7 +118,7 @@ def test_ten_clients_see_the_same(wherry: Cli, outside: Outside, busybox_image: 
     wherry("run", *argv)
     watchers = [wherry.start("attach", "--no-stdin", "box") for _ in range(9)]
     # An attached client is there once it is asked for: what it types arrives after it.
-    _wait_for_clients(outside, len(watchers))
+    outside.wait_for_clients(len(watchers))
     typist = wherry("attach", "box", input="go\n", check=False)
 
     outputs = [watcher.communicate(timeout=60)[0] for watcher in watchers]
@@ -127,13 +126,3 @@ def test_ten_clients_see_the_same(wherry: Cli, outside: Outside, busybox_image: 
     expected = "".join(f"{number}\n" for number in range(1, 10))
     assert typist.stdout == expected
     assert outputs == [expected.encode()] * 9
-
-
-def _wait_for_clients(outside: Outside, count: int) -> None:
-    """Wait until the container's monitor has `count` connections."""
-    monitor = outside.monitor()
-
-    def connections() -> int:
-        return sum(each.startswith("socket:") for each in outside.descriptors(monitor))
-
-    wait_until(lambda: connections() > count, Deadline(60, "the clients to connect"))

@@ -8,13 +8,15 @@ import os
 import signal
 import subprocess
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
 
+from support.accounts import LOADED_FROM
 from support.memory import keepers, pss, wait_settled
 from support.settings import as_root, of_root, on_linux
-from support.waiting import Deadline, wait_readable
+from support.waiting import Deadline, wait_readable, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,12 +42,6 @@ def _box(wherry: Cli, *options: str, name: str = "box", script: str = "sleep 100
         script,
     )
     return wherry(*argv).stdout.strip()
-
-
-def _wait_until(what: str, is_so: Callable[[], bool], seconds: float = 60) -> None:
-    deadline = Deadline(seconds, what)
-    while not is_so():
-        time.sleep(min(0.05, deadline.left()))
 
 
 def _state(wherry: Cli, text: str, name: str = "box") -> str:
@@ -88,7 +84,9 @@ def test_monitor_holds_nothing_of_its_caller(
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     held = outside.descriptors(monitor)
     # The memory file is what it hands over to itself; a moment later that is closed.
-    allowed = ("/dev/null", "anon_inode:", "pipe:", "socket:", "/memfd:wherry-monitor")
+    own = ("/dev/null", "anon_inode:", "pipe:", "socket:", "/memfd:wherry-monitor")
+    # Where this host is busy it is met while it loads what it goes on with.
+    allowed = own if settled else (*own, *LOADED_FROM)
     assert [
         one for one in held if not one.startswith(allowed) and not one.endswith("/container.log")
     ] == []
@@ -122,10 +120,11 @@ def test_twenty_idle_containers_cost_less_than_100_megabytes(
         wherry("run", "-d", "--network", "none", "busybox", "sleep", "1000000")
     wait_settled(world.root, Deadline(60, "the monitors to settle"))
 
-    kept = keepers(world.base, "sleep")
-
-    assert len(kept) == 20
-    assert pss(kept) < 100
+    # What has started them may be on its way out.
+    wait_until(
+        lambda: len(keepers(world.base, "sleep")) == 20, Deadline(60, "their monitors alone")
+    )
+    assert pss(keepers(world.base, "sleep")) < 100
 
 
 @on_linux  # the monitor is asked to settle by its own socket
@@ -139,9 +138,13 @@ def test_idle_monitor_sleeps(
     def switches() -> str:
         return outside("grep", "ctxt_switches", f"/proc/{monitor}/status")
 
-    before = switches()
-    time.sleep(1)
-    assert switches() == before
+    def sleeps() -> bool:
+        before = switches()
+        time.sleep(1)
+        return switches() == before
+
+    # Who asked it something hangs up a moment after the answer.
+    wait_until(sleeps, Deadline(60, "a second without work"))
 
 
 # ---- its new interpreter ----
@@ -160,7 +163,7 @@ def test_everything_goes_on_in_the_new_interpreter(
     assert process.stdin is not None and process.stdout is not None
     wait_readable(process.stdout.fileno(), Deadline(60, "the first word"))
     monitor = outside.monitor()
-    _wait_until("the monitor to settle", lambda: outside.has_settled(monitor))
+    wait_until(lambda: outside.has_settled(monitor), Deadline(60, "the monitor to settle"))
 
     process.stdin.write(b"line\nmore\n")
     process.stdin.close()
@@ -179,7 +182,7 @@ def test_terminal_goes_on_in_the_new_interpreter(
     box = terminal("run", "-it", "--network", "none", "--name", "box", "busybox", "sh")
     box.expect("# ")
     monitor = outside.monitor()
-    _wait_until("the monitor to settle", lambda: outside.has_settled(monitor))
+    wait_until(lambda: outside.has_settled(monitor), Deadline(60, "the monitor to settle"))
 
     box.send("echo $((6 * 7))\r")
     box.expect("42")
@@ -198,11 +201,13 @@ def test_terminal_goes_on_in_the_new_interpreter(
 # ---- clients ----
 
 
-def test_container_does_not_wait_for_a_stopped_onlooker(wherry: Cli, busybox_image: str) -> None:
+def test_container_does_not_wait_for_a_stopped_onlooker(
+    wherry: Cli, outside: Outside, busybox_image: str
+) -> None:
     script = "read go; yes | head -c 8000000; echo over"
     _box(wherry, "-i", script=script)
     onlooker = wherry.start("attach", "--no-stdin", "box")
-    time.sleep(0.5)
+    outside.wait_for_clients(1)
     onlooker.send_signal(signal.SIGSTOP)
     try:
         wherry("attach", "box", input="go\n", timeout=120)
@@ -317,12 +322,17 @@ def test_restarts_leak_no_descriptor(wherry: Cli, outside: Outside, busybox_imag
     monitor = outside.monitor()
 
     def descriptors_after(restarts: int) -> int:
-        _wait_until("restarts", lambda: int(_state(wherry, "{{.RestartCount}}")) >= restarts)
-        _wait_until("a pause", lambda: _state(wherry, "{{.State.Status}}") == "restarting")
+        wait_until(
+            lambda: int(_state(wherry, "{{.RestartCount}}")) >= restarts, Deadline(60, "restarts")
+        )
+        wait_until(
+            lambda: _state(wherry, "{{.State.Status}}") == "restarting", Deadline(60, "a pause")
+        )
         return len(outside.descriptors(monitor))
 
-    few = descriptors_after(2)
-    assert descriptors_after(6) <= few
+    # A pause may end, or somebody who has asked something hang up, while they are counted.
+    few = min(descriptors_after(2) for _ in range(3))
+    wait_until(lambda: descriptors_after(5) <= few, Deadline(60, f"{few} descriptors"))
 
 
 def test_restart_policy_counts_failures(wherry: Cli, busybox_image: str) -> None:
@@ -337,7 +347,7 @@ def test_stopped_container_stays_stopped_until_it_is_started(
     wherry: Cli, busybox_image: str
 ) -> None:
     _box(wherry, "--restart", "always", script="sleep 0.1")
-    _wait_until("a restart", lambda: _state(wherry, "{{.RestartCount}}") != "0")
+    wait_until(lambda: _state(wherry, "{{.RestartCount}}") != "0", Deadline(60, "a restart"))
 
     wherry("stop", "-t", "0", "box")
     stopped = _state(wherry, "{{.State.Status}}")
@@ -377,7 +387,7 @@ def test_paused_container_can_be_stopped_and_killed(wherry: Cli, busybox_image: 
 def test_stop_signal_and_timeout_are_kept_to(wherry: Cli, busybox_image: str) -> None:
     script = "trap 'exit 5' USR1; trap : TERM; echo up; while :; do sleep 0.1; done"
     _box(wherry, "--stop-signal", "USR1", "--stop-timeout", "100", script=script)
-    _wait_until("the traps", lambda: wherry("logs", "box").stdout == "up\n")
+    wait_until(lambda: wherry("logs", "box").stdout == "up\n", Deadline(60, "the traps"))
 
     wherry("stop", "box", timeout=60)
 
@@ -480,11 +490,11 @@ def test_health_follows_the_check(wherry: Cli, busybox_image: str) -> None:
         "--health-retries", "2",
     )  # fmt: skip
     before = _health(wherry)
-    _wait_until("unhealthy", lambda: _health(wherry) == "unhealthy")
+    wait_until(lambda: _health(wherry) == "unhealthy", Deadline(60, "unhealthy"))
 
     wherry("exec", "box", "touch", "/well")
 
-    _wait_until("healthy", lambda: _health(wherry) == "healthy")
+    wait_until(lambda: _health(wherry) == "healthy", Deadline(60, "healthy"))
     assert before in ("starting", "unhealthy")
     told = [action for action in _actions(wherry, container) if action.startswith("health")]
     assert told == ["health_status: unhealthy", "health_status: healthy"]
@@ -497,7 +507,7 @@ def test_check_that_takes_too_long_fails_and_leaves_no_process(
         wherry, "--health-cmd", "sleep 500", "--health-interval", "100ms",
         "--health-timeout", "300ms", "--health-retries", "2",
     )  # fmt: skip
-    _wait_until("unhealthy", lambda: _health(wherry) == "unhealthy")
+    wait_until(lambda: _health(wherry) == "unhealthy", Deadline(60, "unhealthy"))
 
     log = json.loads(_state(wherry, "{{json .State.Health.Log}}"))
 
@@ -505,7 +515,12 @@ def test_check_that_takes_too_long_fails_and_leaves_no_process(
     assert "exceeded timeout" in log[0]["Output"]
     # One that has just ended is a zombie for a moment, and not for longer.
     for pid in _zombies_below(outside, outside.monitor()):
-        _wait_until("a zombie to go", lambda: outside("cat", f"/proc/{pid}/stat") == "")  # noqa: B023
+        stat = ("cat", f"/proc/{pid}/stat")
+        wait_until(partial(_says_nothing, outside, *stat), Deadline(60, "a zombie to go"))
+
+
+def _says_nothing(outside: Outside, *argv: str) -> bool:
+    return outside(*argv) == ""
 
 
 def _zombies_below(outside: Outside, parent: int) -> list[str]:

@@ -85,7 +85,7 @@ with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
     s.settimeout(60)
     s.sendto(question(16), ("127.0.0.11", 53))
     print("truncated", s.recv(4096)[2] >> 1 & 1)
-with socket.create_connection(("127.0.0.11", 53), 20) as s, s.makefile("rwb") as stream:
+with socket.create_connection(("127.0.0.11", 53), 60) as s, s.makefile("rwb") as stream:
     for kind in (16, 1, 16):
         asked = question(kind)
         stream.write(struct.pack(">H", len(asked)) + asked)
@@ -106,7 +106,7 @@ def test_a_long_answer_comes_whole_over_tcp(
 
     asked = subprocess.run(
         ["nsenter", "--target", pid, "--net", "python3", "-c", ASKING],
-        capture_output=True, text=True, timeout=60, check=False,
+        capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
 
     long = f"whole 200 {12 + 17 + 200 * (12 + 251)}\n"

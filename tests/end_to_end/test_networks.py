@@ -31,7 +31,7 @@ def test_the_world_sees_the_hosts_address(
     assert python.stdout is not None
     python.stdout.readline()
 
-    wherry("run", "--rm", busybox_image, "sh", "-c", f"echo hi | nc -w 2 {NEIGHBOUR} 7777")
+    wherry("run", "--rm", busybox_image, "sh", "-c", f"echo hi | nc -w 30 {NEIGHBOUR} 7777")
 
     assert python.stdout.readline().decode().strip() == HOST
     python.communicate()
@@ -73,7 +73,7 @@ def test_ipv6_network_has_addresses_of_its_own(
 
     assert own.startswith("fd")
     assert page.stdout.endswith("hello\n")
-    assert "hello" in host.run("curl", "-s", "-m", "5", "http://[::1]:8080")
+    assert "hello" in host.run("curl", "-s", "-m", "30", "http://[::1]:8080")
 
 
 # ---- published ports ----
@@ -87,7 +87,7 @@ def test_published_port_keeps_the_clients_address(
         "sh", "-c", "cat /proc/net/tcp /proc/net/tcp6; sleep 1",
     )  # fmt: skip
     fetch = "import socket,sys\n"
-    fetch += f"s = socket.create_connection(('{HOST}', 8080), 5)\n"
+    fetch += f"s = socket.create_connection(('{HOST}', 8080), 30)\n"
     fetch += "print(s.makefile().read())"
     pages: list[str] = []
 
@@ -107,8 +107,8 @@ def test_published_port_answers_everywhere(
     serve(wherry, "--name", "web", "-p", "8080:80", image=busybox_image)
 
     for url in ("127.0.0.1:8080", "[::1]:8080", f"{HOST}:8080"):
-        assert host.run("curl", "-s", "-m", "5", f"http://{url}") == "hello\n", url
-    assert host.run_outside("curl", "-s", "-m", "5", f"http://{HOST}:8080") == "hello\n"
+        assert host.run("curl", "-s", "-m", "30", f"http://{url}") == "hello\n", url
+    assert host.run_outside("curl", "-s", "-m", "30", f"http://{HOST}:8080") == "hello\n"
     own = wherry("exec", "web", "sh", "-c", f"{FETCH} {HOST} 8080").stdout
     assert own.endswith("hello\n")
     assert wherry("port", "web").lines == ["80/tcp -> 0.0.0.0:8080", "80/tcp -> [::]:8080"]
@@ -121,7 +121,7 @@ def test_port_published_on_loopback_is_not_the_worlds(
 ) -> None:
     serve(wherry, "--name", "web", "-p", "127.0.0.1:8080:80", image=busybox_image)
 
-    assert host.run("curl", "-s", "-m", "5", "http://127.0.0.1:8080") == "hello\n"
+    assert host.run("curl", "-s", "-m", "30", "http://127.0.0.1:8080") == "hello\n"
     shut = host.run_outside("curl", "-s", "-m", "1", f"http://{HOST}:8080", check=False)
     assert shut == ""
 
@@ -139,7 +139,7 @@ def test_containers_do_not_reach_the_hosts_loopback(
     result = wherry(
         "run", "--rm", "--cap-add", "NET_ADMIN", "--sysctl",
         "net.ipv4.conf.default.route_localnet=1", busybox_image, "sh", "-c",
-        f"{script}; {FETCH.replace('-w 5', '-w 1')} 127.0.0.1 9999", check=False,
+        f"{script}; {FETCH.replace('-w 30', '-w 1')} 127.0.0.1 9999", check=False,
     )  # fmt: skip
 
     server.kill()
@@ -159,7 +159,7 @@ def test_ports_change_while_it_runs(wherry: Cli, host: PrivateHost, busybox_imag
     serve(wherry, "--name", "web", image=busybox_image)
 
     wherry("port", "add", "web", "8080:80")
-    page = host.run_outside("curl", "-s", "-m", "5", f"http://{HOST}:8080")
+    page = host.run_outside("curl", "-s", "-m", "30", f"http://{HOST}:8080")
     wherry("port", "rm", "web", "8080:80")
 
     assert page == "hello\n"
@@ -246,7 +246,7 @@ def test_all_exposed_ports_are_published_at_random(
     assert [line.partition(" -> ")[0] for line in lines] == ["53/udp"] * 2 + ["80/tcp"] * 2
     place = lines[2].rpartition(":")[2]
     assert lines[3] == f"80/tcp -> [::]:{place}"
-    assert host.run_outside("curl", "-s", "-m", "5", f"http://{HOST}:{place}") == "hello\n"
+    assert host.run_outside("curl", "-s", "-m", "30", f"http://{HOST}:{place}") == "hello\n"
 
 
 # ---- what is left ----
@@ -265,7 +265,7 @@ def test_killed_monitor_leaves_no_port_and_no_address(
     wait_gone([monitor])
     serve(wherry, "--name", "web", *options, image=busybox_image)
 
-    assert host.run_outside("curl", "-s", "-m", "5", f"http://{HOST}:8080") == "hello\n"
+    assert host.run_outside("curl", "-s", "-m", "30", f"http://{HOST}:8080") == "hello\n"
     assert address(wherry, "web", "small") == "10.77.0.2"
 
 

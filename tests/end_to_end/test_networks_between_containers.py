@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from support.hosts import private_host
-from support.networks import FETCH, IDLE, SERVER, address, serve
+from support.networks import FETCH, IDLE, address, serve
 from support.settings import of_root
 
 if TYPE_CHECKING:
@@ -105,8 +105,7 @@ def test_twenty_containers_resolve_and_reach_each_other(
     names = [f"c{number}" for number in range(20)]
 
     def start(name: str) -> None:
-        options = ("--name", name, "--network", "many")
-        wherry("run", "-d", *options, busybox_image, "sh", "-c", SERVER)
+        serve(wherry, "--name", name, "--network", "many", image=busybox_image)
 
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(start, names))
@@ -126,7 +125,7 @@ def test_networks_are_apart(wherry: Cli, bridges: None, busybox_image: str) -> N
     target = address(wherry, "web-two", "two")
 
     across = wherry(
-        "exec", "web-one", "sh", "-c", f"{FETCH.replace('-w 5', '-w 1')} {target} 80", check=False
+        "exec", "web-one", "sh", "-c", f"{FETCH.replace('-w 30', '-w 1')} {target} 80", check=False
     )
 
     assert "hello" not in across.stdout

@@ -41,14 +41,17 @@ def serve_on_net(wherry: Cli, *options: str) -> None:
 def fetch_from(wherry: Cli, container: str, url: str) -> str:
     """What curl gets in a container's network."""
     pid = wherry("inspect", "--format", "{{.State.Pid}}", container).stdout.strip()
-    curl = ["nsenter", "--target", pid, "--net", "curl", "-s", "-m", "5", url]
+    curl = ["nsenter", "--target", pid, "--net", "curl", "-s", "-m", "30", url]
     return subprocess.run(curl, capture_output=True, text=True, check=False).stdout
 
 
 def record(world: World) -> dict[str, object]:
     """What is noted of the namespace that the networks are in; nothing where there is none."""
     path = Path(world.root, "run/networks/namespace.json")
-    found: dict[str, object] = json.loads(path.read_text()) if path.exists() else {}
+    try:
+        found: dict[str, object] = json.loads(path.read_text())
+    except FileNotFoundError:
+        return {}
     return found
 
 
@@ -65,8 +68,8 @@ def test_published_port_answers_everywhere(
     serve_on_net(wherry, "-p", "8080:80")
 
     for url in ("127.0.0.1:8080", "[::1]:8080", f"{HOST}:8080"):
-        assert host.run("curl", "-s", "-m", "5", f"http://{url}") == "hello\n", url
-    assert host.run_outside("curl", "-s", "-m", "5", f"http://{HOST}:8080") == "hello\n"
+        assert host.run("curl", "-s", "-m", "30", f"http://{url}") == "hello\n", url
+    assert host.run_outside("curl", "-s", "-m", "30", f"http://{HOST}:8080") == "hello\n"
     assert fetch_from(wherry, "web", f"http://{HOST}:8080") == "hello\n"
     assert wherry("port", "web").lines == ["80/tcp -> 0.0.0.0:8080", "80/tcp -> [::]:8080"]
 
@@ -74,7 +77,7 @@ def test_published_port_answers_everywhere(
 def test_many_connections_come_through(wherry: Cli, host: PrivateHost, busybox_image: str) -> None:
     serve_on_net(wherry, "-p", "8080:80")
 
-    fetch = f"for n in $(seq 100); do curl -s -m 5 http://{HOST}:8080; done"
+    fetch = f"for n in $(seq 100); do curl -s -m 30 http://{HOST}:8080; done"
 
     assert host.run_outside("sh", "-c", fetch) == "hello\n" * 100
 
@@ -85,8 +88,8 @@ def test_port_of_the_default_network_answers_everywhere(
     serve(wherry, "--name", "web", "-p", "8080:80")
 
     for url in ("127.0.0.1:8080", "[::1]:8080", f"{HOST}:8080"):
-        assert host.run("curl", "-s", "-m", "5", f"http://{url}") == "hello\n", url
-    assert host.run_outside("curl", "-s", "-m", "5", f"http://{HOST}:8080") == "hello\n"
+        assert host.run("curl", "-s", "-m", "30", f"http://{url}") == "hello\n", url
+    assert host.run_outside("curl", "-s", "-m", "30", f"http://{HOST}:8080") == "hello\n"
 
     wherry("port", "rm", "web", "8080:80")
     assert host.run("curl", "-s", "-m", "1", "http://127.0.0.1:8080", check=False) == ""
@@ -105,7 +108,7 @@ def test_client_of_ipv6_keeps_its_address_where_the_container_has_ipv6(
     old = ("httpd", "-f", "-p", "0.0.0.0:80")
     wherry("run", "-d", "--name", "old", "--network", network, "-p", "8081:80", busybox_image, *old)
 
-    connect = "import socket; s = socket.create_connection(('fd00:99::1', 8080), 5)"
+    connect = "import socket; s = socket.create_connection(('fd00:99::1', 8080), 30)"
     client = host.start_outside("python3", "-c", f"{connect}; print('up', flush=True); s.recv(1)")
     assert client.stdout is not None
     client.stdout.readline()
@@ -117,7 +120,7 @@ def test_client_of_ipv6_keeps_its_address_where_the_container_has_ipv6(
     )
     client.kill()
     client.communicate()
-    by_ipv4 = ["curl", "-s", "-o", "/dev/null", "-m", "5", "-w", "%{http_code}"]
+    by_ipv4 = ["curl", "-s", "-o", "/dev/null", "-m", "30", "-w", "%{http_code}"]
     wait_until(
         lambda: host.run_outside(*by_ipv4, "http://[fd00:99::1]:8081", check=False) == "404",
         Deadline(60, "an answer by IPv4"),
@@ -131,7 +134,7 @@ def test_client_of_a_port_on_which_nobody_listens_is_hung_up_on(
     wherry("run", "-d", "--network", network, "-p", "8080:80", busybox_image, *IDLE)
     wait = (
         "import socket\n"
-        f"s = socket.create_connection(('{HOST}', 8080), 20)\n"
+        f"s = socket.create_connection(('{HOST}', 8080), 30)\n"
         "try: print(s.recv(1))\n"
         "except ConnectionError: print(b'')"
     )
@@ -148,7 +151,7 @@ def test_each_side_ends_what_it_says_for_itself(
     size = 3_000_000
     talk = (
         "import socket\n"
-        f"s = socket.create_connection(('{HOST}', 8080), 20)\n"
+        f"s = socket.create_connection(('{HOST}', 8080), 30)\n"
         f"s.sendall(bytes({size})); s.shutdown(socket.SHUT_WR); print(s.recv(99).decode())"
     )
     # What does not listen yet hangs up at once.
@@ -163,7 +166,7 @@ def test_port_published_on_loopback_is_not_the_worlds(
 ) -> None:
     serve_on_net(wherry, "-p", "127.0.0.1:8080:80")
 
-    assert host.run("curl", "-s", "-m", "5", "http://127.0.0.1:8080") == "hello\n"
+    assert host.run("curl", "-s", "-m", "30", "http://127.0.0.1:8080") == "hello\n"
     shut = host.run_outside("curl", "-s", "-m", "1", f"http://{HOST}:8080", check=False)
     assert shut == ""
 
@@ -185,7 +188,7 @@ def test_published_port_keeps_the_clients_address(
     wherry: Cli, host: PrivateHost, busybox_image: str, network: str
 ) -> None:
     serve(wherry, "--name", "web", "--network", network, "-p", "8080:80")
-    connect = f"import socket; s = socket.create_connection(('{HOST}', 8080), 5)"
+    connect = f"import socket; s = socket.create_connection(('{HOST}', 8080), 30)"
     client = host.start_outside("python3", "-c", f"{connect}; print('up', flush=True); s.recv(1)")
     assert client.stdout is not None
     client.stdout.readline()
@@ -203,7 +206,7 @@ def test_ports_change_while_it_runs(wherry: Cli, host: PrivateHost, busybox_imag
     serve_on_net(wherry)
 
     wherry("port", "add", "web", "8080:80")
-    page = host.run_outside("curl", "-s", "-m", "5", f"http://{HOST}:8080")
+    page = host.run_outside("curl", "-s", "-m", "30", f"http://{HOST}:8080")
     wherry("port", "rm", "web", "8080:80")
 
     assert page == "hello\n"
@@ -220,7 +223,7 @@ def test_port_leads_to_the_network_that_is_left(
     wherry("network", "connect", "other", "web")
     wherry("network", "disconnect", "net", "web")
 
-    assert host.run_outside("curl", "-s", "-m", "5", f"http://{HOST}:8080") == "hello\n"
+    assert host.run_outside("curl", "-s", "-m", "30", f"http://{HOST}:8080") == "hello\n"
 
 
 @pytest.mark.parametrize(
@@ -264,8 +267,7 @@ def test_container_on_the_default_network_is_connected_to_another(
     wherry: Cli, host: PrivateHost, busybox_image: str
 ) -> None:
     serve_on_net(wherry)
-    default = ("--name", "asker", "-p", "8081:80")
-    wherry("run", "-d", *default, busybox_image, "sh", "-c", SERVER)
+    serve(wherry, "--name", "asker", "-p", "8081:80")
 
     wherry("network", "connect", "net", "asker")
     page = wherry("exec", "asker", "sh", "-c", f"{FETCH} web 80").stdout
@@ -273,7 +275,7 @@ def test_container_on_the_default_network_is_connected_to_another(
 
     assert page.endswith("hello\n")
     assert "via 172." in wherry("exec", "asker", "ip", "route").stdout
-    assert host.run_outside("curl", "-s", "-m", "5", f"http://{HOST}:8081") == "hello\n"
+    assert host.run_outside("curl", "-s", "-m", "30", f"http://{HOST}:8081") == "hello\n"
 
 
 def test_container_is_on_the_default_network_and_on_another(
@@ -352,13 +354,13 @@ def test_network_leads_out_by_slirp4netns_where_that_is_all(
 
         def answers() -> bool:
             url = f"http://{HOST}:8080"
-            return host.run_outside("curl", "-s", "-m", "5", url, check=False) == "hello\n"
+            return host.run_outside("curl", "-s", "-m", "30", url, check=False) == "hello\n"
 
         wait_until(answers, Deadline(60, "the server in the container"))
         wherry("rm", "-f", network)
     wherry(
         "run", "--rm", "--network", "net", busybox_image, "sh", "-c",
-        f"echo hi | nc -w 2 {NEIGHBOUR} 7777",
+        f"echo hi | nc -w 30 {NEIGHBOUR} 7777",
     )  # fmt: skip
 
     assert python.stdout.readline().decode().strip() == HOST
@@ -392,7 +394,7 @@ def test_namespace_that_was_killed_comes_back_with_the_next_container(
     page = wherry("run", "--rm", "--network", "net", busybox_image, "sh", "-c", f"{FETCH} web 80")
 
     assert page.stdout.endswith("hello\n")
-    assert host.run_outside("curl", "-s", "-m", "5", f"http://{HOST}:8080") == "hello\n"
+    assert host.run_outside("curl", "-s", "-m", "30", f"http://{HOST}:8080") == "hello\n"
 
 
 def test_killed_monitor_leaves_no_port_address_or_namespace(

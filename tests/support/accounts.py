@@ -28,6 +28,9 @@ _USER = "wherry-test"
 _USER_WITHOUT_SUBUIDS = "wherry-test-single"
 _LOCK = "/run/wherry-test.lock"
 _REPOSITORY = Path(__file__).parents[2]
+_BOUND = "/tmp/wherry-test-"
+LOADED_FROM = (sys.base_prefix, sys.prefix, str(_REPOSITORY), _BOUND)
+"""What the interpreters of the command under test load is below these, whoever runs it."""
 _ROOTS = ("core", "linux_backend", "vm_backend", "vmimage")
 
 
@@ -196,7 +199,7 @@ def _can_execute(path: str, uid: int, gid: int) -> bool:
 @functools.cache
 def _bound_interpreter() -> str:
     """A directory that everybody can enter, with our interpreter, packages and sources."""
-    place = tempfile.mkdtemp(prefix="wherry-test-", dir="/tmp")
+    place = tempfile.mkdtemp(prefix=os.path.basename(_BOUND), dir=os.path.dirname(_BOUND))
     os.chmod(place, 0o755)
     # Copied, since a clone that was made with umask 077 has no file that others may read.
     for root in _ROOTS:

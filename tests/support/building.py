@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from support.ports import free_port
 from support.requirements import need_tool
 from support.waiting import Deadline, wait_until
 
@@ -60,8 +61,7 @@ def repository(directory: str, files: Mapping[str, str]) -> Iterator[str]:
         Path(tree, name).write_text(text)
     subprocess.run([*git, "add", "."], check=True)
     subprocess.run([*git, "commit", "-q", "-m", "one"], check=True)
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     daemon = subprocess.Popen(
         ["git", "daemon", "--export-all", f"--base-path={directory}", "--listen=127.0.0.1",
          f"--port={port}", directory],

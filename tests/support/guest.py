@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from support.ports import free_port
 from support.requirements import need_tool
 from support.waiting import Deadline, wait_until
 
@@ -50,9 +51,7 @@ class RunningGuest:
 
     def __enter__(self) -> RunningGuest:
         self._make_keys()
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self._port = free.getsockname()[1]
+        self._port = free_port()
         if not self._data.exists():
             with self._data.open("wb") as file:
                 file.truncate(8 << 30)
@@ -118,7 +117,7 @@ class RunningGuest:
             raise NotImplementedError
         connection = socket.socket(socket.AF_UNIX)
         connection.settimeout(_SECONDS)
-        deadline = Deadline(30, f"QEMU's socket {name}")
+        deadline = Deadline(60, f"QEMU's socket {name}")
 
         def connected() -> bool:
             if self._process.poll() is not None:

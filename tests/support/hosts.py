@@ -167,7 +167,7 @@ def _start(argv: list[str]) -> subprocess.Popen[bytes]:
 
 
 def _run(argv: list[str], *, check: bool) -> str:
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=120, check=False)
     if check and done.returncode:
         raise AssertionError(f"{' '.join(argv)}: {done.returncode}\n{done.stdout}{done.stderr}")
     return done.stdout

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 IDLE = ("sleep", "1000000")
 SERVER = "mkdir -p /www && echo hello >/www/index.html && exec httpd -f -h /www -p 80"
-FETCH = "printf 'GET / HTTP/1.0\\r\\n\\r\\n' | nc -w 5"
+FETCH = "printf 'GET / HTTP/1.0\\r\\n\\r\\n' | nc -w 30"
 
 
 def address(wherry: Cli, container: str, network: str = "bridge") -> str:
@@ -49,7 +49,7 @@ def ask_by_udp(wherry: Cli, host: PrivateHost, container: str, port: int) -> str
     )
     assert server.stdout is not None
     server.stdout.readline()
-    asking = f"s.settimeout(20); s.sendto(b'ping ', ('{HOST}', {port})); print(s.recv(99))"
+    asking = f"s.settimeout(60); s.sendto(b'ping ', ('{HOST}', {port})); print(s.recv(99))"
     try:
         return host.run_outside("python3", "-c", f"{python}{asking}")
     finally:

@@ -56,5 +56,15 @@ class Outside:
         script = f"for each in /proc/{pid}/fd/*; do readlink $each; done"
         return self("sh", "-c", script).splitlines()
 
+    def wait_for_clients(self, count: int, container: str = "box") -> None:
+        """Wait until the monitor of a container has `count` connections."""
+        monitor = self.monitor(container)
+
+        def connections() -> int:
+            # One of its sockets is the one that it listens on.
+            return sum(each.startswith("socket:") for each in self.descriptors(monitor)) - 1
+
+        wait_until(lambda: connections() >= count, Deadline(60, f"{count} clients to connect"))
+
     def _inspected(self, template: str, container: str) -> str:
         return self._wherry("inspect", "--format", template, container).stdout.strip()

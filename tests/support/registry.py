@@ -38,7 +38,7 @@ OCI_INDEX = "application/vnd.oci.image.index.v1+json"
 OCI_CONFIG = "application/vnd.oci.image.config.v1+json"
 OCI_LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
 
-_START_SECONDS = 20.0
+_START_SECONDS = 60.0
 
 
 def digest_of(content: bytes) -> str:

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import signal
 import subprocess
 import tempfile
 import time
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -47,6 +49,8 @@ class World:
             {"WHERRY_ROOT": self.root, "HOME": self.home, "XDG_RUNTIME_DIR": runtime},
             self.directory,
         )
+        # Of the default network, and of those that are made later.
+        self._bridges = {f"wherry-{sha256(f'{self.root}/data'.encode()).hexdigest()[:8]}"}
         self._before = self._kernel_objects()
 
     def close(self) -> None:
@@ -63,6 +67,7 @@ class World:
             ids = self.wherry("ps", "--all", "--quiet", "--no-trunc").lines
             if ids:
                 self.wherry("rm", "--force", "--volumes", *ids)
+        self._note_bridges()
         if os.path.isdir(f"{self.root}/data/networks"):
             # Bridges stay when no container is on them any more.
             self.wherry("system", "reset", "--force")
@@ -105,7 +110,22 @@ class World:
         return left
 
     def _kernel_objects(self) -> set[str]:
-        return set() if self._in_machine else _kernel_objects()
+        if self._in_machine:
+            return set()
+        self._note_bridges()
+        return {each for each in _kernel_objects() if self._may_be_ours(each)}
+
+    def _note_bridges(self) -> None:
+        """Learn from the events which networks have been made here."""
+        for line in _read(f"{self.root}/data/events.jsonl").splitlines():
+            # Whoever was killed may have left the last line in part.
+            if made := re.search(rb'"network","Action":"create","Actor":{"ID":"(\w{8})', line):
+                self._bridges.add(f"wherry-{made[1].decode()}")
+
+    def _may_be_ours(self, thing: str) -> bool:
+        """Not the bridge of another world, which may stay for as long as that one."""
+        kind, _, name = thing.partition(" ")
+        return kind != "link" or not name.startswith("wherry-") or name in self._bridges
 
     def processes(self) -> list[int]:
         """The processes that have to do with this world, whatever they did to hide it."""

@@ -152,7 +152,7 @@ def test_an_event_that_makes_no_sense_is_passed_over(pair: Pair, line: bytes) ->
     theirs.sendall(line + b"\n" + json.dumps({"event": "over", "id": 1, "number": 1}).encode())
     theirs.sendall(b"\n")
 
-    assert over.wait(30)
+    assert over.wait(60)
 
 
 @pytest.mark.parametrize(
@@ -191,7 +191,7 @@ def test_what_is_sent_to_a_slow_reader_arrives_whole(pair: Pair) -> None:
     received = b""
     while len(received) < len(data):
         received += theirs.recv(1 << 20)
-    sender.join(30)
+    sender.join(60)
 
     assert received == data
     with pytest.raises(TimeoutError):

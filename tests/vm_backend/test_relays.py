@@ -13,7 +13,7 @@ from support.waiting import Deadline, wait_until
 from wherry_vm.ports import Forwards, on_loopback
 from wherry_vm.relays import DatagramRelay, StreamRelay
 
-SECONDS = 30
+SECONDS = 60
 KINDS = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM}
 
 

@@ -62,7 +62,7 @@ def test_what_waits_is_done_at_once(tmp_path: Path, capfd: pytest.CaptureFixture
     def meet(name: str) -> None:
         """Wait until all the others are here too: one after the other it could not end."""
         (tmp_path / name).touch()
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while len(list(tmp_path.iterdir())) < len(names):
             if time.monotonic() > deadline:
                 raise Conflict(f"{name} waited alone")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from support.oci import Oci
-from support.waiting import Deadline, wait_until
+from support.waiting import Deadline, wait_gone, wait_until
 
 pytestmark = pytest.mark.linux
 
@@ -24,22 +24,13 @@ def test_container_is_created_started_killed_and_deleted(oci: Oci) -> None:
     assert Path(f"/proc/{pid}/cmdline").read_bytes().startswith(b"sleep\0")
 
     oci("kill", "c1", "KILL")
-    _wait_until_gone(pid)
+    wait_gone([pid])
     assert oci.status("c1") == "stopped"
 
     oci("delete", "c1")
     gone = oci("state", "c1", check=False)
     assert gone.returncode == 1
     assert gone.stderr == "wherry: container c1 does not exist\n"
-
-
-def _wait_until_gone(pid: int) -> None:
-    descriptor = os.pidfd_open(pid) if Path(f"/proc/{pid}").exists() else -1
-    if descriptor >= 0:
-        import select
-
-        select.select([descriptor], [], [], 10)
-        os.close(descriptor)
 
 
 def test_run_ends_with_the_exit_code_of_the_program(oci: Oci) -> None:
@@ -194,7 +185,7 @@ def test_program_that_the_kernel_refuses_says_so_where_the_container_writes(
     oci("start", "c1")
 
     _wait_until_stderr_has(oci, f"exec /bin/program: {reason}\n")
-    wait_until(lambda: oci.status("c1") == "stopped", Deadline(30, "the container to end"))
+    wait_until(lambda: oci.status("c1") == "stopped", Deadline(60, "the container to end"))
 
 
 def test_what_fails_after_start_is_told_where_the_container_writes(oci: Oci) -> None:
@@ -211,7 +202,7 @@ def test_what_fails_after_start_is_told_where_the_container_writes(oci: Oci) -> 
 def _wait_until_stderr_has(oci: Oci, text: str) -> None:
     """Of a container that `create` has made; no other command may have written meanwhile."""
     errors = oci.base / "err"
-    wait_until(lambda: errors.read_text() == text, Deadline(30, f"{text!r} in {errors}"))
+    wait_until(lambda: errors.read_text() == text, Deadline(60, f"{text!r} in {errors}"))
 
 
 def test_preserved_descriptor_reaches_the_program_and_no_other(oci: Oci) -> None:
@@ -355,7 +346,7 @@ def test_container_is_deleted_by_force_whatever_it_does(oci: Oci, status: str) -
     if status == "stopped":
         pid = json.loads(oci("state", "c1").stdout)["pid"]
         oci("kill", "c1", "KILL")
-        _wait_until_gone(pid)
+        wait_gone([pid])
     assert oci.status("c1") == status
 
     oci("delete", "--force", "c1")
@@ -372,7 +363,7 @@ def test_signal_reaches_every_process(oci: Oci) -> None:
 
     oci("kill", "--all", "c1", "KILL")
 
-    _wait_until_gone(int(pid_file.read_text()))
+    wait_gone([int(pid_file.read_text())])
 
 
 @pytest.mark.parametrize("status", ["stopped", "nothing"])

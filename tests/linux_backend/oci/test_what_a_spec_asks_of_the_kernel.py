@@ -133,7 +133,7 @@ def test_network_device_needs_a_network_namespace(oci: Oci) -> None:
 
 
 def test_writable_control_group_belongs_to_the_containers_user(oci: Oci) -> None:
-    oci.spec["linux"]["cgroupsPath"] = "/wherry-test-delegated"
+    oci.spec["linux"]["cgroupsPath"] = f"/wherry-test-delegated-{os.getpid()}"
     oci.spec["process"]["user"]["uid"] = 12
     for entry in oci.spec["mounts"]:
         if entry["type"] == "cgroup":
@@ -141,19 +141,19 @@ def test_writable_control_group_belongs_to_the_containers_user(oci: Oci) -> None
 
     oci.create("c1", "sleep", "60")
 
-    group = _group("wherry-test-delegated")
+    group = _group(f"wherry-test-delegated-{os.getpid()}")
     assert group.stat().st_uid == 12
     assert (group / "cgroup.procs").stat().st_uid == 12
     assert (group / "cgroup.freeze").stat().st_uid == 0
 
 
 def test_control_group_that_is_read_only_stays_ours(oci: Oci) -> None:
-    oci.spec["linux"]["cgroupsPath"] = "/wherry-test-kept"
+    oci.spec["linux"]["cgroupsPath"] = f"/wherry-test-kept-{os.getpid()}"
     oci.spec["process"]["user"]["uid"] = 12
 
     oci.create("c1", "sleep", "60")
 
-    assert _group("wherry-test-kept").stat().st_uid == 0
+    assert _group(f"wherry-test-kept-{os.getpid()}").stat().st_uid == 0
 
 
 def _group(name: str) -> Path:

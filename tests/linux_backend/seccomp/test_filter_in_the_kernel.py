@@ -284,7 +284,7 @@ def answer(notifications: int, result: int) -> None:
     import fcntl
 
     receive, send = 0xC0502100, 0xC0182101
-    assert select.select([notifications], [], [], 20)[0]
+    assert select.select([notifications], [], [], 60)[0]
     request = bytearray(80)
     fcntl.ioctl(notifications, receive, request)
     (cookie,) = struct.unpack_from("=Q", request)

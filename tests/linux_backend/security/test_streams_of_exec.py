@@ -32,7 +32,7 @@ def test_file_that_output_goes_to_cannot_be_opened_anew(
 
     with path.open("ab") as log:
         process = wherry.start("exec", container, "sh", "-c", script, stdout=log, stderr=log)
-        process.wait(timeout=30)
+        process.wait(timeout=60)
 
     secret, link, warning = path.read_text().splitlines()
     assert (secret, warning) == ("secret", "warning")
@@ -46,7 +46,7 @@ def test_terminal_of_the_caller_stays_the_callers(wherry: Cli, container: str) -
         process = wherry.start(
             "exec", "-i", container, "sh", "-c", script, stdin=ours, stdout=ours, stderr=ours
         )
-        process.wait(timeout=30)
+        process.wait(timeout=60)
     os.close(master)
 
     found = wherry("exec", container, "cat", "/found").lines
@@ -71,7 +71,7 @@ def test_input_and_output_of_files_are_complete(
 def test_program_learns_that_its_output_goes_nowhere(wherry: Cli, container: str) -> None:
     with open("/dev/full", "wb") as full:
         process = wherry.start("exec", container, "yes", stdout=full)
-        assert process.wait(timeout=30) == 128 + 13
+        assert process.wait(timeout=60) == 128 + 13
 
 
 def test_process_left_in_the_background_does_not_keep_exec(
@@ -81,6 +81,6 @@ def test_process_left_in_the_background_does_not_keep_exec(
         process = wherry.start(
             "exec", container, "sh", "-c", "sleep 100 & echo ready", stdout=target
         )
-        assert process.wait(timeout=30) == 0
+        assert process.wait(timeout=60) == 0
 
     assert (tmp_path / "out").read_text() == "ready\n"

@@ -37,8 +37,8 @@ def test_user_is_looked_up_in_a_hostile_file(wherry: Cli, busybox_image: str, ma
     script = f"{make}; touch /made; while :; do sleep 1000; done"
     wherry("run", OFFLINE, "-d", "--name", "hostile", busybox_image, "sh", "-c", script)
     try:
-        wherry("exec", "hostile", "sh", "-c", "until [ -e /made ]; do :; done", timeout=30)
-        result = wherry("exec", "--user", "x", "hostile", "true", check=False, timeout=30)
+        wherry("exec", "hostile", "sh", "-c", "until [ -e /made ]; do :; done", timeout=60)
+        result = wherry("exec", "--user", "x", "hostile", "true", check=False, timeout=60)
     finally:
         wherry("rm", "-f", "hostile")
 

@@ -249,7 +249,7 @@ def test_what_a_terminal_alone_shows_comes_as_its_own(run: Callable[..., Host]) 
 
 
 def test_a_program_whose_host_is_gone_is_killed(run: Callable[..., Host]) -> None:
-    host = run("sh", "-c", "echo $$; exec sleep 60")
+    host = run("sh", "-c", "echo $$; exec sleep 1000")
     host.listen(lambda: b"\n" in host.output[STDOUT])
     pid = int(host.output[STDOUT])
     end = os.pidfd_open(pid)
@@ -257,7 +257,7 @@ def test_a_program_whose_host_is_gone_is_killed(run: Callable[..., Host]) -> Non
 
     import select
 
-    assert select.select([end], [], [], 20)[0], "it goes on"
+    assert select.select([end], [], [], 60)[0], "it goes on"
     os.close(end)
 
 

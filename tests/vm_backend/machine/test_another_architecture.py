@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-import socket
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +12,7 @@ from support.guest import can_boot
 from support.guest_images import guest_image
 from support.machines import BOOT, inspect
 from support.networks import fetched
+from support.ports import free_port
 from support.waiting import Deadline, wait_until
 
 if TYPE_CHECKING:
@@ -37,8 +37,7 @@ def test_containers_of_arm64_run_on_amd64(own_world: World) -> None:
     wherry = own_world.wherry
     place = Path(own_world.directory)
     (place / "index.html").write_text("hello\n")
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
 
     wherry("machine", "init", "--image", guest_image("arm64"), "--share", str(place), timeout=BOOT)
     started = wherry("machine", "start", timeout=BOOT)

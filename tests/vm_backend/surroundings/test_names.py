@@ -9,7 +9,7 @@ from support.resolver import NameServer, question
 from wherry_vm.surroundings.names import Names
 from wherry_vm.surroundings.resolvers import Resolvers
 
-SECONDS = 30
+SECONDS = 60
 
 
 def asked(names: Names, name: str) -> bytes:
