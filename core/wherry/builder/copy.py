@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import posixpath
 import stat
 
 from wherry.builder import config as configs
@@ -23,7 +22,7 @@ from wherry.builder.sources import Part
 from wherry.builder.tree import DIRECTORY, Tree, digest
 from wherry.builder.words import expand
 from wherry.container.users import lookup_user
-from wherry.errors import UsageError
+from wherry.errors import NotFound, UsageError
 from wherry.image.assembly import Workspace
 from wherry.values import replace, value
 
@@ -58,6 +57,8 @@ class Copy:
     unpack: str
     # Whether its layer stands on nothing.
     link: bool
+    # Whether more than one source was named.
+    several: bool
 
     def facts(self) -> list[Any]:
         """What decides what becomes of the files."""
@@ -181,13 +182,6 @@ def _copy(stage: StageBuild, instruction: Instruction, words: list[str], target:
             instruction.last,
             hint="the fragment of a repository's URL can be a commit",
         )
-    if len(words) > 1 and not target.endswith("/") and target not in (".", ".."):
-        raise DockerfileError(
-            f"When using {instruction.keyword} with more than one source file, the destination"
-            " must be a directory and end with a /",
-            instruction.first,
-            instruction.last,
-        )
     chown, chmod = instruction.flag("chown"), instruction.flag("chmod")
     if chmod:
         read_mode(chmod)
@@ -203,6 +197,7 @@ def _copy(stage: StageBuild, instruction: Instruction, words: list[str], target:
         keep_git=instruction.is_set("keep-git-dir"),
         unpack=instruction.flag("unpack"),
         link=instruction.is_set("link") and (not chown or _is_numeric(chown)),
+        several=len(words) > 1,
     )
 
 
@@ -272,6 +267,7 @@ def _changes(
             mode=read_mode(copy.chmod) if copy.chmod else None,
             moment=build.latest,
             parents=copy.parents,
+            several=copy.several,
         )
         plain: list[tuple[str, str]] = []
         for position, (called, path) in enumerate(tree.select(part.patterns)):
@@ -325,15 +321,23 @@ def workdir_steps(stage: StageBuild, instruction: Instruction) -> Steps:
     stage.config["WorkingDir"] = path
     name = stage.called(instruction.text)
     layers = stage.layers
-    placement = Placement(target=path, moment=build.latest)
+    user = stage.config.get("User") or ""
+
+    def changes(base: Base, _: Scratch) -> Iterator[Change]:
+        placement = Placement(target=path, owner=_of_user(base, user), moment=build.latest)
+        return missing_directory(base, path.strip("/"), placement)
 
     def work() -> dict[str, Any]:
-        return pack(
-            build.engine,
-            layers.diff_ids,
-            lambda base, _: missing_directory(base, posixpath.normpath(path).strip("/"), placement),
-            latest=build.latest,
-        )
+        return pack(build.engine, layers.diff_ids, changes, latest=build.latest)
 
-    record = yield stage.cached_step(name, ["WORKDIR", path], work, instruction)
+    facts = ["WORKDIR", path, *filter(None, [user])]
+    record = yield stage.cached_step(name, facts, work, instruction)
     stage.add_layer(f"WORKDIR {path}", record)
+
+
+def _of_user(base: Base, user: str) -> tuple[int, int]:
+    """The ids of the user that a directory is made for; root's for one whom nobody knows."""
+    try:
+        return owner_of(base, user) if user else (0, 0)
+    except NotFound:
+        return 0, 0

@@ -18,7 +18,7 @@ from wherry.values import value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Generator, Iterator, Sequence
 
     from wherry.builder.tree import Tree
     from wherry.runtime import Runtime
@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     Mode = Callable[[int], int]
 
 _FILE = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)
+# A link and not what it leads to.
+_ITSELF = getattr(os, "O_PATH", 0) | getattr(os, "O_NOFOLLOW", 0)
+# The kernel's own bound.
+_MOST_LINKS = 40
 
 
 @value
@@ -42,6 +46,8 @@ class Placement:
     moment: int | None = None
     # `--parents`: the directories of a source come along.
     parents: bool = False
+    # Whether there is more than one source: no file may stand for all of them.
+    several: bool = False
 
 
 class Base:
@@ -50,7 +56,6 @@ class Base:
     def __init__(self, runtime: Runtime, root: int) -> None:
         self._runtime = runtime
         self.root = root
-        self._prefix = os.readlink(f"/proc/self/fd/{root}").rstrip("/")
         # The directories that the layer has already.
         self.told: set[str] = set()
 
@@ -75,53 +80,64 @@ class Base:
         with open(descriptor, encoding="utf-8", errors="replace") as file:
             return file.read() if stat.S_ISREG(os.fstat(descriptor).st_mode) else ""
 
-    def where(self, descriptor: int) -> str:
-        """The path that a directory has when no link is in it."""
-        return os.readlink(f"/proc/self/fd/{descriptor}")[len(self._prefix) :].lstrip("/")
+    def real(self, path: str) -> str:
+        """Where a path leads through links, be it there or not. Raises UsageError for a loop."""
+        real, followed = "", 0
+        names = path.split("/")
+        while names:
+            name = names.pop(0)
+            if name == "..":
+                real = posixpath.dirname(real)
+            elif name not in ("", "."):
+                link = self._link(posixpath.join(real, name))
+                followed += bool(link)
+                if followed > _MOST_LINKS:
+                    raise UsageError(f"too many levels of symbolic links: /{path}")
+                names = [*link.split("/"), *names]
+                if link.startswith("/"):
+                    real = ""
+                elif not link:
+                    real = posixpath.join(real, name)
+        return real
 
-    def way(self, path: str, placement: Placement) -> Iterator[Change | str]:
-        """The directories down to `path`, made where they are missing; last its real path."""
-        real = ""
-        root = os.dup(self.root)
+    def _link(self, path: str) -> str:
+        """What a symbolic link says; "" for all else, and for nothing."""
+        if path in self.told:
+            return ""
         try:
-            yield from self._tell(real, root)
-            for name in filter(None, path.split("/")):
-                wanted = f"{real}/{name}" if real else name
-                descriptor = self.open(wanted)
-                if descriptor < 0:
-                    real = wanted
-                    yield from self._made(real, placement)
-                    continue
-                try:
-                    real = self.where(descriptor)
-                    for end in (*(n for n, mark in enumerate(real) if mark == "/"), len(real)):
-                        yield from self._existing(real[:end])
-                finally:
-                    os.close(descriptor)
+            descriptor = self._runtime.open_in_root(self.root, path, flags=_ITSELF)
+        except KernelError:
+            return ""
+        try:
+            is_link = stat.S_ISLNK(os.fstat(descriptor).st_mode)
+            return os.readlink("", dir_fd=descriptor) if is_link else ""
         finally:
-            os.close(root)
-        yield real
+            os.close(descriptor)
 
-    def _existing(self, path: str) -> Iterator[Change]:
+    def way(self, path: str, placement: Placement) -> Generator[Change, None, str]:
+        """The directories down to `path`, made where they are missing; returns its real path."""
+        real = self.real(path)
+        for end in (*(n for n, mark in enumerate(real) if mark == "/"), len(real)):
+            yield from self._directory(real[:end], placement)
+        return real
+
+    def _directory(self, path: str, placement: Placement) -> Iterator[Change]:
         if path in self.told or not path:
             return
         descriptor = self.open(path)
         if descriptor < 0:
+            yield from self._made(path, placement)
             return
         try:
-            yield from self._tell(path, descriptor)
+            yield from self.tell(path, descriptor)
         finally:
             os.close(descriptor)
 
-    def _tell(self, path: str, descriptor: int) -> Iterator[Change]:
-        if path in self.told or not path:
-            return
+    def tell(self, path: str, descriptor: int) -> Iterator[Change]:
         self.told.add(path)
         yield Change(MODIFIED, path, os.fstat(descriptor), descriptor, ".", on_way=True)
 
     def _made(self, path: str, placement: Placement) -> Iterator[Change]:
-        if path in self.told:
-            return
         self.told.add(path)
         moment = time.time_ns() if placement.moment is None else placement.moment
         uid, gid = placement.owner or (0, 0)
@@ -146,11 +162,12 @@ def _device(status: os.stat_result) -> int:
 
 def missing_directory(base: Base, path: str, placement: Placement) -> Iterator[Change]:
     """What WORKDIR makes: the directory and what is missing above it; nothing if it is there."""
+    path = base.real(path)
     descriptor = base.open(path)
     if descriptor >= 0:
         os.close(descriptor)
         return
-    yield from (change for change in base.way(path, placement) if not isinstance(change, str))
+    yield from base.way(path, placement)
 
 
 def copy_changes(
@@ -158,9 +175,8 @@ def copy_changes(
 ) -> Iterator[Change]:
     """The changes that copy what is `selected` of `tree` to where `placement` says."""
     copier = _Copier(base, tree, placement)
-    asserts = placement.target.endswith("/")
     for called, path in selected:
-        yield from copier.source(called, path, asserts)
+        yield from copier.source(called, path)
 
 
 class _Copier:
@@ -169,82 +185,80 @@ class _Copier:
         self._tree = tree
         self._placement = placement
 
-    def source(self, called: str, path: str, asserts: bool) -> Iterator[Change]:
+    def source(self, called: str, path: str) -> Iterator[Change]:
         parent, name = self._tree.open_parent(path)
         try:
             status = os.stat(name, dir_fd=parent, follow_symlinks=False)
             target = self._placement.target.strip("/")
-            if self._placement.parents:
-                kept = called if stat.S_ISDIR(status.st_mode) else posixpath.dirname(called)
-                target, asserts = posixpath.join(target, kept), True
-            if stat.S_ISDIR(status.st_mode):
-                yield from self._contents(parent, name, path, target, status)
+            if self._placement.parents and called:
+                above = posixpath.join(target, posixpath.dirname(called))
+                yield from self._into(above, parent, name, called, path, status)
+            elif stat.S_ISDIR(status.st_mode):
+                yield from self._contents(parent, name, path, target)
+            elif self._is_directory(target):
+                yield from self._into(target, parent, name, called, path, status)
             else:
-                yield from self._single(parent, name, called, target, status, asserts)
+                yield from self._single(parent, name, target, status)
         finally:
             os.close(parent)
 
-    def _contents(
-        self, parent: int, name: str, path: str, target: str, status: os.stat_result
-    ) -> Iterator[Change]:
+    def _contents(self, parent: int, name: str, path: str, target: str) -> Iterator[Change]:
         """What a source directory holds, into the target."""
-        there = self._base.open(target)
+        real = yield from self._base.way(target, self._placement)
+        there = self._base.open(real)
         descriptor = open_below(name, parent)
         try:
-            if there < 0 and target:
-                # The directory itself is made as its original is.
-                above = ""
-                for change in self._base.way(posixpath.dirname(target), self._placement):
-                    if isinstance(change, str):
-                        above = change
-                    else:
-                        yield change
-                real = posixpath.join(above, posixpath.basename(target))
-                if real not in self._base.told:
-                    self._base.told.add(real)
-                    yield self._change(real, status, descriptor, ".")
-            else:
-                real = target
-                for change in self._base.way(target, self._placement):
-                    if isinstance(change, str):
-                        real = change
-                    else:
-                        yield change
             yield from self._children(descriptor, path, there, real, path)
         finally:
             os.close(descriptor)
             if there >= 0:
                 os.close(there)
 
-    def _single(
+    def _into(
         self,
+        target: str,
         parent: int,
         name: str,
         called: str,
-        target: str,
+        path: str,
         status: os.stat_result,
-        asserts: bool,
     ) -> Iterator[Change]:
-        """A source that is no directory: into the target, or in its place."""
-        if not asserts and not self._is_directory(target):
-            directory, last = posixpath.split(target)
-        else:
-            directory, last = target, posixpath.basename(called)
-        real = directory
-        for change in self._base.way(directory, self._placement):
-            if isinstance(change, str):
-                real = change
-            else:
-                yield change
+        """A source as it is, into the target."""
+        real = yield from self._base.way(target, self._placement)
+        there = self._base.open(real)
+        try:
+            into = posixpath.join(real, posixpath.basename(called))
+            yield from self._child(parent, name, path, status, there, into, path)
+        finally:
+            if there >= 0:
+                os.close(there)
+
+    def _single(
+        self, parent: int, name: str, target: str, status: os.stat_result
+    ) -> Iterator[Change]:
+        """A source that is no directory, in the target's place."""
+        if self._placement.several:
+            raise UsageError(
+                "with more than one source file the destination must be a directory and end with a"
+                f" /: /{target} is none"
+            )
+        directory, last = posixpath.split(self._base.real(target))
+        real = yield from self._base.way(directory, self._placement)
         yield self._change(posixpath.join(real, last), status, parent, name)
 
     def _is_directory(self, target: str) -> bool:
+        """Whether the target is one already, or is said to be one."""
+        if self._placement.target.endswith("/"):
+            return True
+        real = self._base.real(target)
+        if real in self._base.told:
+            return True
         try:
-            descriptor = self._base.open(target)
+            descriptor = self._base.open(real)
         except UsageError:
             return False
         if descriptor < 0:
-            return target in self._base.told
+            return False
         os.close(descriptor)
         return True
 
@@ -253,38 +267,63 @@ class _Copier:
     ) -> Iterator[Change]:
         """What directory `source` holds; `there` is what is at `real` below the layer, or -1."""
         for name, below, status in self._tree.children(source, path, top):
-            target = f"{real}/{name}" if real else name
-            if not stat.S_ISDIR(status.st_mode):
-                yield self._change(target, status, source, name)
-                continue
-            inner = open_below(name, source)
-            inner_there = -1
-            try:
-                inner_there, target = self._below(there, name, target)
-                if inner_there >= 0:
-                    for change in self._base.way(posixpath.dirname(target), self._placement):
-                        if not isinstance(change, str):
-                            yield change
-                self._base.told.add(target)
-                yield self._change(target, status, inner, ".")
-                yield from self._children(inner, below, inner_there, target, top)
-            finally:
-                os.close(inner)
-                if inner_there >= 0:
-                    os.close(inner_there)
+            target = posixpath.join(real, name)
+            yield from self._child(source, name, below, status, there, target, top)
 
-    def _below(self, there: int, name: str, target: str) -> tuple[int, str]:
+    def _child(
+        self,
+        source: int,
+        name: str,
+        below: str,
+        status: os.stat_result,
+        there: int,
+        target: str,
+        top: str,
+    ) -> Iterator[Change]:
+        """`name` in directory `source` becomes `target`, in what is `there` below the layer."""
+        if not stat.S_ISDIR(status.st_mode):
+            self._may_replace(there, target)
+            yield self._change(target, status, source, name)
+            return
+        inner = open_below(name, source)
+        inner_there = -1
+        try:
+            inner_there, target = self._below(there, target)
+            if inner_there >= 0:
+                yield from self._base.way(posixpath.dirname(target), self._placement)
+            self._base.told.add(target)
+            yield self._change(target, status, inner, ".")
+            yield from self._children(inner, below, inner_there, target, top)
+        finally:
+            os.close(inner)
+            if inner_there >= 0:
+                os.close(inner_there)
+
+    def _may_replace(self, there: int, target: str) -> None:
+        """Raises UsageError where a directory would have to go for what is none."""
+        is_directory = target in self._base.told
+        if there >= 0 and not is_directory:
+            try:
+                name = posixpath.basename(target)
+                found = os.stat(name, dir_fd=there, follow_symlinks=False)
+            except FileNotFoundError:
+                return
+            is_directory = stat.S_ISDIR(found.st_mode)
+        if is_directory:
+            raise UsageError(f"cannot replace a directory with a file: /{target}")
+
+    def _below(self, there: int, target: str) -> tuple[int, str]:
         """The directory that is at `target` already, through links, and its real path."""
         if there < 0:
             return -1, target
         try:
-            os.stat(name, dir_fd=there, follow_symlinks=False)
+            os.stat(posixpath.basename(target), dir_fd=there, follow_symlinks=False)
         except FileNotFoundError:
             return -1, target
         descriptor = self._base.open(target)
         if descriptor < 0:
             raise UsageError(f"cannot copy to non-directory: /{target}")
-        return descriptor, self._base.where(descriptor)
+        return descriptor, self._base.real(target)
 
     def _change(self, path: str, status: os.stat_result, parent: int, name: str) -> Change:
         mode = status.st_mode

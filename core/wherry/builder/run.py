@@ -137,6 +137,8 @@ def _find(build: Build, mount: Mount, source: Source | None) -> Files:
     with Scratch(runtime) as scratch:
         tree = source.open(runtime, scratch.place("read"))
     selected = tree.select((mount.source or ".",))
+    if not selected:
+        raise UsageError(f"nothing to mount: no file is called {mount.source}")
     is_file = not tree.is_directory(selected[0][1])
     return Files(
         tree=tree,

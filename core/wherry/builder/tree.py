@@ -12,6 +12,7 @@ import posixpath
 import re
 import stat
 from hashlib import sha256
+from itertools import takewhile
 
 from wherry.builder.ignore import Ignore, glob_expression
 from wherry.builder.remembered import Remembered
@@ -38,6 +39,12 @@ def is_pattern(path: str) -> bool:
     return _MAGIC.search(path) is not None
 
 
+def _literal(pattern: str) -> str:
+    """The directory that a pattern is about: what stands before the first of its magic names."""
+    names = pattern.split("/")
+    return "/".join(takewhile(lambda name: not is_pattern(name), names))
+
+
 class Tree:
     """The files below a directory that is open, without what is excluded."""
 
@@ -58,6 +65,7 @@ class Tree:
     def select(self, patterns: Sequence[str]) -> list[tuple[str, str]]:
         """What the patterns mean: each as it is called, and where that leads. Raises NotFound.
 
+        A pattern may match nothing, if the directory is there that it is about.
         What stands before `/./` in a pattern is no part of what it is called.
         """
         found: dict[str, str] = {}
@@ -69,7 +77,7 @@ class Tree:
             if is_pattern(clean):
                 matches = self._matching(clean)
                 if not matches:
-                    raise _not_found(clean)
+                    self._resolve(_literal(clean))
             depth = prefix.count("/") + 1 if prefix else 0
             for path in matches:
                 if not self._exclude.excludes(path):

@@ -43,7 +43,7 @@ _RECORD = {
 }
 _HEX = frozenset("0123456789abcdef")
 # Whatever makes other layers of the same step gets another number.
-_VERSION = 3
+_VERSION = 4
 
 
 def key_of(step: Sequence[Any], chain: Sequence[str]) -> str:
