@@ -135,6 +135,23 @@ def test_what_listens_in_the_guest_listens_on_loopback_and_no_longer() -> None:
     ]
 
 
+def test_qemu_has_one_way_to_a_udp_port_of_the_guest_s_for_as_long_as_somebody_goes_by_it() -> None:
+    port = free_port(socket.SOCK_DGRAM)
+    said: list[str] = []
+
+    def monitor(line: str) -> str:
+        said.append(line)
+        return ""
+
+    forwards = Forwards(monitor)
+    everywhere, elsewhere = ["udp", "0.0.0.0", port], ["udp", "::", port]
+    for ports in ([everywhere, elsewhere], [elsewhere], []):
+        assert forwards.answer({"publish": "1", "ports": ports}) == {}
+
+    rule = f"udp:0.0.0.0:{port}"
+    assert said == [f"hostfwd_add net {rule}-:{port}", f"hostfwd_remove net {rule}"]
+
+
 @pytest.mark.parametrize("address", ["0.0.0.0", "127.0.0.1"])
 @pytest.mark.parametrize("kind", ["tcp", "udp"])
 def test_a_program_of_the_host_keeps_its_port_whatever_its_system_lets_qemu_have(

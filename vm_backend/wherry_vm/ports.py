@@ -3,6 +3,9 @@
 QEMU itself forwards them (hostfwd of its user network): no byte passes through Python. A
 port that is taken is told at once, before the container runs. QEMU listens on IPv4 alone;
 for an IPv6 address we listen, and relay to a port of 127.0.0.1 that QEMU forwards.
+
+Of datagrams QEMU forwards one port at most to each of the guest's: it finds the socket that an
+answer leaves by from the guest's port alone. What else leads there is relayed to that one.
 """
 
 from __future__ import annotations
@@ -22,7 +25,7 @@ from wherry_vm.relays import DatagramRelay, StreamRelay
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from typing import Any
 
     Publication = tuple[str, str, int]
@@ -42,9 +45,12 @@ _RELAYS: dict[str, type[StreamRelay | DatagramRelay]] = {
 
 @value
 class _Open:
-    """A port that leads into the guest: QEMU's rule, and what listens before it if we do."""
+    """A port that leads into the guest: QEMU's rule, and what listens before it if we do.
 
-    rule: str
+    The rule is (protocol, address, port of the host).
+    """
+
+    rule: Publication
     relay: StreamRelay | DatagramRelay | None = None
 
 
@@ -69,6 +75,8 @@ class Forwards:
         self._monitor = monitor
         self._lock = threading.Lock()
         self._open: dict[str, dict[Publication, _Open]] = {}
+        # The rule that leads to a UDP port of the guest's.
+        self._datagrams: dict[int, Publication] = {}
         # What containers with the guest's network listen on, and what of that leads there.
         self._wanted: set[Publication] = set()
         self._followed: set[Publication] = set()
@@ -135,10 +143,10 @@ class Forwards:
 
     def _publish(self, owner: str, ports: Sequence[Publication]) -> None:
         """Have these ports, all of them, be the owner's; what it has stays as it was otherwise."""
-        there = self._open.get(owner, {})
-        others = sum(map(len, self._open.values())) - len(there)
+        others = sum(len(each) for whose, each in self._open.items() if whose != owner)
         if others + len(ports) > _MOST:
             raise WherryError(f"a machine publishes {_MOST} ports at most")
+        there = self._open.setdefault(owner, {})
         added: list[Publication] = []
         try:
             for each in ports:
@@ -146,45 +154,54 @@ class Forwards:
                     there[each] = self._listen(*each)
                     added.append(each)
         except WherryError:
-            for each in added:
-                self._end(there.pop(each))
+            self._end(owner, added)
             raise
-        for each in set(there) - set(ports):
-            self._end(there.pop(each))
-        self._open[owner] = there
-        if not there:
-            del self._open[owner]
+        self._end(owner, set(there) - set(ports))
 
     def _listen(self, kind: str, host: str, port: int) -> _Open:
         if _is_in_use(kind, host, port):
             raise _Busy(kind, host, port)
-        if ":" not in host:
+        shared = self._datagrams.get(port) if kind == "udp" else None
+        if ":" not in host and shared is None:
             return _Open(rule=self._forward(kind, host, port, port))
-        inner = free_port(_KINDS[kind])
+        _, address, inner = shared or (kind, _LOOPBACK, free_port(_KINDS[kind]))
         try:
-            relay = _RELAYS[kind]((host, port), (_LOOPBACK, inner))
+            relay = _RELAYS[kind]((host, port), (_EVERYWHERE.get(address, address), inner))
         except OSError as error:
             raise _refusal(kind, host, port) from error
         try:
-            return _Open(rule=self._forward(kind, _LOOPBACK, inner, port), relay=relay)
+            rule = shared or self._forward(kind, address, inner, port)
         except WherryError:
             relay.close()
             raise
+        return _Open(rule=rule, relay=relay)
 
-    def _forward(self, kind: str, host: str, port: int, inside: int) -> str:
-        rule = f"{kind}:{host}:{port}"
-        if self._monitor(f"hostfwd_add net {rule}-:{inside}").strip():
+    def _forward(self, kind: str, host: str, port: int, inside: int) -> Publication:
+        rule = (kind, host, port)
+        if self._monitor(f"hostfwd_add net {_said(rule)}-:{inside}").strip():
             raise _refusal(kind, host, port)
+        if kind == "udp":
+            self._datagrams[inside] = rule
         return rule
 
     def _withdraw(self, owner: str) -> None:
-        for each in self._open.pop(owner, {}).values():
-            self._end(each)
+        self._end(owner, list(self._open.get(owner, ())))
 
-    def _end(self, port: _Open) -> None:
-        self._monitor(f"hostfwd_remove net {port.rule}")
-        if port.relay is not None:
-            port.relay.close()
+    def _end(self, owner: str, ports: Iterable[Publication]) -> None:
+        """Have these ports of an owner's lead nowhere; others may go by the same rule."""
+        there = self._open.get(owner, {})
+        ended = {each: there.pop(each) for each in ports}
+        if not there:
+            self._open.pop(owner, None)
+        used = {each.rule for others in self._open.values() for each in others.values()}
+        for (_, _, inside), port in ended.items():
+            if port.rule not in used:
+                used.add(port.rule)  # it is ended but once
+                self._monitor(f"hostfwd_remove net {_said(port.rule)}")
+                if self._datagrams.get(inside) == port.rule:
+                    del self._datagrams[inside]
+            if port.relay is not None:
+                port.relay.close()
 
 
 def _publication(kind: Any, host: Any, port: Any) -> Publication:
@@ -208,6 +225,11 @@ def on_loopback(kind: str, address: str, port: int) -> list[Publication]:
         return [(kind, _LOOPBACK_6, port)]
     # Others of IPv6 are of networks that only the guest has.
     return [] if ":" in address else [(kind, _LOOPBACK, port)]
+
+
+def _said(rule: Publication) -> str:
+    """A rule as QEMU's monitor has it."""
+    return ":".join(map(str, rule))
 
 
 def _owner(kind: str, host: str, port: int) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from support.datagrams import echoed, start_echo
 from support.networks import fetched
 from support.ports import free_port
 from support.terminal import Terminal
@@ -91,6 +92,20 @@ def test_without_an_address_all_of_both_kinds_are_published(machine: Cli) -> Non
 
     machine("rm", "--force", "web")
     socket.create_server(("::", port), family=socket.AF_INET6).close()
+
+
+def test_datagrams_are_answered_from_where_they_were_sent_to(machine: Cli) -> None:
+    port = free_port(socket.SOCK_DGRAM)
+    machine("run", "-d", "--name", "box", "-p", f"{port}:53/udp", "busybox", "sleep", "1000",
+            timeout=120)  # fmt: skip
+    server = start_echo(machine, "box", "0.0.0.0", 53)
+
+    for host in ("127.0.0.1", "::1"):
+        wait_until(partial(echoed, host, port), Deadline(60, f"the server at {host}"))
+        # More than a packet holds, there and back.
+        wait_until(partial(echoed, host, port, b"x" * 30000), Deadline(60, f"a lot at {host}"))
+    machine("rm", "--force", "box", timeout=120)
+    server.communicate(timeout=120)
 
 
 def test_of_a_range_the_first_port_is_taken_that_the_host_has_no_other_use_for(
