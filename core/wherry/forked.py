@@ -1,31 +1,128 @@
-"""What a forked child answers: the result of a function crosses a pipe as JSON."""
+"""Forked children, which never go on as their parent, and what they answer.
+
+The result of a function crosses a pipe as JSON, a WherryError as itself.
+"""
 
 from __future__ import annotations
 
 import os
+import sys
 
-from wherry.errors import WherryError, as_ours, from_json, to_json
+from wherry.errors import Unsupported, WherryError, as_ours, from_json, to_json
 from wherry.files import write_all
-from wherry.lean import dump_json, load_json
+from wherry.lean import dump_json, load_json, signals
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from typing import Any, NoReturn
 
 
-def report(descriptor: int, function: Callable[[], Any]) -> NoReturn:
-    """Write what comes of `function()` to a pipe, for `answer_of` at its other end, and end.
+def start(function: Callable[[], object], fork: Callable[[], int] | None = None) -> int:
+    """Fork a child that calls `function` and ends, whatever comes of that; its pid.
 
-    Whatever happens, a forked child must not go on as its parent. What `function` has printed
-    it has to flush: nobody does when a child ends so.
+    `fork` takes the place of os.fork. What `function` has printed it has to flush: nobody does
+    when a child ends so. Its exit code is 0, 1 after an error, and 130 after KeyboardInterrupt.
+
+    A signal finds no child, or one that is within `function`'s care: until then all of them
+    are held back. Where one of them raises something here, the child is killed first.
     """
+    if sys.platform == "win32":
+        raise Unsupported("processes fork on Linux and macOS only")
+    held = signals.pthread_sigmask(signals.SIG_BLOCK, signals.valid_signals())
     try:
-        write_all(descriptor, dump_json(_outcome(function)).encode())
+        child = (fork or os.fork)()
+    except BaseException:
+        signals.pthread_sigmask(signals.SIG_SETMASK, held)
+        raise
+    if child == 0:
+        _call_and_end(function, held)
+    try:
+        signals.pthread_sigmask(signals.SIG_SETMASK, held)
+    except BaseException:
+        os.kill(child, signals.SIGKILL)
+        os.waitpid(child, 0)
+        raise
+    return child
+
+
+def _call_and_end(function: Callable[[], object], mask: Iterable[int]) -> NoReturn:
+    code = 1
+    try:
+        signals.pthread_sigmask(signals.SIG_SETMASK, mask)
+        function()
+        code = 0
     except KeyboardInterrupt:
-        os._exit(130)
+        code = 130
     finally:
-        os._exit(0)
+        os._exit(code)
+
+
+class Child:
+    """A forked child that calls a function, and answers with what comes of it.
+
+    As a context it is started, and waited for at the end.
+    """
+
+    def __init__(
+        self,
+        function: Callable[[], Any],
+        *,
+        given: Iterable[int] = (),
+        kept: Iterable[int] = (),
+    ) -> None:
+        """`given` descriptors become the child's: `start` closes them here. `kept` stay ours."""
+        self._function = function
+        self._given = tuple(given)
+        self._kept = tuple(kept)
+        self.pid = 0
+        # What can be read when it has answered; -1 where nobody wants to know.
+        self.answer = -1
+
+    def start(self) -> Child:
+        """Where this raises there is no child, and all the descriptors are closed."""
+        self.answer, writer = os.pipe()
+        try:
+            self.pid = start(lambda: self._report(writer))
+        except BaseException:
+            _close_all(self.answer, *self._kept)
+            raise
+        finally:
+            _close_all(writer, *self._given)
+        return self
+
+    def _report(self, writer: int) -> None:
+        _close_all(self.answer, *self._kept)
+        write_all(writer, dump_json(_outcome(self._function)).encode())
+
+    def result(self) -> Any:
+        """What the function returned, once it has.
+
+        Raises the error that it raised in its place, and WherryError where the child was killed.
+        """
+        return unwrap(read_all(self.answer))
+
+    def close(self) -> None:
+        """Hear no more of its answer."""
+        if self.answer >= 0:
+            os.close(self.answer)
+            self.answer = -1
+
+    def end(self) -> None:
+        """Hear no more of its answer, and wait until it has ended."""
+        self.close()
+        os.waitpid(self.pid, 0)
+
+    def __enter__(self) -> Child:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.end()
+
+
+def _close_all(*descriptors: int) -> None:
+    for descriptor in descriptors:
+        os.close(descriptor)
 
 
 def _outcome(function: Callable[[], Any]) -> dict[str, Any]:
@@ -41,17 +138,8 @@ def _outcome(function: Callable[[], Any]) -> dict[str, Any]:
         return {"error": to_json(as_ours(error))}
 
 
-def answer_of(reader: int) -> Any:
-    """The result that `report` writes to the pipe, once the child has ended.
-
-    Raises the error that it writes in its place, and WherryError where the child was killed.
-    The pipe stays the caller's.
-    """
-    return unwrap(read_all(reader))
-
-
 def unwrap(answer: bytes) -> Any:
-    """The same, of all that was read from the pipe."""
+    """The same as `Child.result`, of all that was read from its `answer`."""
     if not answer:
         raise WherryError("a helper process ended without an answer")
     outcome = load_json(answer)

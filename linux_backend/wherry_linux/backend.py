@@ -8,6 +8,7 @@ from wherry import paths
 from wherry.container.wire import Connection
 from wherry.errors import CorruptState, Unsupported, WherryError
 from wherry.files import claim_directory, make_dir
+from wherry.forked import start
 from wherry.lean import signals, sockets
 from wherry_linux.processes import boot_id, is_alive, signal, start_time, wait_gone
 
@@ -254,16 +255,14 @@ class LinuxRuntime:
     ) -> Connection:
         self._reap_monitors()
         ours, theirs = sockets.socketpair(sockets.AF_UNIX, sockets.SOCK_STREAM)
-        monitor = os.fork()
-        if monitor == 0:
-            try:
-                ours.close()
-                from wherry_linux.monitor import Monitor
 
-                Monitor(container, self.oci, keeper).run(theirs, spec, lock.fileno(), attach or {})
-            except BaseException:
-                os._exit(1)
-            os._exit(0)
+        def be_monitor() -> None:
+            from wherry_linux.monitor import Monitor
+
+            ours.close()
+            Monitor(container, self.oci, keeper).run(theirs, spec, lock.fileno(), attach or {})
+
+        monitor = start(be_monitor)
         theirs.close()
         self._monitors.append(monitor)
         connection = Connection(ours)

@@ -11,9 +11,12 @@ import errno
 import os
 
 from wherry.errors import Conflict, KernelError, Unsupported, WherryError
+from wherry.forked import start
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from wherry.oci.runtime_spec import LinuxMemory, LinuxResources
 
 # What counts as well as limits: `stats` shows it of containers without limits, too.
@@ -134,26 +137,51 @@ class Cgroup:
         """Move process `pid` into the group."""
         self._write("cgroup.procs", str(pid))
 
-    def fork(self) -> int:
-        """os.fork, the child in this group. Raises KernelError with EBUSY where it is divided."""
+    def start(self, function: Callable[[], object]) -> int:
+        """A child in this group, as `wherry.forked.start` has it.
+
+        Raises KernelError with EBUSY where the group is divided.
+        """
+        try:
+            return start(function, self._fork)
+        except KernelError as error:
+            if error.errno == errno.EBUSY:
+                raise
+            if error.errno == errno.EACCES and self._leave_session():
+                return start(function, self._fork)
+            # A kernel before 5.7, or a filter around us: the slow way.
+            return self._start_and_move(function)
+
+    def _fork(self) -> int:
         # Here, since it brings ctypes, which a monitor that only freezes has no use for.
         from wherry_linux.syscalls import fork_into_cgroup
 
         directory = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             return fork_into_cgroup(directory)
-        except KernelError as error:
-            if error.errno == errno.EBUSY:
-                raise
-            if error.errno == errno.EACCES and self._leave_session():
-                return fork_into_cgroup(directory)
-            # A kernel before 5.7, or a filter around us: the slow way.
-            child = os.fork()
-            if child == 0:
-                self.add(os.getpid())
-            return child
         finally:
             os.close(directory)
+
+    def _start_and_move(self, function: Callable[[], object]) -> int:
+        moved, tell = os.pipe()
+
+        def wait_and_call() -> None:
+            os.close(tell)
+            if os.read(moved, 1):
+                os.close(moved)
+                function()
+
+        child = start(wait_and_call)
+        os.close(moved)
+        try:
+            self.add(child)
+            os.write(tell, b"1")
+        except BaseException:
+            os.close(tell)
+            os.waitpid(child, 0)
+            raise
+        os.close(tell)
+        return child
 
     def _leave_session(self) -> bool:
         """Move this process below its user's systemd, from where it may go to this group."""

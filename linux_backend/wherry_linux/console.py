@@ -8,6 +8,7 @@ import stat
 import struct
 
 from wherry.errors import WherryError
+from wherry.forked import start
 from wherry.lean import sockets
 
 TYPE_CHECKING = False
@@ -78,11 +79,12 @@ def hold(master: int) -> None:
 
     Without it the program would be hung up on, or wait for ever for its output to be read.
     """
-    holder = os.fork()
-    if holder:
-        # Before we end, which hangs up on all that are in our group.
-        os.setpgid(holder, holder)
-        return
+    holder = start(lambda: _hold(master))
+    # Before we end, which hangs up on all that are in our group.
+    os.setpgid(holder, holder)
+
+
+def _hold(master: int) -> None:
     try:
         os.chdir("/")
         null = os.open("/dev/null", os.O_RDWR)
@@ -94,5 +96,3 @@ def hold(master: int) -> None:
             pass
     except OSError:
         pass  # EIO: nobody has the terminal open any more
-    finally:
-        os._exit(0)

@@ -13,6 +13,7 @@ import time
 
 from wherry.container.wire import control
 from wherry.errors import Conflict, to_json
+from wherry.forked import start
 from wherry.timestamps import now
 from wherry_linux.processes import kill_child
 
@@ -145,16 +146,13 @@ class HealthChecks:
     def _fork(self) -> None:
         self._output_fd, write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         try:
-            child = os.fork()
+            self.child = start(lambda: self._become_check(write))
         except OSError:
             os.close(self._output_fd)
-            os.close(write)
             raise
-        if child == 0:
-            self._become_check(write)
-        os.close(write)
-        self.child = child
-        self._child_fd = os.pidfd_open(child)
+        finally:
+            os.close(write)
+        self._child_fd = os.pidfd_open(self.child)
 
     def _patience(self) -> float:
         """The seconds that a check may take."""

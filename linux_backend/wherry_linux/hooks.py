@@ -7,6 +7,7 @@ import select
 import time
 
 from wherry.errors import WherryError
+from wherry.forked import start
 from wherry.lean import dump_json
 from wherry_linux import constants as c
 from wherry_linux import trampoline
@@ -32,15 +33,10 @@ def run_hooks(hooks: list[Hook], kind: str, state: dict[str, Any]) -> None:
 
 
 def _run(hook: Hook, name: str, text: bytes) -> None:
-    given, feed = os.pipe2(os.O_CLOEXEC)
-    output, said = os.pipe2(os.O_CLOEXEC)
-    report, failed = os.pipe2(os.O_CLOEXEC)
-    child = os.fork()
-    if child == 0:
-        try:
-            _become(hook, given, said, failed)
-        finally:
-            os._exit(127)
+    given, feed = os.pipe()
+    output, said = os.pipe()
+    report, failed = os.pipe()
+    child = start(lambda: _become(hook, given, said, failed))
     for descriptor in (given, said, failed):
         os.close(descriptor)
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from wherry.errors import AccessDenied, NoUserNamespace, Unsupported, WherryError
+from wherry.forked import start
 from wherry_linux.constants import CLONE_NEWUSER
 from wherry_linux.syscalls import unshare
 
@@ -247,17 +248,16 @@ def write_maps(pid: int, uid_maps: list[IDMapping], gid_maps: list[IDMapping]) -
 
 def open_users(uid_maps: list[IDMapping], gid_maps: list[IDMapping]) -> int:
     """A descriptor, the caller's, of a new user namespace that nobody is in."""
-    alive_read, alive_write = os.pipe2(os.O_CLOEXEC)
-    ready_read, ready_write = os.pipe2(os.O_CLOEXEC)
-    child = os.fork()
-    if child == 0:
-        try:
-            os.close(alive_write)
-            unshare(CLONE_NEWUSER)
-            os.write(ready_write, b"1")
-            os.read(alive_read, 1)
-        finally:
-            os._exit(0)
+    alive_read, alive_write = os.pipe()
+    ready_read, ready_write = os.pipe()
+
+    def stay() -> None:
+        os.close(alive_write)
+        unshare(CLONE_NEWUSER)
+        os.write(ready_write, b"1")
+        os.read(alive_read, 1)
+
+    child = start(stay)
     os.close(alive_read)
     os.close(ready_write)
     try:

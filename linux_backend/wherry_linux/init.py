@@ -115,9 +115,10 @@ class Launch:
             self.run_hooks = run_hooks
 
 
-def stage_one(launch: Launch, channel: Channel) -> None:
-    """The forked child of the runtime; never returns."""
+def stage_one(launch: Launch, runtimes: Channel, channel: Channel) -> None:
+    """The forked child of the runtime, whose end of the channel is closed here; never returns."""
     try:
+        runtimes.close()
         _enter_namespaces(launch, channel)
         pid = os.fork()
         if pid:

@@ -7,6 +7,7 @@ import os
 import posixpath
 
 from wherry.errors import Conflict, KernelError, WherryError
+from wherry.forked import start
 from wherry.lean import dump_json, signals
 from wherry.oci import GROUPS_ANNOTATION, KEEP_GROUPS_ANNOTATION, USER_ANNOTATION
 from wherry_linux import console
@@ -94,8 +95,8 @@ def execute(
     ours, theirs = Channel.pair()
     opened = _open_namespaces(record["pid"], spec)
     cgroup = Cgroup(posixpath.join(record["cgroup"], below)) if record["cgroup"] else None
-    child = os.fork() if cgroup is None else _fork(cgroup, record["pid"])
-    if child == 0:
+
+    def join() -> None:
         ours.close()
         try:
             _join(
@@ -104,8 +105,9 @@ def execute(
             )  # fmt: skip
         except BaseException as error:
             theirs.send_error(error)
-        finally:
-            os._exit(255)
+            raise
+
+    child = start(join) if cgroup is None else _start_in(cgroup, record["pid"], join)
     theirs.close()
     for _, descriptor in opened:
         os.close(descriptor)
@@ -141,19 +143,19 @@ def execute(
     return exit_code(child)
 
 
-def _fork(cgroup: Cgroup, first: int) -> int:
-    """os.fork, the child in the container's group.
+def _start_in(cgroup: Cgroup, first: int, function: Callable[[], object]) -> int:
+    """A child in the container's group that calls `function`.
 
     A container that divides its group further, as systemd does, leaves no room for a
     process in the group itself: where its first process is, there is some.
     """
     try:
-        return cgroup.fork()
+        return cgroup.start(function)
     except KernelError as error:
         path = own_path(first)
         if error.errno != errno.EBUSY or not path.startswith(f"{cgroup.path.rstrip('/')}/"):
             raise
-        return Cgroup(path).fork()
+        return Cgroup(path).start(function)
 
 
 def _await_program(channel: Channel, has_console: bool) -> tuple[int, int, int]:

@@ -13,6 +13,7 @@ import posixpath
 import stat
 
 from wherry.errors import KernelError, WherryError
+from wherry.forked import start
 from wherry_linux import constants as c
 from wherry_linux.channel import Channel
 from wherry_linux.namespaces import open_namespace
@@ -377,17 +378,7 @@ def _copy_from_namespace(namespace: str, path: str) -> int:
     """A descriptor of a copy of the mount at `path` there. It is made by who is in there."""
     entered = open_namespace(namespace)
     ours, theirs = Channel.pair()
-    child = os.fork()
-    if child == 0:
-        try:
-            setns(entered, c.CLONE_NEWNS)
-            theirs.send(
-                {"tree": True}, open_tree(c.AT_FDCWD, path, c.OPEN_TREE_CLONE | c.OPEN_TREE_CLOEXEC)
-            )
-        except BaseException as error:
-            theirs.send_error(error)
-        finally:
-            os._exit(0)
+    child = start(lambda: _send_copy(theirs, entered, path))
     theirs.close()
     os.close(entered)
     try:
@@ -395,6 +386,16 @@ def _copy_from_namespace(namespace: str, path: str) -> int:
     finally:
         ours.close()
         os.waitpid(child, 0)
+
+
+def _send_copy(channel: Channel, namespace: int, path: str) -> None:
+    """In a forked child: the copy, from within the mount namespace."""
+    try:
+        setns(namespace, c.CLONE_NEWNS)
+        tree = open_tree(c.AT_FDCWD, path, c.OPEN_TREE_CLONE | c.OPEN_TREE_CLOEXEC)
+        channel.send({"tree": True}, tree)
+    except BaseException as error:
+        channel.send_error(error)
 
 
 def remount_bind(path: str, flags: int) -> None:

@@ -14,6 +14,7 @@ import sys
 from wherry import paths
 from wherry.errors import Conflict, KernelError, NotFound, UsageError, WherryError
 from wherry.files import make_dir, read_json, remove_file, write_json
+from wherry.forked import start
 from wherry.oci import OCI_VERSION
 from wherry.oci.shape import SPEC
 from wherry.shapes import TEXTS
@@ -171,11 +172,9 @@ class Runtime:
             )
             if supervise:
                 prctl(c.PR_SET_CHILD_SUBREAPER, 1)
-            ours, theirs = Channel.pair()
-            stage = os.fork() if cgroup is None else cgroup.fork()
-            if stage == 0:
-                ours.close()
-                stage_one(launch, theirs)
+            ours, theirs = ends = Channel.pair()
+            fork = start if cgroup is None else cgroup.start
+            stage = fork(lambda: stage_one(launch, *ends))
             theirs.close()
             plan.close()
             pid = self._guide(ours, stage, spec, plan, is_nested=is_nested)

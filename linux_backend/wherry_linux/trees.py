@@ -6,7 +6,7 @@ import os
 
 from wherry import paths
 from wherry.errors import Conflict
-from wherry.forked import answer_of, report
+from wherry.forked import Child
 from wherry_linux.constants import CLONE_NEWUSER, PR_SET_DUMPABLE
 from wherry_linux.syscalls import libc, prctl, setns
 
@@ -31,24 +31,11 @@ def in_container(pid: int, function: Callable[[int], Any]) -> Any:
     try:
         if os.path.samestat(os.fstat(namespace), os.stat("/proc/self/ns/user")):
             return function(root)
-        return _in_namespace(namespace, lambda: function(root))
+        with Child(lambda: _enter(namespace, lambda: function(root))) as child:
+            return child.result()
     finally:
         os.close(root)
         os.close(namespace)
-
-
-def _in_namespace(namespace: int, function: Callable[[], Any]) -> Any:
-    reader, writer = os.pipe2(os.O_CLOEXEC)
-    child = os.fork()
-    if child == 0:
-        os.close(reader)
-        report(writer, lambda: _enter(namespace, function))
-    os.close(writer)
-    try:
-        return answer_of(reader)
-    finally:
-        os.close(reader)
-        os.waitpid(child, 0)
 
 
 def _enter(namespace: int, function: Callable[[], Any]) -> Any:

@@ -10,20 +10,17 @@ import os
 
 from wherry import paths
 from wherry.errors import KernelError, WherryError
-from wherry.forked import answer_of, report
-from wherry.lean import signals
+from wherry.forked import Child
 from wherry_linux.constants import CLONE_NEWNS, CLONE_NEWUSER, MS_PRIVATE, MS_REC
 from wherry_linux.idmap import rootless_maps, with_own, write_maps
 from wherry_linux.syscalls import mount, unshare
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
     from typing import Any
 
     from wherry.oci.runtime_spec import IDMapping
-
-_INTERRUPTS = (signals.SIGINT, signals.SIGTERM, signals.SIGHUP, signals.SIGUSR1)
 
 
 def run_unshared(
@@ -58,41 +55,27 @@ def in_child(
     maps: tuple[list[IDMapping], list[IDMapping]] | None,
 ) -> Any:
     """`function()` in a forked child with new namespaces; `maps` for a new user namespace."""
-    result_read, result_write = os.pipe2(os.O_CLOEXEC)
-    mapped_read, mapped_write = os.pipe2(os.O_CLOEXEC)
-    ready_read, ready_write = os.pipe2(os.O_CLOEXEC)
-    # An interrupt finds no child, or one that is seen to: it has all that is open here, locks
-    # among it, and would keep them for ever while it waits.
-    before = signals.pthread_sigmask(signals.SIG_BLOCK, ())
-    signals.pthread_sigmask(signals.SIG_BLOCK, _INTERRUPTS)
-    child = os.fork()
-    if child == 0:
-        for descriptor in (result_read, mapped_write, ready_read):
-            os.close(descriptor)
-        report(result_write, lambda: _enter(before, flags, ready_write, mapped_read, function))
-    for descriptor in (result_write, mapped_read, ready_write):
-        os.close(descriptor)
-    try:
+    mapped_read, mapped_write = os.pipe()
+    ready_read, ready_write = os.pipe()
+    with Child(
+        lambda: _enter(flags, ready_write, mapped_read, function),
+        given=(ready_write, mapped_read),
+        kept=(ready_read, mapped_write),
+    ) as child:
         try:
-            signals.pthread_sigmask(signals.SIG_SETMASK, before)
             if os.read(ready_read, 1) and maps is not None:
-                write_maps(child, *maps)
+                write_maps(child.pid, *maps)
             os.write(mapped_write, b"1")
         except BrokenPipeError:
-            pass  # the child failed, and its report says why
+            pass  # the child failed, and its answer says why
         finally:
+            # It has all that is open here, locks among it, and must not wait with them for ever.
             os.close(mapped_write)
             os.close(ready_read)
-        return answer_of(result_read)
-    finally:
-        os.close(result_read)
-        os.waitpid(child, 0)
+        return child.result()
 
 
-def _enter(
-    mask: Iterable[int], flags: int, ready: int, mapped: int, function: Callable[[], Any]
-) -> Any:
-    signals.pthread_sigmask(signals.SIG_SETMASK, mask)
+def _enter(flags: int, ready: int, mapped: int, function: Callable[[], Any]) -> Any:
     paths.keep()
     try:
         unshare(flags)

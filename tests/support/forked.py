@@ -18,19 +18,10 @@ def call_as(account: Account, function: Callable[[], Any]) -> Any:
         raise NotImplementedError
     if account.uid == os.geteuid():
         return function()
-    from wherry.forked import answer_of, report
+    from wherry.forked import Child
 
-    reader, writer = os.pipe2(os.O_CLOEXEC)
-    child = os.fork()
-    if child == 0:
-        os.close(reader)
-        report(writer, lambda: _become(account, function))
-    os.close(writer)
-    try:
-        return answer_of(reader)
-    finally:
-        os.close(reader)
-        os.waitpid(child, 0)
+    with Child(lambda: _become(account, function)) as child:
+        return child.result()
 
 
 def _become(account: Account, function: Callable[[], Any]) -> Any:

@@ -13,6 +13,7 @@ import sys
 
 from wherry import origin
 from wherry.errors import Unsupported, UsageError, WherryError
+from wherry.forked import start
 from wherry.lean import select, signals, sockets
 
 TYPE_CHECKING = False
@@ -123,16 +124,15 @@ class Relay:
         if sys.platform == "win32":
             raise Unsupported("images are built on Linux only")
         listener = _listen(path)
-        self._child = os.fork()
-        if self._child == 0:
-            try:
-                runtime.end_with_parent(signals.SIGKILL)
-                # Who waits for what the step prints does not wait for us.
-                os.closerange(0, listener.fileno())
-                os.closerange(listener.fileno() + 1, 1 << 12)
-                _serve(listener, lambda message: _answer(name, place, message))
-            finally:
-                os._exit(0)
+
+        def serve() -> None:
+            runtime.end_with_parent(signals.SIGKILL)
+            # Who waits for what the step prints does not wait for us.
+            os.closerange(0, listener.fileno())
+            os.closerange(listener.fileno() + 1, 1 << 12)
+            _serve(listener, lambda message: _answer(name, place, message))
+
+        self._child = start(serve)
         listener.close()
 
     def close(self) -> None:

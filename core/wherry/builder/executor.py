@@ -15,7 +15,7 @@ from wherry.builder.running import ENDING, STEP_ENDING
 from wherry.builder.stage import Needs, Step
 from wherry.engine.session import give_signals_back, take_signals
 from wherry.errors import Unsupported, WherryError
-from wherry.forked import report, unwrap
+from wherry.forked import Child, unwrap
 from wherry.lean import select, signals
 
 TYPE_CHECKING = False
@@ -47,15 +47,26 @@ class StepFailed(WherryError):
 class _Job:
     """A step that is being carried out, and the stages that wait for it."""
 
+    child: Child
+
     def __init__(self, step: Step, number: int) -> None:
         self.step = step
         self.number = number
         self.waiting: list[Steps] = []
         self.started = time.monotonic()
-        self.child = 0
-        # Output, and the outcome; -1 once they have ended.
-        self.log = self.answer = -1
+        # Where its output comes from; -1 once that has ended.
+        self.log = -1
         self.content = b""
+
+    def close_log(self) -> None:
+        if self.log >= 0:
+            os.close(self.log)
+            self.log = -1
+
+    def close(self) -> None:
+        """Hear no more of it."""
+        self.close_log()
+        self.child.close()
 
 
 class Executor:
@@ -177,20 +188,18 @@ class Executor:
         job.number = self._progress.begin(job.step.name)
         job.started = time.monotonic()
         job.log, log = os.pipe()
-        job.answer, answer = os.pipe()
+        job.child = Child(lambda: self._be_child(job.step, log), given=(log,), kept=(job.log,))
         sys.stdout.flush()
         sys.stderr.flush()
         # A signal finds the parent, or a child that has its handlers.
         signals.pthread_sigmask(signals.SIG_BLOCK, self._caught)
-        job.child = os.fork()
-        if job.child == 0:
-            report(answer, lambda: self._be_child(job, log))
-        signals.pthread_sigmask(signals.SIG_UNBLOCK, self._caught)
-        os.close(log)
-        os.close(answer)
+        try:
+            job.child.start()
+        finally:
+            signals.pthread_sigmask(signals.SIG_UNBLOCK, self._caught)
         self._running.append(job)
 
-    def _be_child(self, job: _Job, log: int) -> Any:
+    def _be_child(self, step: Step, log: int) -> Any:
         """Carry a step out, in a process that ends with this one, or as it is told.
 
         It may be told so from the first moment on.
@@ -202,18 +211,16 @@ class Executor:
             signals.signal(number, _Interrupt())
         self._engine.runtime.end_with_parent(told)
         signals.pthread_sigmask(signals.SIG_UNBLOCK, self._caught)
-        for each in (job, *self._running):
-            for descriptor in (each.log, each.answer):
-                if descriptor >= 0:
-                    os.close(descriptor)
-        return _work(job.step, log)
+        for job in self._running:
+            job.close()
+        return _work(step, log)
 
     def _wait(self) -> None:
         poll = select.poll()
         poll.register(self._wakeup, select.POLLIN)
         owners: dict[int, _Job] = {}
         for job in self._running:
-            for descriptor in (job.log, job.answer):
+            for descriptor in (job.log, job.child.answer):
                 if descriptor >= 0:
                     poll.register(descriptor, select.POLLIN)
                     owners[descriptor] = job
@@ -225,19 +232,17 @@ class Executor:
             if descriptor == job.log:
                 self._progress.output(job.number, data)
                 if not data:
-                    os.close(job.log)
-                    job.log = -1
+                    job.close_log()
             elif data:
                 job.content += data
             else:
-                os.close(job.answer)
-                job.answer = -1
-            if job.answer < 0 and job.log < 0:
+                job.child.close()
+            if job.child.answer < 0 and job.log < 0:
                 self._ended(job)
         self._progress.tick()
 
     def _ended(self, job: _Job) -> None:
-        os.waitpid(job.child, 0)
+        job.child.end()
         self._running.remove(job)
         seconds = time.monotonic() - job.started
         if not job.content:
@@ -258,9 +263,7 @@ class Executor:
         for job in self._running:
             _ask_to_end(job.child)
         for job in self._running:
-            for descriptor in (job.log, job.answer):
-                if descriptor >= 0:
-                    os.close(descriptor)
+            job.close()
             _await_end(job.child)
         self._running = []
 
@@ -286,21 +289,21 @@ def _end_as_asked(number: int) -> None:
     raise SystemExit(128 + number)
 
 
-def _ask_to_end(child: int) -> None:
-    os.kill(child, getattr(signals, STEP_ENDING))
+def _ask_to_end(child: Child) -> None:
+    os.kill(child.pid, getattr(signals, STEP_ENDING))
 
 
-def _await_end(child: int) -> None:
+def _await_end(child: Child) -> None:
     """Wait for a child that was told to end, and tell it again; see _Interrupt."""
     if sys.platform != "linux":
         raise Unsupported("images are built on Linux only")
-    ended = os.pidfd_open(child)
+    ended = os.pidfd_open(child.pid)
     poll = select.poll()
     poll.register(ended, select.POLLIN)
     while not poll.poll(1000 * _AGAIN_SECONDS):
         _ask_to_end(child)
     os.close(ended)
-    os.waitpid(child, 0)
+    child.end()
 
 
 def _work(step: Step, log: int) -> Any:

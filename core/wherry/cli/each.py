@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 
 from wherry.errors import WherryError
@@ -10,6 +9,8 @@ from wherry.errors import WherryError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
+
+    from wherry.forked import Child
 
 # As many as docker stops at a time.
 _AT_ONCE = 50
@@ -76,20 +77,14 @@ if sys.platform != "win32":
     ) -> Iterable[tuple[str, WherryError | None]]:
         sys.stdout.flush()
         for start in range(0, len(names), _AT_ONCE):
-            started = [(name, _fork(act, name)) for name in names[start : start + _AT_ONCE]]
-            for name, descriptor in started:
-                yield name, _result(descriptor)
+            started = [(name, _start(act, name)) for name in names[start : start + _AT_ONCE]]
+            for name, child in started:
+                yield name, _failure(child)
 
-    def _fork(act: Callable[[str], object], name: str) -> tuple[int, int]:
-        """A child that does `act` to `name`: its pid, and where it tells what came of it."""
-        from wherry.forked import report
+    def _start(act: Callable[[str], object], name: str) -> Child:
+        from wherry.forked import Child
 
-        reading, writing = os.pipe()
-        pid = os.fork()
-        if pid == 0:
-            report(writing, lambda: _act_and_print(act, name))
-        os.close(writing)
-        return pid, reading
+        return Child(lambda: _act_and_print(act, name)).start()
 
     def _act_and_print(act: Callable[[str], object], name: str) -> None:
         try:
@@ -97,15 +92,11 @@ if sys.platform != "win32":
         finally:
             sys.stdout.flush()
 
-    def _result(child: tuple[int, int]) -> WherryError | None:
-        from wherry.forked import answer_of
-
-        pid, reading = child
+    def _failure(child: Child) -> WherryError | None:
         try:
-            answer_of(reading)
+            child.result()
         except WherryError as error:
             return error
         finally:
-            os.close(reading)
-            os.waitpid(pid, 0)
+            child.end()
         return None

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import sys
 
-from wherry.errors import CorruptState, WherryError
-from wherry.forked import read_all, report, unwrap
+from wherry.errors import CorruptState
+from wherry.forked import Child
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,30 +27,19 @@ def piped(
     if sys.platform == "win32":
         return _threaded(produce, consume, local_first=local_first)
     reader, writer = os.pipe()
-    failure_reader, failure_writer = os.pipe()
-    child = os.fork()
-    if child == 0:
-        os.close(reader)
-        os.close(failure_reader)
-        report(failure_writer, lambda: produce(writer))
-    os.close(writer)
-    os.close(failure_writer)
-    failed: BaseException | None = None
-    try:
-        result = consume(reader)
-    except (OSError, WherryError) as error:
-        failed = error
-    finally:
-        os.close(reader)
-        answer = read_all(failure_reader)
-        os.close(failure_reader)
-        os.waitpid(child, 0)
-    # Where one end fails the other does too: on a broken pipe, or an archive without an end.
-    if failed is None or isinstance(failed, CorruptState):
-        unwrap(answer)
-    if failed is not None:
-        raise failed
-    return result
+    with Child(lambda: produce(writer), given=(writer,), kept=(reader,)) as child:
+        truncated: CorruptState | None = None
+        try:
+            result = consume(reader)
+        except CorruptState as error:
+            truncated = error
+        finally:
+            os.close(reader)
+        # Where one end fails the other does too: on a broken pipe, or an archive without an end.
+        child.result()
+        if truncated is not None:
+            raise truncated
+        return result
 
 
 def _threaded(

@@ -13,7 +13,7 @@ from wherry import paths
 from wherry.container.copy import copied, remove_tree
 from wherry.errors import Unsupported, WherryError
 from wherry.files import make_dir, storage_error, write_all
-from wherry.forked import answer_of, report
+from wherry.forked import Child
 from wherry.image import tar
 from wherry.image.assembly import LAYER
 from wherry.image.layers import publish
@@ -115,21 +115,11 @@ class _Unpacking:
 
     def __init__(self, draft: str) -> None:
         self._draft = draft
-        self._stream = self._outcome = -1
-        self._child = 0
+        reader, self._stream = os.pipe()
+        self._child = Child(lambda: self._unpack(reader), given=(reader,), kept=(self._stream,))
 
     def __enter__(self) -> _Unpacking:
-        if sys.platform == "win32":
-            raise Unsupported("containers are on Linux only")
-        reader, self._stream = os.pipe()
-        self._outcome, outcome = os.pipe()
-        self._child = os.fork()
-        if self._child == 0:
-            os.close(self._stream)
-            os.close(self._outcome)
-            report(outcome, lambda: self._unpack(reader))
-        os.close(reader)
-        os.close(outcome)
+        self._child.start()
         return self
 
     def _unpack(self, reader: int) -> int:
@@ -146,20 +136,19 @@ class _Unpacking:
         try:
             write_all(self._stream, data)
         except BrokenPipeError:
-            answer_of(self._outcome)
+            self._child.result()
             raise
 
     def finish(self) -> int:
         """End the stream, and wait until all of it is unpacked; the bytes of its files."""
         os.close(self._stream)
         self._stream = -1
-        return int(answer_of(self._outcome))
+        return int(self._child.result())
 
     def __exit__(self, *_: object) -> None:
         if self._stream >= 0:
             os.close(self._stream)
-        os.close(self._outcome)
-        os.waitpid(self._child, 0)
+        self._child.end()
 
 
 class _Stream:

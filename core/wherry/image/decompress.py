@@ -11,7 +11,7 @@ import sys
 
 from wherry.errors import CorruptState, Unsupported, WherryError
 from wherry.files import write_all
-from wherry.forked import answer_of, report
+from wherry.forked import Child
 from wherry.lean import signals
 
 TYPE_CHECKING = False
@@ -47,11 +47,11 @@ GZIP, ZSTD, XZ, BZIP2 = b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"\xfd7zXZ\x00", b"BZh
 class Decompressor:
     """Reads what `source` holds, decompressed by what its first bytes tell; closes it."""
 
+    _pipe: int
+    _child: Child
+
     def __init__(self, source: Source) -> None:
         self._source = source
-        self._child = 0
-        self._pipe = -1
-        self._result = -1
         self._digest = ""
 
     def __enter__(self) -> Decompressor:
@@ -59,8 +59,7 @@ class Decompressor:
             raise Unsupported("layers are unpacked on Linux only")
         from _hashlib import openssl_sha256
 
-        self._pipe, write = os.pipe2(os.O_CLOEXEC)
-        self._result, result = os.pipe2(os.O_CLOEXEC)
+        self._pipe, write = os.pipe()
         try:
             import fcntl
 
@@ -70,13 +69,9 @@ class Decompressor:
         # Made before the fork: other threads may be downloading, and a lock of OpenSSL's
         # that one of them holds at this moment would be held in the child for ever.
         digest = openssl_sha256()
-        self._child = os.fork()
-        if self._child == 0:
-            os.close(self._pipe)
-            os.close(self._result)
-            report(result, lambda: _decompress(self._source, digest, write))
-        os.close(write)
-        os.close(result)
+        self._child = Child(
+            lambda: _decompress(self._source, digest, write), given=(write,), kept=(self._pipe,)
+        ).start()
         self._source.close()
         return self
 
@@ -89,12 +84,8 @@ class Decompressor:
 
     def digest(self) -> str:
         """The digest of everything, once it has been read to its end."""
-        if self._result >= 0:
-            try:
-                self._digest = str(answer_of(self._result))
-            finally:
-                os.close(self._result)
-                self._result = -1
+        if not self._digest:
+            self._digest = str(self._child.result())
         return self._digest
 
     def __exit__(
@@ -104,12 +95,10 @@ class Decompressor:
         trace: TracebackType | None,
     ) -> None:
         os.close(self._pipe)
-        if self._result >= 0:
-            os.close(self._result)
-        if error is not None and sys.platform != "win32":
+        if error is not None:
             # It may be waiting for bytes that do not come.
-            os.kill(self._child, signals.SIGKILL)
-        os.waitpid(self._child, 0)
+            os.kill(self._child.pid, signals.SIGKILL)
+        self._child.end()
 
 
 def _decompress(source: Source, digest: Any, write: int) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 
 from wherry.errors import WherryError
+from wherry.forked import start
 from wherry.lean import sockets
 from wherry_linux import constants as c
 from wherry_linux.channel import Channel
@@ -19,7 +20,7 @@ from wherry_linux.syscalls import setns
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from typing import Any, NoReturn
+    from typing import Any
 
 
 def within(pid: int, function: Callable[[], Any]) -> Any:
@@ -63,9 +64,7 @@ def _enter(pid: int, name: str, kind: int) -> None:
 
 def _in_child(pid: int, work: Callable[[], tuple[Any, Sequence[Any]]]) -> tuple[Any, list[int]]:
     ours, theirs = Channel.pair()
-    child = os.fork()
-    if child == 0:
-        _work(theirs, pid, work)
+    child = start(lambda: _work(theirs, pid, work))
     theirs.close()
     try:
         made = []
@@ -84,8 +83,8 @@ def _in_child(pid: int, work: Callable[[], tuple[Any, Sequence[Any]]]) -> tuple[
         os.waitpid(child, 0)
 
 
-def _work(channel: Channel, pid: int, work: Callable[[], tuple[Any, Sequence[Any]]]) -> NoReturn:
-    """In a forked child, which must not go on as its parent."""
+def _work(channel: Channel, pid: int, work: Callable[[], tuple[Any, Sequence[Any]]]) -> None:
+    """In a forked child."""
     try:
         # Both are opened first: to who has entered the one, /proc shows the other no more.
         places = [
@@ -102,5 +101,3 @@ def _work(channel: Channel, pid: int, work: Callable[[], tuple[Any, Sequence[Any
         channel.send({"errno": error.errno or 0})
     except BaseException as error:
         channel.send_error(error)
-    finally:
-        os._exit(0)

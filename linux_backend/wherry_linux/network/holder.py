@@ -17,6 +17,7 @@ import struct
 from wherry import paths
 from wherry.errors import CorruptState, KernelError, WherryError
 from wherry.files import Lock, make_dir, read_json, remove_file, write_json
+from wherry.forked import start
 from wherry.lean import signals, sockets
 from wherry_linux import constants as c
 from wherry_linux import trampoline
@@ -124,17 +125,15 @@ def _write(record: Record) -> None:
 def _make() -> Record:
     _end()
     ours, theirs = sockets.socketpair(sockets.AF_UNIX, sockets.SOCK_STREAM)
-    child = os.fork()
-    if child == 0:
-        try:
-            # A child of nobody's: it outlives whoever makes it.
-            os.setsid()
-            if os.fork() == 0:
-                ours.close()
-                _hold(theirs)
-        finally:
-            os._exit(0)
-    os.waitpid(child, 0)
+
+    def leave() -> None:
+        # A child of nobody's: it outlives whoever makes it.
+        os.setsid()
+        if os.fork() == 0:
+            ours.close()
+            _hold(theirs)
+
+    os.waitpid(start(leave), 0)
     theirs.close()
     try:
         pid = int(_hear(ours))
