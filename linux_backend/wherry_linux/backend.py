@@ -8,7 +8,6 @@ from wherry import paths
 from wherry.container.wire import Connection
 from wherry.errors import CorruptState, Unsupported, WherryError
 from wherry.files import claim_directory, make_dir
-from wherry.forked import start
 from wherry.lean import signals, sockets
 from wherry_linux.processes import boot_id, is_alive, signal, start_time, wait_gone
 
@@ -253,6 +252,8 @@ class LinuxRuntime:
         lock: Lock,
         attach: Mapping[str, Any] | None = None,
     ) -> Connection:
+        from wherry.forked import start
+
         self._reap_monitors()
         ours, theirs = sockets.socketpair(sockets.AF_UNIX, sockets.SOCK_STREAM)
 
