@@ -17,13 +17,19 @@ SECONDS = 60
 KINDS = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM}
 
 
-def test_a_guest_does_not_get_all_ports_of_its_host() -> None:
-    lines: list[str] = []
+class Monitor:
+    """QEMU's monitor, to which everything is right."""
 
-    def monitor(line: str) -> str:
-        lines.append(line)
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def __call__(self, line: str) -> str:
+        self.said.append(line)
         return ""
 
+
+def test_a_guest_does_not_get_all_ports_of_its_host() -> None:
+    monitor = Monitor()
     forwards = Forwards(monitor)
     answers = [
         forwards.answer(
@@ -36,7 +42,7 @@ def test_a_guest_does_not_get_all_ports_of_its_host() -> None:
     assert {each["error"]["message"] for each in answers[4:]} == {
         "a machine publishes 4096 ports at most"
     }
-    assert len(lines) == 4000
+    assert len(monitor.said) == 4000
 
 
 def test_each_sender_of_datagrams_is_answered_for_itself() -> None:
@@ -118,17 +124,12 @@ def _client(port: int, stack: ExitStack) -> socket.socket:
 
 def test_what_listens_in_the_guest_listens_on_loopback_and_no_longer() -> None:
     first, second = free_port(socket.SOCK_STREAM), free_port(socket.SOCK_DGRAM)
-    said: list[str] = []
-
-    def monitor(line: str) -> str:
-        said.append(line)
-        return ""
-
+    monitor = Monitor()
     forwards = Forwards(monitor)
     forwards.follow([("tcp", "0.0.0.0", first), ("udp", "127.0.0.1", second)])
     forwards.follow([("udp", "127.0.0.1", second)])
 
-    assert said == [
+    assert monitor.said == [
         f"hostfwd_add net tcp:127.0.0.1:{first}-:{first}",
         f"hostfwd_add net udp:127.0.0.1:{second}-:{second}",
         f"hostfwd_remove net tcp:127.0.0.1:{first}",
@@ -157,12 +158,7 @@ def test_qemu_has_one_way_to_a_udp_port_of_the_guest_s_for_as_long_as_somebody_g
 def test_a_program_of_the_host_keeps_its_port_whatever_its_system_lets_qemu_have(
     kind: str, address: str
 ) -> None:
-    said: list[str] = []
-
-    def monitor(line: str) -> str:
-        said.append(line)
-        return ""
-
+    monitor = Monitor()
     with socket.socket(type=KINDS[kind]) as taken:
         taken.bind((address, 0))
         port = taken.getsockname()[1]
@@ -171,7 +167,7 @@ def test_a_program_of_the_host_keeps_its_port_whatever_its_system_lets_qemu_have
         answer = Forwards(monitor).answer({"publish": "1", "ports": [[kind, "127.0.0.1", port]]})
 
     assert answer["busy"] == [kind, port]
-    assert said == []
+    assert monitor.said == []
 
 
 def test_a_port_that_is_taken_is_told_of_once() -> None:
@@ -186,24 +182,19 @@ def test_a_port_that_is_taken_is_told_of_once() -> None:
 
 
 def test_a_port_that_was_taken_is_had_when_it_is_free() -> None:
-    said: list[str] = []
-
-    def monitor(line: str) -> str:
-        said.append(line)
-        return ""
-
+    monitor = Monitor()
     forwards = Forwards(monitor)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         forwards.follow([("tcp", "0.0.0.0", port)])
         forwards.follow_again()
-        before = list(said)
+        before = list(monitor.said)
     forwards.follow_again()
     forwards.follow_again()
     forwards.follow([])
 
     assert before == []
-    assert said == [
+    assert monitor.said == [
         f"hostfwd_add net tcp:127.0.0.1:{port}-:{port}",
         f"hostfwd_remove net tcp:127.0.0.1:{port}",
     ]

@@ -10,6 +10,7 @@ import sys
 from hashlib import sha256
 
 from wherry.errors import Unsupported
+from wherry.image.digests import file_digest
 
 # A file that is larger has parts.
 _VERY_LARGE = 64 << 20
@@ -24,10 +25,7 @@ def content_digest(descriptor: int) -> str:
     size = os.fstat(descriptor).st_size
     if size > _VERY_LARGE:
         return _digest_of_parts(descriptor, size)
-    content = sha256()
-    while data := os.read(descriptor, 1 << 20):
-        content.update(data)
-    return content.hexdigest()
+    return file_digest(descriptor)
 
 
 def _digest_of_parts(descriptor: int, size: int) -> str:

@@ -20,7 +20,7 @@ import sys
 from wherry.container.archive import attributes
 from wherry.container.archive_by_path import MOUNT_POINT
 from wherry.errors import UsageError
-from wherry.lean import sha256
+from wherry.image.digests import file_digest
 from wherry.values import replace, value
 
 TYPE_CHECKING = False
@@ -105,11 +105,8 @@ def list_context(directory: str, ignore: Ignore, *, with_digests: bool = False) 
 def _with_digest(directory: str, entry: Entry) -> Entry:
     if entry.kind != FILE:
         return entry
-    found = sha256()
     with open(f"{directory}/{entry.path}", "rb", buffering=0) as file:
-        while data := file.read(1 << 20):
-            found.update(data)
-    return replace(entry, digest=found.hexdigest())
+        return replace(entry, digest=file_digest(file.fileno()))
 
 
 def _list(

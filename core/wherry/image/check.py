@@ -16,7 +16,7 @@ from wherry.errors import CorruptState, WherryError
 from wherry.files import open_regular, read_json, write_atomic, write_json
 from wherry.image.blobs import is_without_blob
 from wherry.image.decompress import decompressed
-from wherry.image.digests import LENGTHS, hasher
+from wherry.image.digests import LENGTHS
 from wherry.image.layers import StoredLayer, layer_directory, unpack
 from wherry.image.store import LAYOUT, name_of
 from wherry.image.streams import has_stream, write_stream
@@ -313,15 +313,14 @@ def _has_content(name: str, directory: int, size: int, archive: TarReader) -> bo
 
 
 def _digest(path: str, algorithm: str) -> str:
-    digest = hasher(algorithm)
     try:
         descriptor = open_regular(path)
     except (CorruptState, FileNotFoundError):
         return ""
-    with open(descriptor, "rb", buffering=0) as file:
-        while piece := file.read(_PIECE):
-            digest.update(piece)
-    return str(digest.hexdigest())
+    try:
+        return file_digest(descriptor, algorithm)
+    finally:
+        os.close(descriptor)
 
 
 def _names_in(directory: str) -> list[str]:

@@ -5,6 +5,8 @@ What an image's config says of its unpacked layers (diff ids) is sha256 in any c
 
 from __future__ import annotations
 
+import os
+
 from wherry.errors import UsageError
 from wherry.lean import sha256
 
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
 LENGTHS = {"sha256": 64, "sha512": 128}
 """The algorithms, and how many hexadecimal digits each has."""
 
+_PIECE = 1 << 20
 _HEX = frozenset("0123456789abcdef")
 
 
@@ -31,6 +34,14 @@ def hasher(algorithm: str) -> Any:
     import hashlib
 
     return hashlib.new(algorithm)
+
+
+def file_digest(descriptor: int, algorithm: str = "sha256") -> str:
+    """The hexadecimal digits of what an open file has from where it is read on."""
+    made = hasher(algorithm)
+    while piece := os.read(descriptor, _PIECE):
+        made.update(piece)
+    return str(made.hexdigest())
 
 
 def digest_of(content: bytes, algorithm: str = "sha256") -> str:
