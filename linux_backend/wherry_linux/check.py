@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 
 from wherry.errors import Unsupported, UsageError
-from wherry_linux.mounts import is_idmapped
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,6 +23,8 @@ _IPC_SYSCTLS = frozenset(
 
 def check_spec(spec: Spec) -> None:
     """Raise UsageError or Unsupported for what cannot be done as it is asked for."""
+    from wherry_linux.mounts import is_idmapped
+
     _check_version(str(spec.get("ociVersion", "")))
     check_process(spec["process"])
     linux = spec["linux"]

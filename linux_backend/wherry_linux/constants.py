@@ -114,5 +114,4 @@ SYS_move_mount = 429
 SYS_pidfd_open = 434
 SYS_clone3 = 435
 SYS_close_range = 436
-SYS_openat2 = 437
 SYS_mount_setattr = 442

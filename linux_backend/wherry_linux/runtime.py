@@ -24,12 +24,9 @@ from wherry_linux.cgroups import Cgroup
 from wherry_linux.channel import Channel
 from wherry_linux.check import check_spec
 from wherry_linux.group_places import enter_scope
-from wherry_linux.init import Launch, stage_one
-from wherry_linux.mounts import is_idmapped
 from wherry_linux.namespaces import Plan
 from wherry_linux.process import exec_error, set_limits
 from wherry_linux.processes import is_alive, signal, start_time, wait_gone
-from wherry_linux.rootfs import root_mount
 from wherry_linux.syscalls import prctl
 
 _RECORD = {
@@ -104,6 +101,9 @@ class Runtime:
         bundle does not reach. The caller owns the Created's channel and terminal.
         Nothing is left behind when it raises.
         """
+        from wherry_linux.init import Launch, stage_one
+        from wherry_linux.mounts import is_idmapped
+
         check_id(container_id)
         bundle = os.path.abspath(bundle)
         if spec is None:
@@ -548,6 +548,8 @@ def restrict_devices(spec: Spec, cgroup: Cgroup | None) -> None:
         for kind, names in sets.items():
             sets[kind] = [name for name in names if name != "CAP_MKNOD"]
         spec["process"]["capabilities"] = sets  # type: ignore[typeddict-item]
+        from wherry_linux.rootfs import root_mount
+
         over = root_mount(spec)
         if over is not None:
             over.setdefault("options", []).append("nodev")

@@ -6,10 +6,10 @@ Each takes Python values and raises KernelError with errno; none decides anythin
 from __future__ import annotations
 
 import ctypes
-import errno
 import os
 from ctypes import c_char_p, c_int, c_long, c_uint64, c_ulong
 
+import wherry.openat2
 from wherry.errors import KernelError
 from wherry_linux.constants import (
     CLONE_INTO_CGROUP,
@@ -21,12 +21,8 @@ from wherry_linux.constants import (
     SYS_mount_setattr,
     SYS_move_mount,
     SYS_open_tree,
-    SYS_openat2,
     SYS_pivot_root,
 )
-
-# How often openat2(2) is asked about a path that others get in the way of.
-_TRIES = 1000
 
 libc = ctypes.CDLL(None, use_errno=True)
 libc.syscall.restype = c_long
@@ -100,32 +96,12 @@ def personality(persona: int) -> None:
     check(libc.personality(persona), f"personality {persona:#x}")
 
 
-class _OpenHow(ctypes.Structure):
-    _fields_ = (("flags", c_uint64), ("mode", c_uint64), ("resolve", c_uint64))
-
-
 def openat2(directory: int, path: str, flags: int, *, mode: int = 0, resolve: int = 0) -> int:
-    """openat2(2): a descriptor that the caller owns, close-on-exec.
-
-    Where something on the host was renamed or mounted meanwhile, the kernel cannot vouch for
-    a `..` on the way (EAGAIN), and is asked again.
-    """
-    how = _OpenHow(flags | os.O_CLOEXEC, mode, resolve)
-    tries = _TRIES
-    while True:
-        tries -= 1
-        try:
-            return syscall(
-                SYS_openat2,
-                directory,
-                os.fsencode(path),
-                ctypes.byref(how),
-                ctypes.sizeof(how),
-                action=f"open {path}",
-            )
-        except KernelError as error:
-            if error.errno != errno.EAGAIN or not tries:
-                raise
+    """openat2(2): a descriptor that the caller owns, close-on-exec."""
+    try:
+        return wherry.openat2.openat2(directory, path, flags, mode=mode, resolve=resolve)
+    except OSError as error:
+        raise KernelError(f"open {path}: {error.strerror}", error.errno or 0) from error
 
 
 def open_tree(directory: int, path: str, flags: int) -> int:

@@ -16,7 +16,7 @@ from wherry.errors import CorruptState, WherryError
 from wherry.files import open_regular, read_json, write_atomic, write_json
 from wherry.image.blobs import is_without_blob
 from wherry.image.decompress import decompressed
-from wherry.image.digests import LENGTHS
+from wherry.image.digests import LENGTHS, file_digest
 from wherry.image.layers import StoredLayer, layer_directory, unpack
 from wherry.image.store import LAYOUT, name_of
 from wherry.image.streams import has_stream, write_stream

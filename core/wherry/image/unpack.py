@@ -16,6 +16,7 @@ from wherry.errors import CorruptState, Unsupported, WherryError
 from wherry.files import storage_error, write_all
 from wherry.image import tar
 from wherry.image.tar import TarReader
+from wherry.openat2 import RESOLVE_BENEATH, RESOLVE_NO_MAGICLINKS, openat2
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,8 +41,6 @@ _NODES = {
     tar.FIFO: stat.S_IFIFO,
 }
 _MOST_OPEN = 64
-# How often openat2(2) is asked about a path that others get in the way of.
-_TRIES = 1000
 
 
 class Unpacker:
@@ -59,7 +58,6 @@ class Unpacker:
         # What could not be kept: how often, and where first.
         self._lost: dict[str, tuple[int, str]] = {}
         self._is_root = os.geteuid() == 0
-        self._beneath = _beneath()
 
     def unpack(self, read: Callable[[int], bytes]) -> int:
         """Unpack the whole stream; the bytes that its files have."""
@@ -126,7 +124,7 @@ class Unpacker:
 
     def _open_or_make(self, path: str) -> int:
         try:
-            return self._beneath(self._root, path, os.O_RDONLY | os.O_DIRECTORY)
+            return _beneath(self._root, path, os.O_RDONLY | os.O_DIRECTORY)
         except OSError as error:
             if error.errno not in (errno.ENOENT, errno.ENOTDIR):
                 raise
@@ -145,7 +143,7 @@ class Unpacker:
     def _enter(self, parent: int, path: str, name: str) -> int:
         """The directory at `path`, which is `name` in `parent`; made where there is none."""
         try:
-            return self._beneath(self._root, path, os.O_RDONLY | os.O_DIRECTORY)
+            return _beneath(self._root, path, os.O_RDONLY | os.O_DIRECTORY)
         except OSError as error:
             if error.errno not in (errno.ENOENT, errno.ENOTDIR):
                 raise
@@ -311,7 +309,7 @@ class Unpacker:
             raise CorruptState(f"the layer has a hard link to its root at {path!r}")
         directory, _, base = target.rpartition("/")
         try:
-            source = self._beneath(self._root, directory or ".", os.O_RDONLY | os.O_DIRECTORY)
+            source = _beneath(self._root, directory or ".", os.O_RDONLY | os.O_DIRECTORY)
         except FileNotFoundError:
             raise _no_target(path, member) from None
         try:
@@ -387,7 +385,7 @@ class Unpacker:
         for path in sorted(self._directories, reverse=True):
             member = self._directories[path]
             try:
-                descriptor = self._beneath(
+                descriptor = _beneath(
                     self._root, path or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
                 )
             except OSError as error:
@@ -429,40 +427,11 @@ def _clean(name: str) -> str:
     return "/".join(parts)
 
 
-def _beneath() -> Callable[[int, str, int], int]:
-    """openat2(2) with RESOLVE_BENEATH: a descriptor that the caller owns; raises OSError.
-
-    Where something on the host was renamed or mounted meanwhile, the kernel cannot vouch for
-    a `..` on the way (EAGAIN), and is asked again.
-    """
-    import ctypes
-
-    class OpenHow(ctypes.Structure):
-        _fields_ = (
-            ("flags", ctypes.c_uint64),
-            ("mode", ctypes.c_uint64),
-            ("resolve", ctypes.c_uint64),
-        )
-
-    libc = ctypes.CDLL(None, use_errno=True)
-    libc.syscall.restype = ctypes.c_long
-    number, beneath, no_magic_links = 437, 0x08, 0x02
-    size = ctypes.sizeof(OpenHow)
-
-    def open_beneath(root: int, path: str, flags: int) -> int:
-        how = OpenHow(flags | os.O_CLOEXEC, 0, beneath | no_magic_links)
-        code = errno.EAGAIN
-        for _ in range(_TRIES):
-            result: int = libc.syscall(
-                ctypes.c_long(number), root, os.fsencode(path), ctypes.byref(how), size
-            )
-            if result >= 0:
-                return result
-            code = ctypes.get_errno()
-            if code != errno.EAGAIN:
-                break
-        if code == errno.ELOOP:
-            code = errno.EXDEV
-        raise OSError(code, os.strerror(code), path)
-
-    return open_beneath
+def _beneath(root: int, path: str, flags: int) -> int:
+    """A descriptor, the caller's, of a path that does not lead out of `root`. Raises OSError."""
+    try:
+        return openat2(root, path, flags, resolve=RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            error.errno = errno.EXDEV
+        raise

@@ -48,22 +48,15 @@ def _as_told(error: OSError) -> OSError:
 _openat2 = None
 
 if sys.platform == "linux":
-    import ctypes
+    from wherry.openat2 import RESOLVE_BENEATH, RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS, openat2
 
-    _SYS_OPENAT2 = 437
-    _NO_XDEV_ESCAPE = 0x08  # RESOLVE_BENEATH
-    _NO_LINKS = 0x02 | 0x04  # RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS
-    _libc = ctypes.CDLL(None, use_errno=True)
-    _HOW = (ctypes.c_uint64 * 3)(_DIRECTORY, 0, _NO_XDEV_ESCAPE | _NO_LINKS)
+    _RESOLVE = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_SYMLINKS
 
     def _call_openat2(root: int, path: bytes) -> int:
-        descriptor = int(
-            _libc.syscall(_SYS_OPENAT2, root, path, ctypes.byref(_HOW), ctypes.sizeof(_HOW))
-        )
-        if descriptor < 0:
-            number = ctypes.get_errno()
-            raise _as_told(OSError(number, os.strerror(number)))
-        return descriptor
+        try:
+            return openat2(root, path, _DIRECTORY, resolve=_RESOLVE)
+        except OSError as error:
+            raise _as_told(error) from None
 
     def _is_there() -> bool:
         try:
