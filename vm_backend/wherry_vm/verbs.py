@@ -83,7 +83,9 @@ def stop(name: str, *, force: bool) -> None:
 
 def restart(name: str) -> None:
     """Stop a machine and start it again. One that could not start goes on. Raises MachineError."""
-    check_shares(machines.load(name))
+    machine = machines.load(name)
+    check_shares(machine)
+    _check_memory(machine.settings, hint=f"wherry machine set --memory 2g {name}")
     stop(name, force=False)
     start(name)
 
@@ -312,6 +314,8 @@ def _changed(settings: Settings, values: Mapping[str, Any]) -> Settings:
     for name in ("cpus", "memory", "disk", "idle"):
         if values.get(name) is not None:
             settings = replace(settings, **{name: values[name]})
+    if values.get("memory"):
+        _check_memory(settings)
     if values.get("share"):
         settings = replace(settings, shares=tuple(map(_share, values["share"])))
     if values.get("image"):
@@ -323,6 +327,20 @@ def _changed(settings: Settings, values: Mapping[str, Any]) -> Settings:
         files = tuple(check(path) for path in values["ca"] if path)
         settings = replace(settings, authorities=files)
     return settings
+
+
+def _check_memory(settings: Settings, hint: str | None = None) -> None:
+    """Raises UsageError for more than this host could ever give."""
+    from wherry.human import binary_size
+    from wherry_vm.qemu.host import memory
+
+    there = memory()
+    if 0 < there < settings.memory:
+        raise UsageError(
+            f"a machine cannot have {binary_size(settings.memory * _MIB)} of memory: "
+            f"this host has {binary_size(there * _MIB)}",
+            hint=hint,
+        )
 
 
 def _share(text: str) -> Share:

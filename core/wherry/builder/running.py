@@ -13,6 +13,7 @@ from wherry.image.assembly import Workspace
 from wherry.image.platform import host_platform, platform_of
 from wherry.image.store import Image
 from wherry.lean import signals
+from wherry.origin import is_elsewhere
 from wherry.values import value
 
 TYPE_CHECKING = False
@@ -97,7 +98,13 @@ def _told_of_platforms(base: Mapping[str, Any]) -> Iterator[None]:
         if theirs.architecture == ours.architecture:
             raise
         hint = f"programs of {theirs} run on {ours} where there is an emulator of them"
-        raise CommandNotExecutable(error.message, hint=f"{hint} (qemu-user-static)") from error
+        emulator = "qemu-user-static"
+        if is_elsewhere():  # nobody installs anything there
+            install = f"tonistiigi/binfmt --install {theirs.architecture}"
+            emulator = (
+                f"until the machine stops: wherry run --rm --privileged --userns host {install}"
+            )
+        raise CommandNotExecutable(error.message, hint=f"{hint} ({emulator})") from error
 
 
 def _script(workspace: Workspace, run: Run) -> dict[str, Any]:

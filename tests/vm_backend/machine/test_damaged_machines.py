@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -198,8 +199,31 @@ def test_a_disk_of_the_host_that_fills_up_is_told_of_and_can_be_mended(
     assert (after.lines, after.stderr) == (["kept"], "")
 
 
+def _ask_for_memory(machine: Cli, size: int) -> None:
+    """Have a machine's settings ask for so many MiB, as on a host that had them."""
+    path = Path(str(inspect(machine)["Directory"])) / "machine.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "memory": size}))
+
+
+def test_more_memory_than_the_host_has_is_refused_when_it_is_asked_for(own_machine: Cli) -> None:
+    made = own_machine("machine", "init", "--memory", "16384g", check=False)
+    own_machine("machine", "init")
+    set_ = own_machine("machine", "set", "--memory", "16384g", check=False)
+    there = inspect(own_machine)["Memory"]
+    _ask_for_memory(own_machine, 16384 * 1024)
+    again = own_machine("machine", "restart", check=False)
+
+    for refused in (made, set_, again):
+        assert refused.returncode == 1
+        assert refused.stderr.startswith(
+            "wherry: a machine cannot have 16TiB of memory: this host has "
+        )
+    assert there == 2 << 30
+
+
 def test_a_machine_with_more_memory_than_there_is_is_told_what_to_set(own_machine: Cli) -> None:
-    own_machine("machine", "init", "--memory", "16384g")
+    own_machine("machine", "init")
+    _ask_for_memory(own_machine, 16384 * 1024)
 
     refused = own_machine("ps", check=False, timeout=BOOT)
 

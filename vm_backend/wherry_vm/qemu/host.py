@@ -137,6 +137,39 @@ def _firmware() -> tuple[str, ...]:
     return tuple(names)
 
 
+def memory() -> int:
+    """The MiB that a program of this host can have at most; 0 where it does not tell."""
+    if sys.platform == "win32":
+        return _memory_of_windows()
+    if sys.platform == "darwin":
+        return int(sysctl("hw.memsize") or 0) >> 20
+    try:
+        with open("/proc/meminfo", encoding="ascii") as file:
+            sizes = dict(line.split(":") for line in file)
+    except OSError:
+        return 0
+    return sum(int(sizes.get(name, "0").split()[0]) for name in ("MemTotal", "SwapTotal")) >> 10
+
+
+def _memory_of_windows() -> int:
+    if sys.platform != "win32":
+        return 0
+    import ctypes
+
+    class Status(ctypes.Structure):
+        _fields_ = (
+            ("length", ctypes.c_ulong),
+            ("load", ctypes.c_ulong),
+            ("sizes", ctypes.c_ulonglong * 7),
+        )
+
+    status = Status(length=ctypes.sizeof(Status))
+    if not ctypes.windll.kernel32.GlobalMemoryStatusEx(ctypes.byref(status)):
+        return 0
+    # Memory and its free part, then the same with the page file.
+    return int(status.sizes[2]) >> 20
+
+
 def boot_id() -> str:
     """Something that changes when the host boots; "" where it cannot be told cheaply."""
     try:
