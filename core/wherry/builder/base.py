@@ -44,7 +44,7 @@ def steps(stage: StageBuild) -> Steps:
         other = build.stages[earlier]
         yield Needs(stage=other)
         stage.layers, stage.document = other.layers, copy.deepcopy(other.document)
-        stage.inherited = other.inherited
+        stage.inherited, stage.args = other.inherited, dict(other.args)
         stage.called(f"FROM {name}")
     elif name == SCRATCH:
         platform = _platform(stage)

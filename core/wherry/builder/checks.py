@@ -10,13 +10,14 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from wherry.builder.instructions import Dockerfile, Instruction
+    from wherry.builder.instructions import Dockerfile, Instruction, Stage
 
 _SECRET = re.compile(
     r"(?i)(?:^|_)(?:apikey|auth|credentials?|key|password|pword|passwd|secret|token)(?:_|$)"
 )
 _NO_SECRET = re.compile(r"(?i)(?:^|_)public(?:_|$)")
 _RESERVED = ("scratch", "context")
+_TARGET_PLATFORM = ("$TARGETPLATFORM", "${TARGETPLATFORM}")
 
 
 @value
@@ -71,9 +72,61 @@ def _findings(file: Dockerfile) -> Iterator[Finding]:
             text = f"Stage name should not use the same name as reserved stage {stage.name!r}"
             yield Finding(rule="ReservedStageName", text=text, line=stage.origin.first)
         names |= {stage.name} - {""}
+        yield from _from(stage)
+        yield from _directory_of(stage.instructions)
         yield from _once(stage.instructions)
         for instruction in stage.instructions:
             yield from _instruction(instruction)
+
+
+def _from(stage: Stage) -> Iterator[Finding]:
+    line, words = stage.origin.first, stage.origin.words
+    if stage.name and words[2] != stage.name:
+        text = f"Stage name '{words[2]}' should be lowercase"
+        yield Finding(rule="StageNameCasing", text=text, line=line)
+    keyword = stage.origin.text.split(None, 1)[0]
+    if stage.name and words[1].isupper() != keyword.isupper():
+        text = f"'{words[1]}' and '{keyword}' keywords' casing do not match"
+        yield Finding(rule="FromAsCasing", text=text, line=line)
+    if stage.platform in _TARGET_PLATFORM:
+        text = (
+            f"Setting platform to predefined {stage.platform} in FROM is redundant as this is the"
+            " default behavior"
+        )
+        yield Finding(rule="RedundantTargetPlatform", text=text, line=line)
+    elif stage.platform and not _may_be_constant(stage):
+        text = f'FROM --platform flag should not use constant value "{stage.platform}"'
+        yield Finding(rule="FromPlatformFlagConstDisallowed", text=text, line=line)
+
+
+def _may_be_constant(stage: Stage) -> bool:
+    """Whether the platform is a variable, or the stage's name tells of it."""
+    return "$" in stage.platform or any(part in stage.name for part in stage.platform.split("/"))
+
+
+def _directory_of(instructions: tuple[Instruction, ...]) -> Iterator[Finding]:
+    """A first WORKDIR that depends on where the base image happens to be."""
+    first = next((one for one in instructions if one.keyword == "WORKDIR"), None)
+    if first is not None and not first.words[0].lstrip("\"'").startswith(("/", "$")):
+        text = (
+            f"Relative workdir {first.words[0]!r} can have unexpected results if the base image"
+            " changes"
+        )
+        yield Finding(rule="WorkdirRelativePath", text=text, line=first.first)
+
+
+def _ports(instruction: Instruction) -> Iterator[Finding]:
+    for word in instruction.words:
+        if ":" in word and "$" not in word:
+            text = (
+                "EXPOSE instruction should not define an IP address or host-port mapping, found"
+                f" '{word}'"
+            )
+            yield Finding(rule="ExposeInvalidFormat", text=text, line=instruction.first)
+        protocol = word.partition("/")[2]
+        if "$" not in word and protocol != protocol.lower():
+            text = f"Defined protocol '{word}' in EXPOSE instruction should be lowercase"
+            yield Finding(rule="ExposeProtoCasing", text=text, line=instruction.first)
 
 
 def _casing(file: Dockerfile) -> Iterator[Finding]:
@@ -109,6 +162,8 @@ def _instruction(instruction: Instruction) -> Iterator[Finding]:
             " OS signals"
         )
         yield Finding(rule="JSONArgsRecommended", text=text, line=line)
+    elif keyword == "EXPOSE":
+        yield from _ports(instruction)
     elif keyword == "MAINTAINER":
         text = "Maintainer instruction is deprecated in favor of using label"
         yield Finding(rule="MaintainerDeprecated", text=text, line=line)

@@ -127,7 +127,9 @@ def _maintainer(_config: Config, instruction: Instruction, _: bool) -> str:
 
 
 def _expose(config: Config, instruction: Instruction, _: bool) -> str:
-    ports: Config = {port: {} for word in instruction.words for port in parse_expose(word)}
+    # Of `8080:80` the container's port counts; the checks tell that the other does not.
+    words = [word.rpartition(":")[2] for word in instruction.words]
+    ports: Config = {port: {} for word in words for port in parse_expose(word)}
     config["ExposedPorts"] = {**(config.get("ExposedPorts") or {}), **ports}
     return f"EXPOSE [{' '.join(ports)}]"
 

@@ -9,7 +9,6 @@ import re
 
 from wherry.builder.errors import DockerfileError, syntax_error
 from wherry.builder.parser import bodies, parse
-from wherry.lean import load_json
 from wherry.values import replace, value
 
 TYPE_CHECKING = False
@@ -199,17 +198,23 @@ def _read_flags(line: Line) -> dict[str, tuple[str, ...]]:
 # ---- arguments ----
 
 
-def read_list(text: str) -> tuple[str, ...] | None:
-    """The words of a JSON list; None for what is none."""
+def read_list(instruction: Instruction, text: str) -> tuple[str, ...] | None:
+    """The words of a JSON list; None for what is none. What comes after it does not count."""
     if not text.startswith("["):
         return None
+    from json import JSONDecoder
+
     try:
-        words = load_json(text)
+        words, _ = JSONDecoder().raw_decode(text)
     except ValueError:
         return None
-    if isinstance(words, list) and all(isinstance(word, str) for word in words):
-        return tuple(words)
-    return None
+    if not all(isinstance(word, str) for word in words):
+        raise syntax_error(
+            "when using JSON array syntax, arrays must be comprised of strings only",
+            instruction.first,
+            instruction.last,
+        )
+    return tuple(words)
 
 
 def split_words(text: str, escape: str) -> list[str]:
@@ -242,14 +247,14 @@ def split_words(text: str, escape: str) -> list[str]:
 
 
 def _command(instruction: Instruction, rest: str, _: str) -> Instruction:
-    words = read_list(rest)
+    words = read_list(instruction, rest)
     if words is not None:
         return replace(instruction, words=words, is_exec=True)
     return replace(instruction, words=(rest,) if rest else ())
 
 
 def _shell(instruction: Instruction, rest: str, _: str) -> Instruction:
-    words = read_list(rest)
+    words = read_list(instruction, rest)
     if not words:
         raise syntax_error(
             "SHELL requires the arguments to be in JSON form", instruction.first, instruction.last
@@ -258,7 +263,7 @@ def _shell(instruction: Instruction, rest: str, _: str) -> Instruction:
 
 
 def _list(instruction: Instruction, rest: str, escape: str) -> Instruction:
-    words = read_list(rest)
+    words = read_list(instruction, rest)
     if words is None:
         return replace(instruction, words=tuple(split_words(rest, escape)))
     return replace(instruction, words=words, is_exec=True)
@@ -358,7 +363,7 @@ def _healthcheck(instruction: Instruction, rest: str, _: str) -> Instruction:
         raise syntax_error(f'Unknown type "{kind}" in HEALTHCHECK (try CMD)', first, last)
     if not command.strip():
         raise syntax_error("Missing command after HEALTHCHECK CMD", first, last)
-    words = read_list(command.strip())
+    words = read_list(instruction, command.strip())
     if words is not None:
         return replace(instruction, words=("CMD", *words), is_exec=True)
     return replace(instruction, words=("CMD-SHELL", command.strip()))
@@ -382,7 +387,7 @@ _READERS: dict[str, Callable[[Instruction, str, str], Instruction]] = {
     "STOPSIGNAL": _one,
     "USER": _one,
     "VOLUME": _list,
-    "WORKDIR": _one,
+    "WORKDIR": _text,
 }
 _MAY_BE_EMPTY = ("CMD", "ENTRYPOINT")
 _NEEDS = {

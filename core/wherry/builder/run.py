@@ -52,7 +52,7 @@ def steps(stage: StageBuild, instruction: Instruction) -> Steps:
     build = stage.build
     name = stage.called(_shown(instruction))
     argv = command_line(stage, instruction)
-    hidden = {name: text for name, text in build.request.args.items() if name in PROXIES}
+    hidden = _proxies(build)
     known = {**hidden, **stage.variables()}
     known.setdefault("PATH", configs.DEFAULT_PATH)
     host_config = _host_config(stage, instruction)
@@ -107,6 +107,15 @@ def steps(stage: StageBuild, instruction: Instruction) -> Steps:
         identity=key if look else stage.identity(key),
     )
     stage.add_layer(created_by(stage, argv), record)
+
+
+def _proxies(build: Build) -> dict[str, str]:
+    """The proxies that every step knows, in both spellings."""
+    given = {name: text for name, text in build.request.args.items() if name in PROXIES}
+    both = {
+        spelling: text for name, text in given.items() for spelling in (name.upper(), name.lower())
+    }
+    return {**both, **given}
 
 
 def _seen(stage: StageBuild, instruction: Instruction) -> Generator[Step | Needs, Any, Seen]:

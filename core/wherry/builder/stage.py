@@ -94,8 +94,8 @@ class StageBuild:
         return request.no_cache or any(name in request.no_cache_filter for name in names)
 
     def variables(self) -> dict[str, str]:
-        """What `$name` stands for: arguments, and variables of the image over them."""
-        return {**self.args, **configs.environment(self.config)}
+        """What `$name` stands for: variables of the image, and arguments that came after them."""
+        return {**configs.environment(self.config), **self.args}
 
     def called(self, text: str) -> str:
         """The next counted step, as the list of steps calls it."""
@@ -172,11 +172,18 @@ class StageBuild:
             self._cmd_is_own = self._cmd_is_own or keyword == "CMD"
             if keyword == "MAINTAINER":
                 self.document["author"] = instruction.words[0]
+            elif keyword == "ENV":
+                self._shadow(expanded)
             self.remember(text)
 
     def expanded(self, instruction: Instruction) -> Instruction:
         """The instruction with its variables replaced, all by what they were before it."""
         return configs.expanded(instruction, self.variables(), self.build.dockerfile.escape)
+
+    def _shadow(self, instruction: Instruction) -> None:
+        """Variables of the image take the place of arguments that came before them."""
+        for name, _ in instruction.pairs:
+            self.args.pop(name, None)
 
     def _declare(self, instruction: Instruction) -> None:
         escape = self.build.dockerfile.escape

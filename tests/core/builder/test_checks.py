@@ -28,6 +28,7 @@ def test_what_is_rarely_meant_is_found() -> None:
     assert sorted(rules(TEXT)) == [
         ("ConsistentInstructionCasing", 11),
         ("DuplicateStageName", 11),
+        ("FromAsCasing", 11),
         ("JSONArgsRecommended", 6),
         ("LegacyKeyValueFormat", 3),
         ("MaintainerDeprecated", 2),
@@ -48,3 +49,21 @@ def test_what_was_found_is_told_with_its_lines() -> None:
         "1 warning found:\n - JSONArgsRecommended: JSON arguments recommended for CMD to prevent"
         " unintended behavior related to OS signals (line 2)"
     )
+
+
+def test_stages_are_looked_at() -> None:
+    text = (
+        "FROM --platform=linux/amd64 a as One\nWORKDIR here\nEXPOSE 8080:80 53/UDP $P/TCP\n"
+        "FROM --platform=$TARGETPLATFORM b AS two\nWORKDIR /a\nWORKDIR b\n"
+        "FROM --platform=linux/arm64 c AS made-for-arm64\nWORKDIR $HERE\n"
+    )
+
+    assert sorted(rules(text)) == [
+        ("ExposeInvalidFormat", 3),
+        ("ExposeProtoCasing", 3),
+        ("FromAsCasing", 1),
+        ("FromPlatformFlagConstDisallowed", 1),
+        ("RedundantTargetPlatform", 4),
+        ("StageNameCasing", 1),
+        ("WorkdirRelativePath", 2),
+    ]

@@ -36,6 +36,7 @@ def read(text: str) -> tuple[Instruction, ...]:
         ("HEALTHCHECK maybe", 'Unknown type "maybe" in HEALTHCHECK (try CMD)'),
         ("HEALTHCHECK CMD", "Missing command after HEALTHCHECK CMD"),
         ("HEALTHCHECK NONE a", "HEALTHCHECK NONE takes no arguments"),
+        ('CMD ["a", 1]', "arrays must be comprised of strings only"),
         ("ONBUILD ONBUILD RUN a", "Chaining ONBUILD via `ONBUILD ONBUILD` isn't allowed"),
         ("ONBUILD FROM a", "FROM isn't allowed as an ONBUILD trigger"),
         ("FROM a b", "FROM requires either one or three arguments"),
@@ -49,6 +50,24 @@ def test_a_wrong_instruction_is_refused_with_its_line(line: str, reason: str) ->
     assert reason in refused.value.message
     assert "on line 2: " in refused.value.message
     assert refused.value.first == 2
+
+
+@pytest.mark.parametrize(
+    ("line", "words", "is_exec"),
+    [
+        ('CMD ["a", "b"] # what it runs', ("a", "b"), True),
+        ('ENTRYPOINT [ "a" ];', ("a",), True),
+        ('CMD [ "a" = "b" ]', ('[ "a" = "b" ]',), False),
+        ("CMD [a]", ("[a]",), False),
+        ("WORKDIR /a b/c", ("/a b/c",), False),
+    ],
+)
+def test_what_comes_after_a_list_does_not_count(
+    line: str, words: tuple[str, ...], is_exec: bool
+) -> None:
+    (found,) = read(line)
+
+    assert (found.words, found.is_exec) == (words, is_exec)
 
 
 def test_nothing_but_arguments_may_stand_before_the_first_from() -> None:
