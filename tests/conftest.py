@@ -28,7 +28,13 @@ if TYPE_CHECKING:
     from support.world import World
 
 
-def pytest_configure() -> None:
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--lanes", action="store_true", help="run the tests of machines beside the others"
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
     """Whatever the shell gives: what one user's test makes another user's reads, and a
     command that is hung up or interrupted (which nohup and `&` would keep from it) ends.
     """
@@ -36,6 +42,10 @@ def pytest_configure() -> None:
     if hangup := getattr(signal, "SIGHUP", None):
         signal.signal(hangup, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    if config.getoption("lanes"):
+        from support.lanes import begin
+
+        begin(config)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
