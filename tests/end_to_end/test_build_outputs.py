@@ -5,9 +5,12 @@ from __future__ import annotations
 import io
 import json
 import os
+import subprocess
 import tarfile
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import pytest
 
 from support.building import build, context, inspect, run
 from support.settings import on_linux
@@ -39,6 +42,24 @@ def test_files_are_written_to_a_directory_or_a_tar(
     with tarfile.open(fileobj=io.BytesIO(content)) as archive:
         assert {"file", "link"} <= {name.removeprefix("./") for name in archive.getnames()}
     assert wherry("images", "-q").lines == wherry("images", "-q", "busybox").lines
+
+
+@pytest.mark.parametrize("output", ["-", "type=oci"])
+def test_a_build_ends_quietly_where_nobody_reads_its_output(
+    wherry: Cli, context: Path, busybox_image: str, output: str
+) -> None:
+    (context / "Dockerfile").write_text(f"FROM {busybox_image}\n")
+    words = ("build", "--progress=plain", "-o", output, str(context))
+    process = wherry.start(*words, stdin=subprocess.DEVNULL)
+    assert process.stdout is not None
+    assert process.stderr is not None
+    assert len(process.stdout.read(512)) == 512
+
+    process.stdout.close()
+
+    assert process.wait(60) == 141
+    assert "wherry: " not in process.stderr.read().decode()
+    process.stderr.close()
 
 
 def test_several_outputs_are_written_beside_the_image(

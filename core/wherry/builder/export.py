@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 
 from wherry import origin
@@ -9,7 +10,7 @@ from wherry.builder.layers import Scratch, open_layers
 from wherry.builder.outputs import put_images
 from wherry.builder.request import read_fields
 from wherry.builder.returned import send
-from wherry.errors import UsageError
+from wherry.errors import KernelError, UsageError
 from wherry.files import Draft, make_dir, write_all
 from wherry.image.reference import parse_reference
 from wherry.values import replace, value
@@ -101,6 +102,7 @@ def _written(dest: str, write: Callable[[int], None]) -> None:
 def _write_files(stages: Sequence[StageBuild], descriptor: int) -> None:
     """Write the files of stages as a tar: those of several each in a directory of its own."""
     from wherry.container.archive import pack_contents
+    from wherry.engine.copy import streamed
 
     runtime = stages[0].build.engine.runtime
     with Scratch(runtime) as scratch:
@@ -118,11 +120,13 @@ def _write_files(stages: Sequence[StageBuild], descriptor: int) -> None:
             try:
                 with open(descriptor, "wb", buffering=1 << 16, closefd=False) as out:
                     pack_contents(roots, out)
+            except BrokenPipeError as error:
+                raise KernelError("nobody reads the files", errno.EPIPE) from error
             finally:
                 for root in roots.values():
                     os.close(root)
 
-        runtime.unshared(write, mounts=True)
+        streamed(lambda: runtime.unshared(write, mounts=True))
 
 
 def _export_directory(stages: Sequence[StageBuild], dest: str) -> None:

@@ -10,7 +10,7 @@ import os
 import struct
 
 from wherry.engine.piping import piped
-from wherry.errors import MachineError, WherryError, as_ours
+from wherry.errors import MachineError, WherryError
 from wherry.files import write_all
 
 TYPE_CHECKING = False
@@ -43,7 +43,7 @@ def receive(outputs: Sequence[Output], forward: Callable[[int], int]) -> int:
     import threading
 
     reader, writer = os.pipe()
-    problems: list[WherryError] = []
+    problems: list[Exception] = []
     thread = threading.Thread(target=_write, args=(reader, outputs, problems))
     thread.start()
     try:
@@ -57,7 +57,7 @@ def receive(outputs: Sequence[Output], forward: Callable[[int], int]) -> int:
     return code
 
 
-def _write(reader: int, outputs: Sequence[Output], problems: list[WherryError]) -> None:
+def _write(reader: int, outputs: Sequence[Output], problems: list[Exception]) -> None:
     from wherry.builder.export import keep
 
     try:
@@ -66,7 +66,7 @@ def _write(reader: int, outputs: Sequence[Output], problems: list[WherryError]) 
         while data := os.read(reader, _PIECE):
             write_all(_STDOUT, data)
     except (OSError, WherryError) as error:
-        problems.append(as_ours(error))
+        problems.append(error)
         # Whoever sends must not be stopped before its end.
         while os.read(reader, _PIECE):
             pass

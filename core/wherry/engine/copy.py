@@ -212,15 +212,15 @@ def copy_from_stream(files: Files, target: str, reader: int) -> None:
 def copy_to_stream(files: Files, path: str, writer: int, *, follow: bool) -> None:
     """`cp CONTAINER:PATH -`: a tar stream."""
     source = _container_source(files, path, follow=follow)
-    _streamed(lambda: files.read(source, source.called, writer))
+    streamed(lambda: files.read(source, source.called, writer))
 
 
 def export_to_stream(files: ContainerFiles, writer: int) -> None:
     """`export`: a container's own files as a tar stream."""
-    _streamed(lambda: files.export(writer))
+    streamed(lambda: files.export(writer))
 
 
-def _streamed(write: Callable[[], None]) -> None:
+def streamed(write: Callable[[], None]) -> None:
     """`write()` to a stream whose reader may have seen enough."""
     try:
         write()
