@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from contextlib import contextmanager
 
 from wherry import __version__, paths
 from wherry.errors import CorruptState, MachineError, NotFound
@@ -25,13 +26,13 @@ from wherry_vm.qemu.host import boot_id
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from typing import Any
     from zipfile import ZipFile
 
     from wherry_vm.machines import Machine
 
-_PACKAGE = "wherry_guest"
+_DISTRIBUTION, _PACKAGE = "wherry-guest", "wherry_guest"
 _MANIFEST = "manifest.json"
 _FILES = ("kernel", "initramfs", "root.erofs")
 _VERIFIED = "verified.json"
@@ -94,7 +95,8 @@ def find_image(machine: Machine, report: Callable[[str], None]) -> GuestImage:
     if machine.settings.image:
         image = _load(machine)
         if _is_of_this_release(image.manifest):
-            _verify(image)
+            with _to_be_set_again(machine):
+                _verify(image)
             return image
         report(f"the image of machine {machine.name} {_of_another_release(image.manifest)}")
     image = _stored(_source(machine), report)
@@ -109,39 +111,41 @@ def _source(machine: Machine) -> str:
         raise NotFound(
             f"no guest image of wherry {__version__} is installed",
             # `init` would find the machine there already.
-            hint=f"pip install wherry-guest, or: wherry machine set --image FILE {machine.name}",
+            hint=f"pip install {_DISTRIBUTION}, or: wherry machine set --image FILE {machine.name}",
         )
     return source
 
 
 def _stored(source: str, report: Callable[[str], None]) -> GuestImage:
-    """The image at `source`, in the store; once more where it has been damaged there."""
-    digest = add_image(source, report)
-    try:
-        image = GuestImage(digest=digest, directory=_directory(digest), manifest=_manifest(digest))
-        _verify(image)
-    except CorruptState as error:
-        report(f"{error.message}; unpacking it again")
-        shutil.rmtree(_directory(digest))
-        add_image(source, report)
-        image = GuestImage(digest=digest, directory=_directory(digest), manifest=_manifest(digest))
+    """The image at `source`, in the store."""
+    image = _kept_as(add_image(source, report))
     if not _is_of_this_release(image.manifest):
         raise MachineError(
             f"the guest image {source} {_of_another_release(image.manifest)}",
-            hint=f"pip install wherry-guest=={__version__}",
+            hint=f"pip install {_DISTRIBUTION}=={__version__}",
         )
     return image
 
 
 def _load(machine: Machine) -> GuestImage:
     """The image that a machine has of its own."""
-    digest = machine.settings.image
+    with _to_be_set_again(machine):
+        return _kept_as(machine.settings.image)
+
+
+@contextmanager
+def _to_be_set_again(machine: Machine) -> Iterator[None]:
+    """Say of an image of a machine's own that is damaged what mends it."""
     try:
-        manifest = _manifest(digest)
+        yield
     except CorruptState as error:
         error.hint = f"wherry machine set --image FILE {machine.name}"
         raise
-    return GuestImage(digest=digest, directory=_directory(digest), manifest=manifest)
+
+
+def _kept_as(digest: str) -> GuestImage:
+    """An image in the store. Raises CorruptState."""
+    return GuestImage(digest=digest, directory=_directory(digest), manifest=_manifest(digest))
 
 
 def _is_of_this_release(manifest: dict[str, Any]) -> bool:
@@ -153,7 +157,7 @@ def _of_another_release(manifest: dict[str, Any]) -> str:
 
 
 def add_image(path: str, report: Callable[[str], None] = lambda _: None) -> str:
-    """Put an image into the store, if it is not there; its digest.
+    """Put an image into the store, if it is not there, and whole; its digest.
 
     `path` is a directory or a wheel. Raises NotFound; CorruptState where the image is
     damaged, and then nothing of it is kept.
@@ -164,14 +168,27 @@ def add_image(path: str, report: Callable[[str], None] = lambda _: None) -> str:
     content = source.read(_MANIFEST)
     digest = hashlib.sha256(content).hexdigest()
     _checked(content, path)
-    if os.path.exists(_directory(digest)):
+    if _is_whole(digest, report):
         return digest
     make_dir(images())
     with Lock(os.path.join(images(), "lock")):
-        if not os.path.exists(_directory(digest)):
+        if not _is_whole(digest, lambda _: None):
             report("Unpacking the guest image")
+            shutil.rmtree(_directory(digest), ignore_errors=True)
             _store(source, digest)
     return digest
+
+
+def _is_whole(digest: str, report: Callable[[str], None]) -> bool:
+    """Whether an image is in the store as it came."""
+    if not os.path.exists(_directory(digest)):
+        return False
+    try:
+        _verify(_kept_as(digest))
+    except CorruptState as error:
+        report(f"{error.message}; unpacking it again")
+        return False
+    return True
 
 
 class Source:
@@ -227,6 +244,10 @@ def _store(source: Source, digest: str) -> None:
         manifest = _checked(source.read(_MANIFEST), source.path)
         _verify(GuestImage(digest=digest, directory=draft, manifest=manifest))
         os.replace(draft, _directory(digest))
+    except CorruptState as error:
+        if source.path == _installed():
+            error.hint = f"pip install --force-reinstall {_DISTRIBUTION}"
+        raise
     except OSError as error:
         raise storage_error(error, f"unpack the guest image {source.path}") from error
     finally:
@@ -245,15 +266,15 @@ def _verify(image: GuestImage) -> None:
         if _kept(record) == state:
             return
     except OSError as error:
-        raise CorruptState(f"the guest image is damaged: {error.strerror}") from error
+        name = os.path.basename(error.filename)
+        raise CorruptState(f"the guest image is damaged: {name}: {error.strerror}") from error
     for name in _FILES:
         found = _digest_of(os.path.join(image.directory, name))
         expected = image.manifest["files"][name]["sha256"]
         if found != expected:
             raise CorruptState(
                 f"the guest image is damaged: {name} has the digest {found[:12]}…, its manifest "
-                f"says {expected[:12]}…",
-                hint="pip install --force-reinstall wherry-guest",
+                f"says {expected[:12]}…"
             )
     write_json(record, state)
 
