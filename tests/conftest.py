@@ -13,6 +13,7 @@ import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from support.requirements import MARKS, cannot_run, need_tool, required_marks
 from support.settings import SETTINGS, Setting
@@ -42,6 +43,9 @@ def pytest_configure(config: pytest.Config) -> None:
     if hangup := getattr(signal, "SIGHUP", None):
         signal.signal(hangup, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    # Neither an example nor how it is thought up takes longer for another reason than a busy host.
+    settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    settings.load_profile("busy")
     if config.getoption("lanes"):
         from support.lanes import begin
 

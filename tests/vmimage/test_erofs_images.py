@@ -103,7 +103,7 @@ def checked(image: bytes, directory: Path) -> Path:
     return target
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(trees())
 def test_any_tree_is_what_fsck_extracts(content: dict[str, bytes | str | None]) -> None:
     with filled(content) as tree, tempfile.TemporaryDirectory() as directory:
@@ -112,7 +112,7 @@ def test_any_tree_is_what_fsck_extracts(content: dict[str, bytes | str | None]) 
         assert read_directory(extracted) == content
 
 
-@settings(deadline=None, max_examples=10)
+@settings(max_examples=10)
 @given(st.integers(1, 400), st.integers(1, 200))
 def test_directory_of_many_names_is_found_again(count: int, length: int) -> None:
     # "-" and "!" sort before ".", and have to stand before it.

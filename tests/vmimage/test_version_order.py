@@ -76,7 +76,7 @@ _VERSIONS = st.builds(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(one=_VERSIONS, other=_VERSIONS)
 @example("0", "0a")
 def test_order_is_that_of_dpkg(one: str, other: str) -> None:

@@ -66,7 +66,7 @@ def test_every_option_is_read_or_refused(name: str, declaration: Declaration) ->
         _check(declaration, [absurd for each in declaration.arguments if each.required])
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.text(max_size=8) | st.sampled_from(_ABSURD), max_size=6))
 @pytest.mark.parametrize(("name", "declaration"), _COMMANDS, ids=[name for name, _ in _COMMANDS])
 def test_any_words_are_read_or_refused(

@@ -207,7 +207,7 @@ def sections(actions: list[str], max_size: int = 8) -> Any:
     )
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(
     sections(list(ACTIONS)),
     st.lists(st.lists(st.sampled_from(VALUES), min_size=6, max_size=6), min_size=1, max_size=5),
@@ -226,7 +226,7 @@ def test_any_section_means_the_same_compiled(seccomp: Any, tries: list[list[int]
                 assert got == meaning(seccomp, arch, name, arguments), (arch, name, arguments)
 
 
-@settings(deadline=None, max_examples=60, derandomize=True)
+@settings(max_examples=60, derandomize=True)
 @given(
     # What libseccomp makes of overlapping rules with several actions depends on how it
     # happens to build its tree; over many rules with several arguments it can take forever.
