@@ -134,6 +134,9 @@ if TYPE_CHECKING:
         def is_rootless(self) -> bool:
             """Whether containers are made without root's privileges."""
 
+        def runs_programs_of(self, architecture: str) -> bool:
+            """Whether containers run programs of this processor, as images call it."""
+
         def namespaces(self) -> Sequence[str]:
             """The kinds of namespaces that the kernel has."""
 

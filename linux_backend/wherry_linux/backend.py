@@ -82,6 +82,11 @@ class LinuxRuntime:
     def is_rootless(self) -> bool:
         return os.geteuid() != 0
 
+    def runs_programs_of(self, architecture: str) -> bool:
+        from wherry_linux import emulators
+
+        return emulators.runs(architecture)
+
     def namespaces(self) -> Sequence[str]:
         from wherry_linux import namespaces
 

@@ -11,6 +11,7 @@ import os
 import struct
 
 from wherry.errors import KernelError
+from wherry.kernel import kernel_version
 from wherry_linux import constants as c
 from wherry_linux.mounts import fd_path, open_in_root, remount_bind
 from wherry_linux.syscalls import mount
@@ -37,6 +38,17 @@ _PROCESSORS = {
 # Processors that run the programs of another.
 _NATIVE = (("x86_64", "386"), ("aarch64", "arm"))
 _PT_INTERP = 3
+_OWN_RULES_SINCE = (6, 7)
+
+
+def runs(architecture: str) -> bool:
+    """Whether containers run programs of a processor, by themselves or by an emulator."""
+    if architecture not in _PROCESSORS:
+        return False
+    name, machine = _PROCESSORS[architecture][0], os.uname().machine
+    if name == machine or (machine, architecture) in _NATIVE or _is_known(_magic(architecture)):
+        return True
+    return kernel_version() >= _OWN_RULES_SINCE and bool(_find_emulator(name))
 
 
 def emulate(architecture: str) -> Callable[[int], None] | None:
@@ -46,10 +58,9 @@ def emulate(architecture: str) -> Callable[[int], None] | None:
     """
     if architecture not in _PROCESSORS or (os.uname().machine, architecture) in _NATIVE:
         return None
-    name, bits, order, machine = _PROCESSORS[architecture]
-    start = b"\x7fELF" + bytes((bits, 1 if order == "<" else 2, 1))
+    name, _, order, _ = _PROCESSORS[architecture]
+    magic = _magic(architecture)
     # The system is any, and the type ET_EXEC or ET_DYN.
-    magic = start + bytes(9) + struct.pack(f"{order}HH", 2, machine)
     mask = b"\xff" * 7 + b"\x00" + b"\xff" * 8 + struct.pack(f"{order}HH", 0xFFFE, 0xFFFF)
     emulator = "" if _is_known(magic) else _find_emulator(name)
     if not emulator:
@@ -58,6 +69,13 @@ def emulate(architecture: str) -> Callable[[int], None] | None:
     # opened here and now; the container's root has not got it.
     rule = f":qemu-{name}:M::{_escaped(magic)}:{_escaped(mask)}:{emulator}:POCF"
     return lambda root: _register(root, os.fsencode(rule))
+
+
+def _magic(architecture: str) -> bytes:
+    """What programs of a processor begin with."""
+    _, bits, order, machine = _PROCESSORS[architecture]
+    start = b"\x7fELF" + bytes((bits, 1 if order == "<" else 2, 1))
+    return start + bytes(9) + struct.pack(f"{order}HH", 2, machine)
 
 
 def _register(root: int, rule: bytes) -> None:

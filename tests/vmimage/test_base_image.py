@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from support.mirror import RELEASE_TIME, special
-from wherry.errors import CorruptState, NotFound, Unsupported, UsageError, WherryError
+from wherry.errors import CorruptState, NotFound, UsageError, WherryError
 from wherry.image.progress import Progress
 from wherry.image.store import ImageStore
 from wherry_vmimage.bootstrap import bootstrap
@@ -341,15 +341,6 @@ def test_suite_that_is_not_there_is_an_error(
 
     with pytest.raises(NotFound, match="no suite nosuch at file://"):
         make(request_of("debian:nosuch"))
-
-
-def test_foreign_architecture_cannot_be_configured_without_emulation(
-    request_of: Callable[..., Request],
-) -> None:
-    with pytest.raises(Unsupported, match="cannot run the programs of s390x") as error:
-        make(request_of(architecture="s390x", configure=True))
-
-    assert "--no-configure" in (error.value.hint or "")
 
 
 def test_foreign_architecture_is_unpacked(

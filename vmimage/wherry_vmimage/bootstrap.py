@@ -18,7 +18,6 @@ from wherry_vmimage.request import (
     Request,
     Target,
     lacks_security,
-    require_runnable,
     sources_of,
     target_of,
 )
@@ -46,8 +45,6 @@ def bootstrap(
 ) -> str:
     """Make the image of `request` and tag it in `store`; the first of its names."""
     target = target_of(request)
-    if request.configure and not request.is_busybox:
-        require_runnable(target.architecture)
     config = AptConfig.of_host() if sys.platform == "linux" else AptConfig()
     sources = sources_of(request, target, config)
     if not request.suites and lacks_security(target, sources):

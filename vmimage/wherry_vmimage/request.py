@@ -108,31 +108,6 @@ def _architecture(asked: str) -> str:
     raise Unsupported(f"no Debian architecture is known for {platform}")
 
 
-def require_runnable(architecture: str) -> None:
-    """Raise Unsupported where this kernel cannot run programs of `architecture`."""
-    own = _architecture("")
-    if architecture == own or (own, architecture) in (("amd64", "i386"), ("arm64", "armhf")):
-        return
-    interpreter = {"arm64": "aarch64", "armel": "arm", "armhf": "arm", "ppc64el": "ppc64le"}.get(
-        architecture, architecture
-    )
-    try:
-        with open(f"/proc/sys/fs/binfmt_misc/qemu-{interpreter}", encoding="ascii") as file:
-            lines = file.read().splitlines()
-    except OSError:
-        lines = []
-    # The flag F: the interpreter was opened when it was registered, so containers have it too.
-    if "enabled" not in lines or not any(
-        line.startswith("flags:") and "F" in line for line in lines
-    ):
-        raise Unsupported(
-            f"this machine cannot run the programs of {architecture}, "
-            "which its packages' scripts need",
-            hint="install qemu-user-static and binfmt-support, or leave the packages unpacked with "
-            "--no-configure",
-        )
-
-
 def sources_of(request: Request, target: Target, config: AptConfig) -> list[Source]:
     suites = request.suites or (target.suite,)
     if request.mirror:

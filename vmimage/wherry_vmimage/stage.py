@@ -15,6 +15,8 @@ from wherry.engine.container_files import ContainerFiles
 from wherry.errors import Unsupported, WherryError
 from wherry.files import make_dir
 from wherry_vmimage.bootstrap import bootstrap
+from wherry_vmimage.image import ARCHITECTURES
+from wherry_vmimage.request import target_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -36,6 +38,7 @@ def make_base_image(request: Request, engine: Engine, progress: Progress) -> str
     stage.sweep()
     if request.configure and not request.is_busybox:
         stage.require_ids()
+        stage.require_emulator(target_of(request).architecture)
     return bootstrap(request, engine.image_store, stage.run_script, progress)
 
 
@@ -54,6 +57,16 @@ class _Stage:
                 hint="give it one: `sudo usermod --add-subuids 100000-165535 "
                 "--add-subgids 100000-165535 USER`; or leave the packages unpacked with "
                 "--no-configure",
+            )
+
+    def require_emulator(self, architecture: str) -> None:
+        """Raise Unsupported where a container cannot run programs of `architecture`."""
+        if not self._engine.runtime.runs_programs_of(ARCHITECTURES[architecture][0]):
+            raise Unsupported(
+                f"this machine cannot run the programs of {architecture}, "
+                "which its packages' scripts need",
+                hint="install qemu-user-static (before Linux 6.7 binfmt-support, too), or leave "
+                "the packages unpacked with --no-configure",
             )
 
     def sweep(self) -> None:

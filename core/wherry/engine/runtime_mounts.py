@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import sys
 
 from wherry.container.overlay import overlay_mount
 from wherry.engine.mount_sources import bind_source, overlay_directory
 from wherry.errors import Unsupported
+from wherry.kernel import kernel_version
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -110,21 +110,13 @@ def _access(point: MountPoint) -> list[str]:
     given = point["Spec"].get("BindOptions") or {}
     if given.get("NonRecursive") or given.get("ReadOnlyNonRecursive"):
         return ["ro"]
-    if _has_recursive_readonly():
+    if kernel_version() >= (5, 12):
         return ["rro"]
     if given.get("ReadOnlyForceRecursive"):
         raise Unsupported(
             "bind-recursive=readonly needs mount_setattr(2)", hint="Linux 5.12 has it"
         )
     return ["ro"]
-
-
-def _has_recursive_readonly() -> bool:
-    if sys.platform == "win32":
-        return False
-    major, _, rest = os.uname().release.partition(".")
-    minor = rest.partition(".")[0]
-    return (int(major), int(minor) if minor.isdigit() else 0) >= (5, 12)
 
 
 def _add_flags(mount: Mount, own: Mapping[str, Any], ids: Ids) -> None:

@@ -178,7 +178,7 @@ def test_a_host_directory_that_cannot_be_made_is_said(box: Box, tmp_path: Path) 
 def test_the_options_of_v_become_the_options_of_a_mount(
     box: Box, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, modes: str, options: list[str]
 ) -> None:
-    monkeypatch.setattr("wherry.engine.runtime_mounts._has_recursive_readonly", lambda: True)
+    monkeypatch.setattr("wherry.engine.runtime_mounts.kernel_version", lambda: (5, 12))
     points = box.resolve(f"{tmp_path}:/src{':' if modes else ''}{modes}")
 
     assert box.mounts(points) == [
@@ -189,7 +189,7 @@ def test_the_options_of_v_become_the_options_of_a_mount(
 def test_an_old_kernel_makes_only_the_mount_itself_read_only(
     box: Box, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("wherry.engine.runtime_mounts._has_recursive_readonly", lambda: False)
+    monkeypatch.setattr("wherry.engine.runtime_mounts.kernel_version", lambda: (5, 11))
 
     [mount] = box.mounts(box.resolve(f"{tmp_path}:/src:ro"))
     assert mount["options"] == ["rbind", "rprivate", "ro"]
