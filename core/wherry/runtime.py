@@ -274,9 +274,6 @@ if TYPE_CHECKING:
         def is_supervised(self, container: Container) -> bool:
             """Whether the monitor that the container's state names is alive."""
 
-        def wait_for_monitor(self, container: Container, seconds: float) -> bool:
-            """Wait until its monitor is gone; False if it still lives after `seconds`."""
-
         def end_monitor(self, container: Container) -> None:
             """Kill the container's monitor, and the container with it."""
 

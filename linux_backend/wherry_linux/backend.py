@@ -345,12 +345,6 @@ class LinuxRuntime:
             }
         )
 
-    def wait_for_monitor(self, container: Container, seconds: float) -> bool:
-        state = container.state
-        if not self.is_supervised(container):
-            return True
-        return wait_gone(state["MonitorPid"], state["MonitorStart"], seconds)
-
     def end_monitor(self, container: Container) -> None:
         state = container.state
         if self.is_supervised(container):

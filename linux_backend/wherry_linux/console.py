@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from typing import Any
 
 TIOCSCTTY = 0x540E
-TIOCGWINSZ = 0x5413
 TIOCSWINSZ = 0x5414
 TIOCGPTPEER = 0x5441
 TIOCGPTN = 0x80045430
@@ -49,15 +48,6 @@ def set_size(terminal: int, rows: int, columns: int) -> None:
     """Tell the programs on a terminal how large it is."""
     if rows > 0 and columns > 0:
         fcntl.ioctl(terminal, TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
-
-
-def get_size(terminal: int) -> tuple[int, int]:
-    """Rows and columns; (0, 0) where `terminal` is none."""
-    try:
-        rows, columns, _, _ = struct.unpack("HHHH", fcntl.ioctl(terminal, TIOCGWINSZ, b"\0" * 8))
-    except OSError:
-        return 0, 0
-    return rows, columns
 
 
 def take(terminal: int) -> None:

@@ -177,11 +177,6 @@ def has_host(maps: list[IDMapping], number: int) -> bool:
     return any(0 <= number - entry["hostID"] < entry["size"] for entry in maps)
 
 
-def mapped_size(maps: list[IDMapping]) -> int:
-    """The first id above all that `maps` holds."""
-    return max(entry["containerID"] + entry["size"] for entry in maps)
-
-
 def to_host(maps: list[IDMapping], inside: int) -> int | None:
     """The host's id of `inside`; None where it is not mapped."""
     for entry in maps:

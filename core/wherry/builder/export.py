@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from wherry.builder.stage import StageBuild
 
 KINDS = ("local", "tar", "oci", "docker", "image", "registry")
-ARCHIVES = ("oci", "docker")
 
 
 @value

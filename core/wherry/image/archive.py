@@ -180,7 +180,6 @@ class _Layout:
         self._files = files
         self._blobs = blobs
         self._platform = platform
-        self._docker_names: dict[str, list[str]] = {}
         for name in files.names():
             if algorithm_of_blob(name):
                 digest = blobs.add(name)
