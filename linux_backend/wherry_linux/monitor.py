@@ -55,9 +55,10 @@ if TYPE_CHECKING:
     from wherry.container.store import Container
     from wherry.oci.runtime_spec import Spec
     from wherry.runtime import Keeper
+    from wherry_linux.creation import Created
     from wherry_linux.network.services import Services
     from wherry_linux.notify import Notifier
-    from wherry_linux.runtime import Created, Runtime
+    from wherry_linux.runtime import Runtime
 
 # A container that has run for so long is there to stay.
 _SETTLED = 1.0

@@ -12,22 +12,14 @@ import select
 import sys
 
 from wherry import paths
-from wherry.errors import Conflict, KernelError, NotFound, UsageError, WherryError
+from wherry.errors import Conflict, NotFound, UsageError, WherryError
 from wherry.files import make_dir, read_json, remove_file, write_json
-from wherry.forked import start
 from wherry.oci import OCI_VERSION
 from wherry.oci.shape import SPEC
 from wherry.shapes import TEXTS
-from wherry_linux import constants as c
-from wherry_linux import idmap
 from wherry_linux.cgroups import Cgroup
-from wherry_linux.channel import Channel
 from wherry_linux.check import check_spec
-from wherry_linux.group_places import enter_scope
-from wherry_linux.namespaces import Plan
-from wherry_linux.process import exec_error, set_limits
-from wherry_linux.processes import is_alive, signal, start_time, wait_gone
-from wherry_linux.syscalls import prctl
+from wherry_linux.processes import is_alive, signal, wait_gone
 
 _RECORD = {
     "id!": str,
@@ -50,26 +42,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Any
 
-    from wherry.oci.runtime_spec import LinuxResources, Mount, Spec
-
-
-class Created:
-    """A container whose first process waits for `start`."""
-
-    def __init__(self, pid: int, channel: Channel, terminal: int, program: str) -> None:
-        self.pid = pid
-        self.program = program
-        self.terminal = terminal
-        self.channel = channel
-
-    def started(self) -> None:
-        """Return once the program runs. Raises what kept it from running."""
-        try:
-            message, _ = self.channel.receive()
-            if "errno" in message:
-                raise exec_error(self.program, message["errno"])
-        finally:
-            self.channel.close()
+    from wherry.oci.runtime_spec import LinuxResources, Spec
+    from wherry_linux.creation import Created
 
 
 class Runtime:
@@ -101,8 +75,7 @@ class Runtime:
         bundle does not reach. The caller owns the Created's channel and terminal.
         Nothing is left behind when it raises.
         """
-        from wherry_linux.init import Launch, stage_one
-        from wherry_linux.mounts import is_idmapped
+        from wherry_linux.creation import Creation
 
         check_id(container_id)
         bundle = os.path.abspath(bundle)
@@ -113,14 +86,7 @@ class Runtime:
             from wherry_linux import seccomp
 
             seccomp.prepare(spec["linux"]["seccomp"])
-        has_idmapped = any(map(is_idmapped, spec.get("mounts") or ()))
-        directory = os.path.join(self.root, container_id)
-        make_dir(self.root, 0o711)
-        try:
-            os.mkdir(directory, 0o711)
-        except FileExistsError:
-            raise Conflict(f"container {container_id} already exists") from None
-        fifo = os.path.join(directory, "exec.fifo")
+        directory = self._claim(container_id)
         state: dict[str, Any] = {
             "ociVersion": OCI_VERSION,
             "id": container_id,
@@ -129,143 +95,32 @@ class Runtime:
             "bundle": bundle,
             "annotations": spec.get("annotations") or {},
         }
-        cgroup: Cgroup | None = None
-        pid = 0
-        ours: Channel | None = None
-        resctrl: list[str] = []
-        hooked = False
+        creation = Creation(directory, state, spec, supervise=supervise, freeze=freeze)
         try:
-            cgroup = _own_group(spec)
-            if cgroup is not None:
-                enter_scope(cgroup.path)
-            # Before anything is made, so that what a kill leaves can be found.
-            self._write_state(directory, state, spec, cgroup, freeze, resctrl)
-            if freeze:
-                write_json(os.path.join(directory, "config.json"), spec)
-            os.mkfifo(fifo, 0o600)
-            if cgroup is not None:
-                cgroup.make()
-                cgroup.count()
-                cgroup.limit(spec["linux"].get("resources") or {})
-                _delegate(spec, cgroup)
-            restrict_devices(spec, cgroup)
-            plan = Plan(spec["linux"].get("namespaces") or [])
-            is_nested = os.geteuid() != 0 and (
-                plan.outer >= 0 or (plan.makes("user") and not _maps_caller(spec))
-            )
-            if has_idmapped:
-                linux = spec["linux"]
-                plan.prepare_users(linux.get("uidMappings") or [], linux.get("gidMappings") or [])
-            launch = Launch(
-                spec=spec,
-                state=state,
-                fifo=fifo,
-                plan=plan,
+            return creation.make(
                 stdio=stdio,
                 console_socket=console_socket,
+                pid_file=pid_file,
                 preserve=preserve,
                 new_keyring=new_keyring,
                 pivot=pivot,
-                die_with_parent=supervise,
-                place=directory if has_idmapped or is_nested else "",
-                is_nested=is_nested,
             )
-            if supervise:
-                prctl(c.PR_SET_CHILD_SUBREAPER, 1)
-            ours, theirs = ends = Channel.pair()
-            fork = start if cgroup is None else cgroup.start
-            stage = fork(lambda: stage_one(launch, *ends))
-            theirs.close()
-            plan.close()
-            pid = self._guide(ours, stage, spec, plan, is_nested=is_nested)
-            state["pid"] = pid
-            set_limits(spec["process"], pid)
-            resctrl = _give(spec, container_id, pid)
-            hooked = True
-            self._run_create_hooks(spec, state)
-            ours.send({"go": True, "pid": pid})
-            terminal = -1
-            if spec["process"].get("terminal") and console_socket is None:
-                _, terminal = ours.expect("console")
-            ours.expect("created")
-            state["status"] = "created"
-            self._write_state(directory, state, spec, cgroup, freeze, resctrl)
-            if pid_file:
-                with open(pid_file, "w") as file:
-                    file.write(str(pid))
         except BaseException:
-            if pid:
-                _end(pid, ours=supervise)
-            if ours is not None:
-                ours.close()
-            if cgroup is not None:
-                cgroup.kill()
-                cgroup.remove()
-            _leave(resctrl)
+            creation.undo()
             _forget(directory)
-            if hooked:
+            if creation.is_hooked:
                 self._run_last_hooks(spec.get("hooks") or {}, {**state, "status": "stopped"})
             raise
-        return Created(pid, ours, terminal, spec["process"]["args"][0])
 
-    def _guide(
-        self, channel: Channel, stage: int, spec: Spec, plan: Plan, *, is_nested: bool
-    ) -> int:
-        """See stage one through to its end; the pid of init, which it has forked."""
+    def _claim(self, container_id: str) -> str:
+        """The directory of a new container."""
+        directory = os.path.join(self.root, container_id)
+        make_dir(self.root, 0o711)
         try:
-            channel.expect("namespaces")
-            if plan.makes("user"):
-                linux = spec["linux"]
-                maps = linux.get("uidMappings") or [], linux.get("gidMappings") or []
-                if is_nested:
-                    maps = idmap.rootless_maps(os.geteuid(), os.getegid())
-                idmap.write_maps(stage, *maps)
-            channel.send({"go": True})
-            message, _ = channel.expect("pid")
-            return int(message["pid"])
-        except BaseException:
-            os.kill(stage, 9)
-            raise
-        finally:
-            os.waitpid(stage, 0)
-
-    def _run_create_hooks(self, spec: Spec, state: dict[str, Any]) -> None:
-        hooks = spec.get("hooks") or {}
-        for kind in ("prestart", "createRuntime"):
-            if hooks.get(kind):
-                from wherry_linux.hooks import run_hooks
-
-                run_hooks(hooks[kind], kind, state)
-
-    def _write_state(
-        self,
-        directory: str,
-        state: dict[str, Any],
-        spec: Spec,
-        cgroup: Cgroup | None,
-        frozen: bool,
-        resctrl: list[str],
-    ) -> None:
-        import time
-
-        write_json(
-            os.path.join(directory, "state.json"),
-            {
-                **state,
-                "startTime": start_time(state["pid"]) if state["pid"] else None,
-                "created": time.time(),
-                "cgroup": None if cgroup is None else cgroup.path,
-                "resctrl": resctrl,
-                "hooks": {
-                    kind: hooks
-                    for kind, hooks in (spec.get("hooks") or {}).items()
-                    if kind in ("poststart", "poststop")
-                },
-                "rootfs": spec["root"]["path"],
-                "owner": os.geteuid(),
-                "config": os.path.join(directory if frozen else state["bundle"], "config.json"),
-            },
-        )
+            os.mkdir(directory, 0o711)
+        except FileExistsError:
+            raise Conflict(f"container {container_id} already exists") from None
+        return directory
 
     def start(self, container_id: str) -> None:
         """Let a created container run its program."""
@@ -373,9 +228,7 @@ class Runtime:
                     return
                 raise
             # A `create` that was killed before it made anything.
-            for name in os.listdir(directory):
-                remove_file(os.path.join(directory, name))
-            os.rmdir(directory)
+            _forget(directory)
             return
         status = self.status(record)
         if status != "stopped":
@@ -393,11 +246,11 @@ class Runtime:
             if os.path.isdir(cgroup.directory):
                 cgroup.kill()
                 cgroup.remove()
-        directory = os.path.join(self.root, container_id)
-        for name in os.listdir(directory):
-            remove_file(os.path.join(directory, name))
-        os.rmdir(directory)
-        _leave(record.get("resctrl") or [])
+        _forget(os.path.join(self.root, container_id))
+        if record["resctrl"]:
+            from wherry_linux import resctrl
+
+            resctrl.leave(record["resctrl"])
         self._run_last_hooks(record["hooks"], public_state(record, "stopped"))
 
     def _run_last_hooks(self, hooks: Mapping[str, Any], state: dict[str, Any]) -> None:
@@ -432,16 +285,6 @@ class Runtime:
         Cgroup(record["cgroup"]).freeze(frozen=frozen)
 
 
-def _own_group(spec: Spec) -> Cgroup | None:
-    """The control group that the spec asks for. Raises Conflict where it is somebody else's."""
-    path = spec["linux"].get("cgroupsPath")
-    if not path:
-        return None
-    cgroup = Cgroup(path)
-    cgroup.require_empty()
-    return cgroup
-
-
 def _wait_for_program(fifo: int) -> None:
     """Return once the reader of a fifo is gone: it closes when init executes, or ends."""
     poll = select.poll()
@@ -453,56 +296,9 @@ def _print_warning(message: str) -> None:
     print(f"wherry: {message}", file=sys.stderr)
 
 
-def _delegate(spec: Spec, cgroup: Cgroup) -> None:
-    from wherry_linux.delegation import delegate, owner_of
-
-    owner = owner_of(spec)
-    if owner is not None:
-        delegate(cgroup.directory, owner)
-
-
-def _give(spec: Spec, container_id: str, pid: int) -> list[str]:
-    """What a container gets once its first process is there; directories to `_leave`."""
-    devices, rdt = spec["linux"].get("netDevices"), spec["linux"].get("intelRdt")
-    if devices:
-        from wherry_linux.network.devices import move_devices
-
-        move_devices(devices, pid)
-    if rdt:
-        from wherry_linux import resctrl
-
-        return resctrl.join(rdt, container_id, pid, resctrl.mount_point())
-    return []
-
-
-def _leave(directories: list[str]) -> None:
-    if directories:
-        from wherry_linux import resctrl
-
-        resctrl.leave(directories)
-
-
-def _end(pid: int, *, ours: bool) -> None:
-    """Kill a container's first process; unless it is ours, others may have waited for it."""
-    try:
-        os.kill(pid, 9)
-    except ProcessLookupError:
-        return
-    if ours:
-        os.waitpid(pid, 0)
-
-
-def _maps_caller(spec: Spec) -> bool:
-    """Whether we ourselves exist in the container's user namespace."""
-    linux = spec["linux"]
-    return idmap.has_host(linux.get("uidMappings") or [], os.geteuid()) and idmap.has_host(
-        linux.get("gidMappings") or [], os.getegid()
-    )
-
-
 def _forget(directory: str) -> None:
     """Remove a container's state."""
-    for name in ("exec.fifo", "config.json", "state.json"):
+    for name in os.listdir(directory):
         remove_file(os.path.join(directory, name))
     os.rmdir(directory)
 
@@ -521,56 +317,12 @@ def public_state(record: dict[str, Any], status: str) -> dict[str, Any]:
     return state
 
 
-def restrict_devices(spec: Spec, cgroup: Cgroup | None) -> None:
-    """Make the rules about devices hold; where the kernel cannot, do without any device.
-
-    In a user namespace the kernel opens no node that was made there, so that those which
-    come from the host are all there is: the devices of the spec, which are allowed, and
-    what is in directories that are bound.
-    """
-    rules = (spec["linux"].get("resources") or {}).get("devices") or []
-    if not rules or os.geteuid() != 0:
-        return
-    has_users = any(namespace["type"] == "user" for namespace in spec["linux"]["namespaces"])
-    is_whole = all(rule.get("access", "rwm") == "rwm" for rule in rules)
-    if has_users and is_whole and not any(map(_may_bring_nodes, spec.get("mounts") or ())):
-        return
-    from wherry_linux import device_filter
-
-    try:
-        if cgroup is not None:
-            device_filter.restrict(cgroup.directory, rules)
-            return
-    except KernelError:
-        pass  # a kernel without CONFIG_CGROUP_BPF, or a container around us
-    if not has_users and device_filter.evaluate(rules) != (True, {}):
-        sets: dict[str, Any] = dict(spec["process"].get("capabilities") or {})
-        for kind, names in sets.items():
-            sets[kind] = [name for name in names if name != "CAP_MKNOD"]
-        spec["process"]["capabilities"] = sets  # type: ignore[typeddict-item]
-        from wherry_linux.rootfs import root_mount
-
-        over = root_mount(spec)
-        if over is not None:
-            over.setdefault("options", []).append("nodev")
-
-
 def _forget_zero(spec: Spec) -> None:
     """Before 1.3 a `pids.limit` of 0 was how engines wrote that nothing was asked."""
     resources = (spec.get("linux") or {}).get("resources") or {}
     is_old = str(spec.get("ociVersion")).startswith(("1.0.", "1.1.", "1.2."))
     if is_old and (resources.get("pids") or {}).get("limit") == 0:
         del resources["pids"]
-
-
-def _may_bring_nodes(entry: Mount) -> bool:
-    """Whether there may be nodes of the host's in a mount; one file that is no node has none."""
-    options = set(entry.get("options") or ())
-    return (
-        bool(options & {"bind", "rbind"})
-        and "nodev" not in options
-        and not os.path.isfile(entry.get("source", ""))
-    )
 
 
 def check_id(container_id: str) -> None:

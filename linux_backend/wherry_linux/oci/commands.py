@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from wherry.cli.grammar import Declaration
     from wherry.oci.runtime_spec import Capabilities, LinuxResources, Process, Spec
+    from wherry_linux.creation import Created
     from wherry_linux.oci.session import Session
-    from wherry_linux.runtime import Created
 
 _ID = argument("container_id", metavar="CONTAINER-ID")
 _BUNDLE = option("-b", "--bundle", default=".", metavar="directory", help="The bundle's directory")

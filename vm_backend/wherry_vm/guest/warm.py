@@ -12,7 +12,7 @@ WARM = (
     "wherry.engine.session", "wherry.engine.settle", "wherry.engine.streams",
     "wherry.engine.images", "wherry.container.bundle", "wherry.container.logs",
     "wherry.container.userns", "wherry.image.config", "wherry.image.digests", "wherry.image.store",
-    "wherry_linux.backend", "wherry_linux.runtime", "wherry_linux.init", "wherry_linux.mounts",
+    "wherry_linux.backend", "wherry_linux.runtime", "wherry_linux.creation", "wherry_linux.mounts",
     "wherry_linux.rootfs", "wherry_linux.process", "wherry_linux.monitor", "wherry_linux.joining",
     "wherry_linux.detached", "wherry_linux.limits", "wherry_linux.cgroups",
     "wherry_linux.seccomp", "wherry_linux.seccomp.profile", "wherry_linux.seccomp.resolve",
