@@ -11,6 +11,7 @@ import struct
 import subprocess
 import sys
 import threading
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -302,6 +303,54 @@ def test_what_the_host_changes_right_after_the_guest_is_told_and_seen(
     assert (mounted / "own").exists() == (root / "own").exists()
     if (root / "own").exists():
         assert (mounted / "own").read_text() == (root / "own").read_text()
+
+
+def test_what_the_guest_has_made_is_its_own_however_late_the_host_hears_of_it(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tree = AnnouncingTree(open_tree(str(root), Owners(str(tmp_path / "owners.db"), str(root))))
+    tree.make_directory(b"/made", 0o755)
+    now = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: now + 3600)
+
+    # Or it would be hidden from who made it, to be made once more.
+    assert tree.is_own(b"/made")
+    (root / "made").chmod(0o700)
+    assert not tree.is_own(b"/made")
+    tree.close()
+
+
+def test_what_was_told_is_the_guest_s_no_longer(root: Path, tmp_path: Path) -> None:
+    tree = AnnouncingTree(open_tree(str(root), Owners(str(tmp_path / "owners.db"), str(root))))
+    (root / "file").write_text("")
+    tree.remove(b"/file")
+    assert tree.is_own(b"/file")
+
+    (root / "file").write_text("again")
+    tree.expect(b"/file", "created")
+    tree.done(b"/file")
+    (root / "file").unlink()
+
+    # It is gone as after the guest's own removal, but the guest has heard of it since.
+    assert not tree.is_own(b"/file")
+    tree.close()
+
+
+def test_what_is_in_a_directory_that_the_guest_moves_comes_along(
+    root: Path, tmp_path: Path
+) -> None:
+    tree = AnnouncingTree(open_tree(str(root), Owners(str(tmp_path / "owners.db"), str(root))))
+    (root / "old" / "below").mkdir(parents=True)
+    (root / "old" / "below" / "file").write_text("")
+    tree.rename(b"/old", b"/new", replace=True)
+
+    assert tree.is_own(b"/new/below/file")
+    assert not tree.is_own(b"/other")
+    (root / "new").rename(root / "elsewhere")
+    (root / "new" / "below").mkdir(parents=True)
+    (root / "new" / "below" / "file").write_text("")
+    assert not tree.is_own(b"/new/below/file")
+    tree.close()
 
 
 def test_a_file_that_is_announced_as_deleted_and_is_there_again_is_kept(

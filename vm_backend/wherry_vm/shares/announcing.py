@@ -10,7 +10,8 @@ time. Between `expect` and `done` of a path
     modified    who opens it for writing has opened it when something is written
 
 Nothing that anybody else does in the meantime is lost: a token is never a file, and what is
-written is written.
+written is written. What the guest itself has done must never be announced, however late the
+host hears of it: a program would not find what it has just made.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from wherry_vm.shares import sftp
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
+    from typing import Any
 
     from wherry_vm.shares.tree import OpenFile, Tree
 
@@ -36,9 +38,7 @@ TOKENS = {"file": stat.S_IFREG | 0o600, "directory": stat.S_IFDIR | 0o700, "link
 UNCHANGED = 0xFFFFFFFB
 """A time of modification, in 2106, that the agent sets: it tells, and changes nothing."""
 
-_OWN = 1.0
-"""Seconds for which a change is the guest's own, which its kernel knows of."""
-_MOST_OWN = 4096
+_MOST_OWN, _MOST_MOVED = 16384, 256
 
 
 class AnnouncingTree:
@@ -50,12 +50,15 @@ class AnnouncingTree:
         self._tokens = {f"{self.token}-{each}".encode(): mode for each, mode in TOKENS.items()}
         self._lock = threading.Lock()
         self._expected: dict[bytes, tuple[str, bool]] = {}
-        # When the guest changed a path, and how it left it; before it has, nothing.
-        self._own: dict[bytes, tuple[float, tuple[int, ...] | None]] = {}
+        # How the guest left what it has changed, the latest last; before it has, nothing.
+        self._own: dict[bytes, tuple[int, ...] | None] = {}
+        # The directories that it moved to where they are, and when by the file system's clock.
+        self._moved: dict[bytes, tuple[int, int]] = {}
 
     def expect(self, path: bytes, kind: str, *, is_directory: bool = False) -> None:
-        """The agent is about to do `kind` to `path` again."""
+        """The agent is about to do `kind` to `path` again: it is as the host has left it."""
         with self._lock:
+            self._own.pop(_key(path), None)
             self._expected[_key(path)] = (kind, is_directory)
 
     def done(self, path: bytes) -> None:
@@ -79,38 +82,46 @@ class AnnouncingTree:
         return seemed
 
     def is_own(self, path: bytes) -> bool:
-        """Whether the guest itself has just changed a path, and it is as the guest left it."""
-        at, left = self._own.get(_key(path), (-_OWN, None))
-        return time.monotonic() - at < _OWN and left in (None, self._state(path))
+        """Whether the guest itself has changed a path last, and it is as the guest left it."""
+        key = _key(path)
+        if key in self._own and self._own[key] in (None, self._state(path)):
+            return True
+        while self._moved and (key := key.rpartition(b"/")[0]):
+            if key in self._moved and self._came_along(path, key):
+                return True
+        return False
+
+    def _came_along(self, path: bytes, directory: bytes) -> bool:
+        """Whether a path was in a directory already when the guest moved it."""
+        number, since = self._moved[directory]
+        try:
+            is_there = self._tree.status(directory).st_ino == number
+            return is_there and self._tree.status(path).st_ctime_ns <= since
+        except OSError:
+            return False
 
     def _is(self, path: bytes, kind: str) -> bool:
         expected = self._expected.get(_key(path))
         return expected is not None and expected[0] == kind
 
-    def _touch(self, *paths: bytes) -> None:
-        now = time.monotonic()
-        if len(self._own) > _MOST_OWN:
-            self._own = {path: own for path, own in self._own.items() if now - own[0] < _OWN}
-        for path in paths:
-            self._own[_key(path)] = (now, None)
-
-    def _leave(self, *paths: bytes) -> None:
-        """The guest has changed these: what happens to them from here on is the host's doing."""
-        for path in paths:
-            self._own[_key(path)] = (time.monotonic(), self._state(path))
+    def _keep(self, path: bytes, state: tuple[int, ...] | None) -> None:
+        """How the guest leaves a path: what happens to it from here on is the host's doing."""
+        with self._lock:
+            _put(self._own, _key(path), state, _MOST_OWN)
 
     def _renew(self, path: bytes) -> None:
         """The guest is done with what it has changed: the kernel tells of that, too, and late."""
-        _, left = self._own.get(_key(path), (0.0, None))
-        self._own[_key(path)] = (time.monotonic(), left or self._state(path))
+        self._keep(path, self._own.get(_key(path)) or self._state(path))
 
     @contextlib.contextmanager
     def _changing(self, *paths: bytes) -> Iterator[None]:
-        self._touch(*paths)
+        for path in paths:
+            self._keep(path, None)
         try:
             yield
         finally:
-            self._leave(*paths)
+            for path in paths:
+                self._keep(path, self._state(path))
 
     def _state(self, path: bytes) -> tuple[int, ...]:
         try:
@@ -119,8 +130,20 @@ class AnnouncingTree:
             return ()
         if stat.S_ISDIR(status.st_mode):
             # What is made in it is no change of its own.
-            return (status.st_ino, status.st_mode)
-        return (status.st_ino, status.st_mode, status.st_size, status.st_mtime_ns)
+            return (status.st_ino, status.st_mode, status.st_uid, status.st_gid)
+        owner = (status.st_uid, status.st_gid)
+        return (status.st_ino, status.st_mode, *owner, status.st_size, status.st_mtime_ns)
+
+    def _keep_moved(self, path: bytes) -> None:
+        """What is in a directory has come with it: whoever watches finds it there as if made."""
+        try:
+            status = self._tree.status(path)
+            now = self._tree.status(_key(path).rpartition(b"/")[0]).st_mtime_ns
+        except OSError:
+            return
+        if stat.S_ISDIR(status.st_mode):
+            with self._lock:
+                _put(self._moved, _key(path), (status.st_ino, now), _MOST_MOVED)
 
     # ---- what is different while something is announced ----
 
@@ -150,6 +173,7 @@ class AnnouncingTree:
             return
         with self._changing(old, new):
             self._tree.rename(old, new, replace=replace)
+            self._keep_moved(new)
 
     def remove(self, path: bytes) -> None:
         if not self._vanish(path):
@@ -267,6 +291,14 @@ class _Unopened:
     def close(self) -> None:
         if self._opened is not None:
             self._opened.close()
+
+
+def _put(kept: dict[bytes, Any], key: bytes, value: Any, most: int) -> None:
+    """Keep a value as the latest, and `most` of them."""
+    kept.pop(key, None)
+    kept[key] = value
+    if len(kept) > most:
+        del kept[next(iter(kept))]
 
 
 def _key(path: bytes) -> bytes:
