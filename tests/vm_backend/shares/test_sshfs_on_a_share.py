@@ -112,6 +112,28 @@ def test_a_shell_works_in_it(mounted: Path, root: Path) -> None:
     assert (root / "a" / "b" / "moved").stat().st_size == 100000
 
 
+def test_a_directory_is_not_moved_into_one_that_is_there(mounted: Path) -> None:
+    program = (
+        "import os; os.makedirs('full/kept'); os.mkdir('empty'); os.mkdir('other')\n"
+        "os.rename('other', 'empty')\n"
+        "try: os.rename('empty', 'full')\n"
+        "except PermissionError: print(os.listdir('.'), os.listdir('full'))"
+    )
+
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=mounted,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    # As on another disk it would be copied there: programs do that by themselves.
+    assert done.stdout.startswith("["), done.stderr
+    assert done.stdout.endswith("['kept']\n")
+
+
 def test_links_lead_where_their_text_says(mounted: Path, root: Path) -> None:
     (root / "absolute").symlink_to("/etc/hostname")
     (root / "up").symlink_to("../nowhere")

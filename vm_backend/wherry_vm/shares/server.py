@@ -9,6 +9,7 @@ after all writes that came before it. Answers go out as they come.
 from __future__ import annotations
 
 import contextlib
+import errno
 import threading
 import traceback
 from collections import deque
@@ -126,7 +127,7 @@ class Server:
     def _add(self, handle: _Handle) -> bytes:
         if len(self._handles) >= sftp.MOST_HANDLES:
             _close(handle)
-            raise OSError(24, "too many open files")
+            raise OSError(errno.EMFILE, "too many open files")
         self._next += 1
         name = self._next.to_bytes(8, "big")
         self._handles[name] = handle
@@ -268,7 +269,14 @@ class Server:
         self._tree.symlink(target, path)
 
     def _replace(self, _: int, fields: sftp.Reader) -> None:
-        self._tree.rename(fields.text(), fields.text(), replace=True)
+        try:
+            self._tree.rename(fields.text(), fields.text(), replace=True)
+        except OSError as error:
+            if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+                raise
+            # Nothing says this to sshfs, and what is told as FAILURE it takes for another disk:
+            # programs would copy into the directory that is there.
+            raise PermissionError(errno.EACCES, error.strerror) from error
 
     def _link(self, _: int, fields: sftp.Reader) -> None:
         self._tree.link(fields.text(), fields.text())
