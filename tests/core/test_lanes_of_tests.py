@@ -72,6 +72,33 @@ def test_after_it(): pass
 """
 
 
+# The long test ends only when somebody else has run the other one.
+TAKING = """
+import os, pathlib, time
+import pytest
+
+@pytest.fixture(scope="session")
+def machine():
+    yield
+    assert os.environ.get("MACHINE_ENDS_WELL")
+
+@pytest.fixture
+def own_world(): pass
+
+@pytest.mark.vm
+def test_alone(own_world): pathlib.Path("ran").touch()
+
+@pytest.mark.vm
+def test_long(machine):
+    end = time.monotonic() + 100
+    while not pathlib.Path("ran").exists():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+def test_here(): pass
+"""
+
+
 def run(directory: Path, text: str, *words: str) -> subprocess.CompletedProcess[str]:
     (directory / "conftest.py").write_text(CONFTEST)
     (directory / "test_some.py").write_text(text)
@@ -106,9 +133,26 @@ def test_what_came_of_them_is_told_as_of_any_other(tmp_path: Path) -> None:
 def test_none_is_lost_with_the_process_that_should_have_run_it(tmp_path: Path) -> None:
     result = run(tmp_path, OUTCOMES + ENDING)
 
-    assert result.returncode == 1
+    assert result.returncode == pytest.ExitCode.INTERNAL_ERROR
     assert summary(result) == "3 failed, 3 passed, 1 skipped, 1 error", result.stdout
     assert result.stdout.count("the tests of machines ended before this one") == 2
+
+
+def test_who_is_done_first_takes_tests_that_have_a_machine_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MACHINE_ENDS_WELL", "1")
+
+    result = run(tmp_path, TAKING)
+
+    assert (result.returncode, summary(result)) == (0, "3 passed"), result.stdout
+
+
+def test_what_goes_wrong_after_the_last_test_is_told(tmp_path: Path) -> None:
+    result = run(tmp_path, TAKING)
+
+    assert result.returncode == pytest.ExitCode.INTERNAL_ERROR
+    assert 'assert os.environ.get("MACHINE_ENDS_WELL")' in result.stderr
 
 
 @pytest.mark.parametrize(("word", "told"), [("good", "1 passed"), ("here", "1 passed")])

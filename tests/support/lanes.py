@@ -2,7 +2,8 @@
 
 They wait for a guest that is emulated on one processor, the others for programs of this host.
 The second pytest is started with the words of the first, and writes its reports to a file. The
-first one tells of them after its own tests, as if it had run them all.
+first one tells of them after its own tests, as if it had run them all. Before, it takes from the
+end what the second has not come to: tests whose machine is nobody else's.
 """
 
 from __future__ import annotations
@@ -13,13 +14,17 @@ import pickle
 import subprocess
 import sys
 import tempfile
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
+
+_END = ""
+"""What comes after all reports, where all fixtures have cleared up."""
 
 _REPORTS = "WHERRY_TEST_REPORTS"
 """In the environment of the second one: the file for its reports."""
@@ -32,11 +37,27 @@ def begin(config: pytest.Config) -> None:
 
 
 def _divide(items: Sequence[pytest.Item]) -> tuple[list[pytest.Item], list[pytest.Item]]:
-    """The tests of the first and of the second lane, each in their order."""
+    """The tests of the first and of the second lane; of these the last can be run by either."""
     lanes: tuple[list[pytest.Item], list[pytest.Item]] = ([], [])
     for item in items:
         lanes[item.get_closest_marker("vm") is not None].append(item)
+    lanes[1].sort(key=_is_alone)
     return lanes
+
+
+def _is_alone(item: pytest.Item) -> bool:
+    """Whether a test has a machine of its own, and so can run beside all others."""
+    return "own_world" in getattr(item, "fixturenames", ())
+
+
+def _claim(place: Path, item: pytest.Item) -> bool:
+    """Whether a test that either lane can run is this one's."""
+    name = sha256(item.nodeid.encode()).hexdigest()
+    try:
+        os.close(os.open(place / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL))
+    except FileExistsError:
+        return False
+    return True
 
 
 class _Second:
@@ -45,6 +66,7 @@ class _Second:
     def __init__(self, config: pytest.Config, path: str) -> None:
         self._config = config
         self._first = os.getppid()
+        self._place = Path(path).parent
         self._file = open(path, "ab")  # noqa: SIM115 - for as long as the process
         # The first one writes it, of all tests.
         config.option.xmlpath = None
@@ -55,9 +77,11 @@ class _Second:
         self._config.hook.pytest_deselected(items=others)
 
     @pytest.hookimpl(tryfirst=True)
-    def pytest_runtest_protocol(self, item: pytest.Item) -> None:
+    def pytest_runtest_protocol(self, item: pytest.Item) -> bool | None:
         if os.getppid() != self._first:
             item.session.shouldstop = "nobody waits for the reports any more"
+        has_been_taken = _is_alone(item) and not _claim(self._place, item)
+        return True if has_been_taken else None
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         hook = self._config.hook.pytest_report_to_serializable
@@ -65,6 +89,11 @@ class _Second:
 
     def pytest_runtest_logfinish(self, nodeid: str) -> None:
         self._write(nodeid)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_sessionfinish(self) -> Iterator[None]:
+        yield
+        self._write(_END)
 
     def _write(self, record: Any) -> None:
         self._file.write(pickle.dumps(record))
@@ -76,6 +105,7 @@ class _First:
 
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
+        # Those that nothing has come of yet.
         self._theirs: set[str] = set()
         self._lane: _Lane | None = None
 
@@ -83,9 +113,11 @@ class _First:
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         ours, theirs = _divide(items)
         if ours and theirs:
-            items[:] = [*ours, *theirs]
+            alone = [item for item in theirs if _is_alone(item)]
+            shared = theirs[: len(theirs) - len(alone)]
+            items[:] = [*ours, *reversed(alone), *shared]
             self._theirs = {item.nodeid for item in theirs}
-            for item in theirs:
+            for item in shared:
                 # The process that runs it sees to its time.
                 item.add_marker(pytest.mark.timeout(0), append=False)
 
@@ -98,6 +130,9 @@ class _First:
     def pytest_runtest_protocol(self, item: pytest.Item) -> bool | None:
         if self._lane is None or item.nodeid not in self._theirs:
             return None
+        self._theirs.remove(item.nodeid)
+        if _is_alone(item) and self._lane.claim(item):
+            return None
         where = {"nodeid": item.nodeid, "location": item.location}
         item.ihook.pytest_runtest_logstart(**where)
         for report in self._lane.reports(item):
@@ -105,9 +140,10 @@ class _First:
         item.ihook.pytest_runtest_logfinish(**where)
         return True
 
-    def pytest_sessionfinish(self) -> None:
-        if self._lane is not None:
-            self._lane.close()
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        if self._lane is not None and (said := self._lane.close(is_left=bool(self._theirs))):
+            session.exitstatus = pytest.ExitCode.INTERNAL_ERROR
+            print(f"the tests of machines did not end well:\n{said}", file=sys.stderr)
 
 
 class _Lane:
@@ -129,6 +165,9 @@ class _Lane:
                 start_new_session=True,
             )  # fmt: skip
         self._found: dict[str, list[pytest.TestReport]] = {}
+
+    def claim(self, item: pytest.Item) -> bool:
+        return _claim(Path(self._place.name), item)
 
     def reports(self, item: pytest.Item) -> list[pytest.TestReport]:
         """Those of a test, once it has been run; a failure if the lane ended before."""
@@ -160,20 +199,28 @@ class _Lane:
                 self._process.wait(0.1)
 
     def _failure(self, item: pytest.Item) -> pytest.TestReport:
-        said = self._said.read_text(errors="replace")[-4000:]
+        told = f"the tests of machines ended before this one; they had said:\n{self._last_words()}"
         return pytest.TestReport(
             nodeid=item.nodeid,
             location=item.location,
             keywords={},
             outcome="failed",
-            longrepr=f"the tests of machines ended before this one; they had said:\n{said}",
+            longrepr=told,
             when="call",
         )
 
-    def close(self) -> None:
-        """Let its fixtures clear up, where it has been left in the middle."""
-        if self._process.poll() is None:
+    def _last_words(self) -> str:
+        return self._said.read_text(errors="replace")[-4000:]
+
+    def close(self, *, is_left: bool) -> str:
+        """Let its fixtures clear up; what it has said where that went wrong.
+
+        `is_left`: nobody waits for its tests any more.
+        """
+        if is_left and self._process.poll() is None:
             self._process.terminate() if sys.platform == "win32" else self._process.send_signal(2)
         self._process.wait()
+        said = "" if is_left or self._next() == _END else self._last_words()
         self._reports.close()
         self._place.cleanup()
+        return said
