@@ -5,7 +5,7 @@ from __future__ import annotations
 from wherry.engine import settle
 from wherry.errors import Conflict, WherryError
 from wherry.image.check import Problem, check_images
-from wherry.image.store import forget_partials
+from wherry.image.ingest import forget_partials
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

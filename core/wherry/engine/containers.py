@@ -21,7 +21,7 @@ from wherry.errors import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
     from typing import Any
 
     from wherry.container.request import RunRequest
@@ -246,9 +246,7 @@ class Containers:
         stdio: tuple[int, int, int] | None = None,
     ) -> int:
         """Run one more process in a running container; its exit code."""
-        from wherry.container.process import exec_process
-        from wherry.files import read_json
-        from wherry.oci.shape import SPEC
+        from wherry.engine.execution import Execution
 
         container = self.find(name)
         status = container.state["Status"]
@@ -256,66 +254,10 @@ class Containers:
             raise Conflict(f"Container {name} is paused, unpause the container before exec")
         if status != "running":
             raise Conflict(f"container {container.id} is not running")
-        spec = read_json(container.path("config.json"), SPEC)
-        process = exec_process(spec["process"], config, available=self.runtime.capabilities())
-        exec_id = names.new_id()
-        words = " ".join(process["args"])
-        container.event(f"exec_create: {words}", execID=exec_id)
-        container.event(f"exec_start: {words}", execID=exec_id)
-        stdin = bool(config.get("AttachStdin"))
-
-        was_left = False
-
-        def relay(master: int) -> bool:
-            from wherry.engine.session import relay_terminal
-
-            nonlocal was_left
-            was_left = relay_terminal(master, stdin=stdin, detach_keys=detach_keys)
-            return was_left
-
-        user = config.get("User") or container.body.get("User") or ""
-
-        def execute(
-            stdio: tuple[int, int, int] | None,
-            on_started: Callable[[int], None] | None,
-            given: Sequence[int] = (),
-        ) -> int:
-            try:
-                return self.runtime.execute(
-                    container,
-                    process,
-                    user=user,
-                    detach=detach,
-                    stdin=stdin,
-                    on_terminal=relay,
-                    on_started=on_started,
-                    stdio=stdio,
-                    given=given,
-                )
-            except WherryError as error:
-                # docker's code for what keeps a command from running in a container that does.
-                if error.exit_code is None and not isinstance(error, Conflict):
-                    error.exit_code = 126
-                raise
-
-        if detach or process["terminal"]:
-            code = execute(stdio, None)
-        else:
-            from wherry.container.namespaces import has_own_ids
-            from wherry.engine.streams import Streams
-
-            is_other = user not in ("", "0", "root") or has_own_ids(container.body)
-            streams = Streams(stdio or (0, 1, 2), stdin=stdin, others=is_other)
-            stdin_end, stdout_end, stderr_end = streams.theirs
-            try:
-                code = execute((stdin_end, stdout_end, stderr_end), streams.relay, streams.given())
-            finally:
-                streams.close()
-        if was_left:
-            container.event("exec_detach", execID=exec_id)
-        elif not detach:
-            container.event("exec_die", execID=exec_id, exitCode=str(code))
-        return code
+        execution = Execution(
+            self.runtime, container, config, detach=detach, detach_keys=detach_keys
+        )
+        return execution.run(stdio)
 
     def start(self, name: str) -> None:
         """Start a container that does not run; nothing happens to one that does."""

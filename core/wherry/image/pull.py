@@ -37,9 +37,10 @@ if TYPE_CHECKING:
     from typing import Any
 
     from wherry.image.arrival import ArrivingLayer
+    from wherry.image.ingest import Ingest
     from wherry.image.reference import Reference
     from wherry.image.registry import BlobStream, Registry
-    from wherry.image.store import ImageStore, Ingest
+    from wherry.image.store import ImageStore
     from wherry.oci.image_spec import Descriptor
 
     # Unpacks layers while they arrive; it runs in a thread, and may fork at once.
