@@ -46,7 +46,7 @@ from wherry_linux.syscalls import close_range, libc, setns
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from typing import Any
+    from typing import Any, NoReturn
 
     from wherry.oci.runtime_spec import Process, Spec
     from wherry_linux.runtime import Runtime
@@ -81,11 +81,7 @@ def execute(
     `forward` passes our signals on. Raises what kept the program from running.
     """
     record = runtime.record(container_id)
-    status = runtime.status(record)
-    if status == "paused" and not ignore_paused:
-        raise Conflict(f"container {container_id[:12]} is paused", hint="unpause it before exec")
-    if status not in ("running", "paused"):
-        raise Conflict(f"container {container_id[:12]} is not running")
+    _require_running(container_id, runtime.status(record), ignore_paused=ignore_paused)
     spec = frozen_spec(record)
     check_process(process)
     if spec["linux"].get("seccomp"):
@@ -131,16 +127,27 @@ def execute(
         return 0
     if forward:
         forward_signals(child)
-    if terminal >= 0 and on_terminal is not None:
-        was_left = on_terminal(terminal)
-        if was_left:
-            console.hold(terminal)
-            # What hangs up on us from now on is not meant for the program.
-            os.setpgid(child, child)
-        os.close(terminal)
-        if was_left:
-            return 0
+    if terminal >= 0 and on_terminal is not None and _relay(terminal, child, on_terminal):
+        return 0
     return exit_code(child)
+
+
+def _require_running(container_id: str, status: str, *, ignore_paused: bool) -> None:
+    if status == "paused" and not ignore_paused:
+        raise Conflict(f"container {container_id[:12]} is paused", hint="unpause it before exec")
+    if status not in ("running", "paused"):
+        raise Conflict(f"container {container_id[:12]} is not running")
+
+
+def _relay(terminal: int, child: int, on_terminal: Callable[[int], object]) -> bool:
+    """Have a terminal relayed, and close it; whether the user has left it."""
+    was_left = bool(on_terminal(terminal))
+    if was_left:
+        console.hold(terminal)
+        # What hangs up on us from now on is not meant for the program.
+        os.setpgid(child, child)
+    os.close(terminal)
+    return was_left
 
 
 def _start_in(cgroup: Cgroup, first: int, function: Callable[[], object]) -> int:
@@ -224,36 +231,18 @@ def _join(
     set_memory_policy(spec["linux"])
     hide()
     forbid_imports()
-    for kind, descriptor in opened:
-        if kind == "user" and given:
-            _give(given, descriptor, record["pid"])
-        setns(descriptor, KINDS[kind][0])
-        os.close(descriptor)
-        if kind == "user":
-            if not keeps_groups(spec.get("annotations") or {}):
-                libc.setgroups(0, None)
-            become_root()
+    annotations = spec.get("annotations") or {}
+    _enter(opened, given, record["pid"], keeps_groups=keeps_groups(annotations))
     # A pid namespace is entered by children alone.
     pid = os.fork()
     if pid:
-        channel.send({"pid": pid})
-        channel.close()
-        # Whoever waits for the end of a stream waits for the program, not for this process.
-        close_range(0, 0x7FFFFFFF, 0)
-        if detach:
-            os._exit(0)  # its parent is now who asked to be, or the system's first process
-        forward_signals(pid)
-        os._exit(exit_code(pid))
+        _wait_outside(pid, channel, detach=detach)
     os.setsid()
     label = open_label(process, procfs)
     os.chdir("/")
     slave = _open_terminal(process, channel, console_socket) if process.get("terminal") else -1
     set_personality(spec["linux"].get("personality"))
-    annotations = {} if user is None else {USER_ANNOTATION: user}
-    for name in (GROUPS_ANNOTATION, KEEP_GROUPS_ANNOTATION):
-        if name in (spec.get("annotations") or {}):
-            annotations[name] = spec["annotations"][name]
-    identity = resolve_identity(process, annotations)
+    identity = resolve_identity(process, _notes_of_user(user, annotations))
     variables = environment(process, identity.home)
     executable = find_executable(process["args"], variables, process["cwd"])
     if slave >= 0:
@@ -277,6 +266,42 @@ def _join(
     )
     enter_directory(process["cwd"])
     execute_program(step, executable, process["args"], variables)
+
+
+def _enter(
+    opened: list[tuple[str, int]], given: Sequence[int], first: int, *, keeps_groups: bool
+) -> None:
+    """Enter the namespaces of process `first`, and be root of them."""
+    for kind, descriptor in opened:
+        if kind == "user" and given:
+            _give(given, descriptor, first)
+        setns(descriptor, KINDS[kind][0])
+        os.close(descriptor)
+        if kind == "user":
+            if not keeps_groups:
+                libc.setgroups(0, None)
+            become_root()
+
+
+def _wait_outside(pid: int, channel: Channel, *, detach: bool) -> NoReturn:
+    """Be the parent of the process in the container, whose exit code becomes ours."""
+    channel.send({"pid": pid})
+    channel.close()
+    # Whoever waits for the end of a stream waits for the program, not for this process.
+    close_range(0, 0x7FFFFFFF, 0)
+    if detach:
+        os._exit(0)  # its parent is now who asked to be, or the system's first process
+    forward_signals(pid)
+    os._exit(exit_code(pid))
+
+
+def _notes_of_user(user: str | None, annotations: Mapping[str, str]) -> dict[str, str]:
+    """What tells `resolve_identity` who the program is to be."""
+    notes = {} if user is None else {USER_ANNOTATION: user}
+    for name in (GROUPS_ANNOTATION, KEEP_GROUPS_ANNOTATION):
+        if name in annotations:
+            notes[name] = annotations[name]
+    return notes
 
 
 def _give(pipes: Sequence[int], users: int, pid: int) -> None:
