@@ -320,6 +320,39 @@ def test_what_the_guest_has_made_is_its_own_however_late_the_host_hears_of_it(
     tree.close()
 
 
+def test_what_the_guest_goes_on_writing_is_its_own(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = open_tree(str(root), Owners(str(tmp_path / "owners.db"), str(root)))
+    tree = AnnouncingTree(place)
+    file = tree.open(b"/file", sftp.OPEN_WRITE | sftp.OPEN_CREATE, 0o644)
+    looks = place.status
+
+    def look_while_it_is_written(path: bytes) -> os.stat_result:
+        monkeypatch.undo()
+        file.write(b"more", 0)
+        return looks(path)
+
+    monkeypatch.setattr(place, "status", look_while_it_is_written)
+
+    assert tree.is_own(b"/file")
+    file.close()
+    tree.close()
+
+
+def test_who_makes_what_is_about_to_be_announced_finds_it(root: Path, tmp_path: Path) -> None:
+    tree = AnnouncingTree(open_tree(str(root), Owners(str(tmp_path / "owners.db"), str(root))))
+    (root / "file").write_text("")
+    tree.expect(b"/file", "created")
+    with pytest.raises(FileNotFoundError):
+        tree.attributes(b"/file")
+
+    tree.open(b"/file", sftp.OPEN_WRITE | sftp.OPEN_CREATE, 0o644).close()
+
+    assert tree.attributes(b"/file")
+    tree.close()
+
+
 def test_what_was_told_is_the_guest_s_no_longer(root: Path, tmp_path: Path) -> None:
     tree = AnnouncingTree(open_tree(str(root), Owners(str(tmp_path / "owners.db"), str(root))))
     (root / "file").write_text("")

@@ -67,7 +67,8 @@ class AnnouncingTree:
             self._expected.pop(_key(path), None)
 
     def _appear(self, path: bytes) -> None:
-        """What was hidden has been made once more; what follows is that it has changed."""
+        """What was hidden has been made, once more or by who did not see it; what follows is that
+        it has changed."""
         with self._lock:
             if self._is(path, "created"):
                 self._expected[_key(path)] = ("modified", False)
@@ -84,8 +85,11 @@ class AnnouncingTree:
     def is_own(self, path: bytes) -> bool:
         """Whether the guest itself has changed a path last, and it is as the guest left it."""
         key = _key(path)
-        if key in self._own and self._own[key] in (None, self._state(path)):
-            return True
+        if key in self._own:
+            left = self._own[key]
+            # The guest may go on changing it while it is looked at.
+            if left in (None, self._state(path)) or self._own.get(key) != left:
+                return True
         while self._moved and (key := key.rpartition(b"/")[0]):
             if key in self._moved and self._came_along(path, key):
                 return True
@@ -121,7 +125,9 @@ class AnnouncingTree:
             yield
         finally:
             for path in paths:
-                self._keep(path, self._state(path))
+                self._keep(path, state := self._state(path))
+                if state:
+                    self._appear(path)
 
     def _state(self, path: bytes) -> tuple[int, ...]:
         try:
