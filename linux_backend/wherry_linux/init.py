@@ -16,7 +16,7 @@ import select
 
 from wherry.errors import KernelError, NoUserNamespace, WherryError, as_ours
 from wherry.lean import dump_json, sockets
-from wherry.oci import ARCHITECTURE_ANNOTATION, INIT_ANNOTATION
+from wherry.oci import ARCHITECTURE_ANNOTATION, INIT_ANNOTATION, MTAB_ANNOTATION
 from wherry_linux import console, reaper
 from wherry_linux import constants as c
 from wherry_linux.idmap import open_users, read_users, root_of, within
@@ -44,6 +44,7 @@ from wherry_linux.process import (
 from wherry_linux.rootfs import (
     enter_root,
     make_devices,
+    make_mount_table,
     make_readonly,
     make_root_readonly,
     make_working_directory,
@@ -102,6 +103,7 @@ class Launch:
         # What `start` writes to, opened while the way there is still open to us.
         self.start = -1
         self.has_init = (spec.get("annotations") or {}).get(INIT_ANNOTATION) == "true"
+        self.has_mount_table = MTAB_ANNOTATION in (spec.get("annotations") or {})
         self.emulate: Callable[[int], None] | None = None
         if "user" in plan.kinds and ARCHITECTURE_ANNOTATION in (spec.get("annotations") or {}):
             from wherry_linux.emulators import emulate
@@ -272,6 +274,9 @@ def _init(launch: Launch, channel: Channel) -> None:
     label = open_label(process, os.open("/proc", os.O_PATH | os.O_CLOEXEC))
 
     root = mount_root(spec)
+    # Before anybody's directory may be mounted on /etc.
+    if launch.has_mount_table:
+        make_mount_table(root)
     mount_all(spec, root)
     if launch.emulate is not None:
         launch.emulate(root)

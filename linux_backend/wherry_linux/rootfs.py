@@ -11,6 +11,7 @@ import posixpath
 import stat
 
 from wherry.errors import KernelError, UsageError, WherryError
+from wherry.oci import MOUNT_TABLE
 from wherry_linux import constants as c
 from wherry_linux.mounts import (
     Options,
@@ -306,6 +307,20 @@ def write_sysctls(root: int, sysctls: dict[str, str]) -> None:
                     f"cannot set sysctl {name}={value}: {os.strerror(error.errno or 0)}",
                     error.errno or 0,
                 ) from error
+    finally:
+        os.close(directory)
+
+
+def make_mount_table(root: int) -> None:
+    """Make /etc/mtab where the image has none: older programs look there for what is mounted."""
+    try:
+        directory = open_in_root(root, "etc", create="directory")
+    except (OSError, KernelError):
+        return  # /etc is no directory
+    try:
+        os.symlink(MOUNT_TABLE, "mtab", dir_fd=directory)
+    except OSError:
+        pass  # it is there, or nothing can be made there
     finally:
         os.close(directory)
 

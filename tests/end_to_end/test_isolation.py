@@ -124,6 +124,18 @@ def test_boot_time_can_be_shifted(wherry: Cli, outside: Outside, busybox_image: 
     assert uptime - hosts == pytest.approx(864_000, abs=600)
 
 
+def test_programs_find_in_mtab_what_is_mounted(wherry: Cli, busybox_image: str) -> None:
+    script = "readlink /etc/mtab; grep -q ' /proc ' /etc/mtab && touch /own"
+    wherry("run", OFFLINE, "--name", "box", busybox_image, "sh", "-c", script)
+
+    assert wherry("logs", "box").lines == ["/proc/mounts"]
+    assert wherry("diff", "box").lines == ["A /own"]
+    wherry("run", OFFLINE, "--name", "first", busybox_image, "sh", "-c", "ln -sf own /etc/mtab")
+    wherry("commit", "first", "made:1")
+    kept = wherry("run", OFFLINE, "--rm", "--read-only", "made:1", "readlink", "/etc/mtab")
+    assert kept.stdout == "own\n"
+
+
 def test_program_can_tell_that_it_is_in_a_container(wherry: Cli, busybox_image: str) -> None:
     wherry("create", OFFLINE, "--name", "new", busybox_image)
     wherry("run", OFFLINE, "--name", "box", busybox_image, "sh", "-c", "test -f /.dockerenv")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 
 from wherry.builder.errors import DockerfileError, syntax_error
-from wherry.builder.parser import bodies, parse
+from wherry.builder.parser import bodies, is_heredoc, parse
 from wherry.values import replace, value
 
 TYPE_CHECKING = False
@@ -275,6 +275,12 @@ def _files(instruction: Instruction, rest: str, escape: str) -> Instruction:
         raise syntax_error(
             f"{instruction.keyword} requires at least two arguments, but only"
             f" {len(instruction.words)} provided. Destination could not be determined",
+            instruction.first,
+            instruction.last,
+        )
+    if instruction.heredocs and is_heredoc(instruction.words[-1]):
+        raise syntax_error(
+            f"{instruction.keyword} cannot accept a heredoc as a destination",
             instruction.first,
             instruction.last,
         )

@@ -35,6 +35,7 @@ from wherry.oci import (
     GROUPS_ANNOTATION,
     INIT_ANNOTATION,
     KEEP_GROUPS_ANNOTATION,
+    MTAB_ANNOTATION,
     OCI_VERSION,
     PASSWD_ANNOTATION,
     USER_ANNOTATION,
@@ -346,6 +347,10 @@ def _annotations(body: Mapping[str, Any], host: Mapping[str, Any]) -> dict[str, 
         annotations[KEEP_GROUPS_ANNOTATION] = "1"
     if host.get("Init"):
         annotations[INIT_ANNOTATION] = "true"
-    if architecture := (body.get("Wherry") or {}).get("Architecture"):
+    own = own_section(body)
+    # A build's layers, and a directory of the user's, are to get nothing that nobody asked for.
+    if not own.get("Build") and not own.get("Rootfs"):
+        annotations[MTAB_ANNOTATION] = "true"
+    if architecture := own.get("Architecture"):
         annotations[ARCHITECTURE_ANNOTATION] = architecture
     return annotations

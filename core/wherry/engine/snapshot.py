@@ -160,7 +160,7 @@ def _mount_points(container: Container) -> frozenset[str]:
     """Where every run mounts something that nobody asked for: /proc, /etc/hosts, …
 
     The container's root gets an empty file or directory for each, which is no change; nor
-    is the mark.
+    are the mark and the link to what is mounted.
     """
     try:
         spec = read_json(container.path("config.json"), SPEC)
@@ -171,7 +171,8 @@ def _mount_points(container: Container) -> frozenset[str]:
         asked.update(point["Destination"] for point in container.record["Mounts"])
         asked.update(container.body["HostConfig"].get("Tmpfs") or ())
     mounted = (mount["destination"] for mount in spec.get("mounts") or ())
-    return frozenset((MARK, *(path.strip("/") for path in mounted if path not in asked)))
+    made = (MARK,) if container.is_build_step() else (MARK, "etc/mtab")
+    return frozenset((*made, *(path.strip("/") for path in mounted if path not in asked)))
 
 
 def _undisturbed(engine: Engine, container: Container, look: Callable[[], Any]) -> Any:

@@ -14,6 +14,7 @@ import stat
 import sys
 
 from wherry.errors import Unsupported
+from wherry.oci import MOUNT_TABLE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -72,7 +73,8 @@ def changes(
     """The changes between two open directories, a directory before what it holds, by name.
 
     A directory that is as it was comes before the first change within. `unwanted` are
-    paths that are left out as long as they are empty: where something was mounted.
+    paths that are left out as long as they are empty, where something was mounted, or a link
+    to the table of mounts.
     `as_layer` tells of all that an opaque directory holds, as an archive of the layer
     needs it, instead of comparing it with what it hides. `is_whole`: `upper` is no layer,
     but a tree in which nothing of `lower` is seen but what it has itself.
@@ -138,7 +140,7 @@ class _Walk:
             return
         if stat.S_ISSOCK(found.st_mode):
             return  # it lives no longer than the process behind it
-        if before is None and path in self._unwanted and _is_empty(name, found, upper):
+        if before is None and path in self._unwanted and _is_as_made(name, found, upper):
             return
         kind = ADDED if before is None else MODIFIED
         if stat.S_ISDIR(found.st_mode):
@@ -245,9 +247,12 @@ def _attribute(file: int | str, name: str) -> bytes:
         return b""
 
 
-def _is_empty(name: str, found: os.stat_result, directory: int) -> bool:
+def _is_as_made(name: str, found: os.stat_result, directory: int) -> bool:
+    """Whether it is an empty file or directory, or the link that containers get."""
     if stat.S_ISREG(found.st_mode):
         return found.st_size == 0
+    if stat.S_ISLNK(found.st_mode):
+        return os.readlink(name, dir_fd=directory) == MOUNT_TABLE
     if not stat.S_ISDIR(found.st_mode):
         return False
     descriptor = os.open(name, _DIRECTORY, dir_fd=directory)

@@ -10,6 +10,9 @@ USER_ANNOTATION = "org.wherry.user"
 GROUPS_ANNOTATION = "org.wherry.groups"
 # and ask for an init by this.
 INIT_ANNOTATION = "org.wherry.init"
+# and, where there is none, for a link to what is mounted, as docker's containers have it.
+MTAB_ANNOTATION = "org.wherry.mtab"
+MOUNT_TABLE = "/proc/mounts"
 # image-spec's (conversion.md): what processor the programs are for.
 ARCHITECTURE_ANNOTATION = "org.opencontainers.image.architecture"
 # What a user that the image does not know is to be called in /etc/passwd.

@@ -36,6 +36,7 @@ def read(text: str) -> tuple[Instruction, ...]:
         ("HEALTHCHECK maybe", 'Unknown type "maybe" in HEALTHCHECK (try CMD)'),
         ("HEALTHCHECK CMD", "Missing command after HEALTHCHECK CMD"),
         ("HEALTHCHECK NONE a", "HEALTHCHECK NONE takes no arguments"),
+        ("COPY a <<b\nc\nb", "COPY cannot accept a heredoc as a destination"),
         ('CMD ["a", 1]', "arrays must be comprised of strings only"),
         ("ONBUILD ONBUILD RUN a", "Chaining ONBUILD via `ONBUILD ONBUILD` isn't allowed"),
         ("ONBUILD FROM a", "FROM isn't allowed as an ONBUILD trigger"),
