@@ -370,13 +370,22 @@ def test_what_was_told_is_the_guest_s_no_longer(root: Path, tmp_path: Path) -> N
 
 
 def test_what_is_in_a_directory_that_the_guest_moves_comes_along(
-    root: Path, tmp_path: Path
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tree = AnnouncingTree(open_tree(str(root), Owners(str(tmp_path / "owners.db"), str(root))))
+    place = open_tree(str(root), Owners(str(tmp_path / "owners.db"), str(root)))
+    tree = AnnouncingTree(place)
     (root / "old" / "below").mkdir(parents=True)
     (root / "old" / "below" / "file").write_text("")
+    rename, told = place.rename, []
+
+    def rename_and_look(old: bytes, new: bytes, *, replace: bool) -> None:
+        rename(old, new, replace=replace)
+        told.append(tree.is_own(b"/new/below/file"))
+
+    monkeypatch.setattr(place, "rename", rename_and_look)
     tree.rename(b"/old", b"/new", replace=True)
 
+    assert told == [True]
     assert tree.is_own(b"/new/below/file")
     assert not tree.is_own(b"/other")
     (root / "new").rename(root / "elsewhere")

@@ -90,14 +90,17 @@ class AnnouncingTree:
             # The guest may go on changing it while it is looked at.
             if left in (None, self._state(path)) or self._own.get(key) != left:
                 return True
-        while self._moved and (key := key.rpartition(b"/")[0]):
-            if key in self._moved and self._came_along(path, key):
+        while key := key.rpartition(b"/")[0]:
+            # The first is so while the guest moves it.
+            if self._own.get(key, ()) is None or self._came_along(path, key):
                 return True
         return False
 
     def _came_along(self, path: bytes, directory: bytes) -> bool:
         """Whether a path was in a directory already when the guest moved it."""
-        number, since = self._moved[directory]
+        number, since = self._moved.get(directory, (0, 0))
+        if not since:
+            return False
         try:
             is_there = self._tree.status(directory).st_ino == number
             return is_there and self._tree.status(path).st_ctime_ns <= since
