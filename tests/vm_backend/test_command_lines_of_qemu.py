@@ -17,7 +17,12 @@ from wherry_vm.qemu.host import Host, is_virtual
 
 KEPT = Path(__file__).parent / "command_lines"
 
-UNIX = Sockets(qmp="qmp.sock", events="events.sock", shares=("share0.sock", "share1.sock"))
+UNIX = Sockets(
+    qmp="qmp.sock",
+    events="events.sock",
+    commands=("command0.sock", "command1.sock"),
+    shares=("share0.sock", "share1.sock"),
+)
 PORTS = Sockets(qmp="4001", events="4002", unix=False)
 
 INTEL = Host(system="linux", architecture="x86_64", cpus=8, flags=frozenset({"vmx"}))

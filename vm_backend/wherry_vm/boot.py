@@ -19,7 +19,7 @@ from wherry.files import make_dir, read_json, remove_file, write_json
 from wherry.values import replace, value
 from wherry_vm.disk import NEW_DISK, is_new
 from wherry_vm.link import with_short_path
-from wherry_vm.protocol import PAUSE
+from wherry_vm.protocol import COMMAND_PORTS, PAUSE
 from wherry_vm.qemu.accelerator import Refusal, candidates, describe
 from wherry_vm.qemu.command import Guest, Sockets, command_line
 from wherry_vm.qemu.host import boot_id, processor
@@ -78,7 +78,8 @@ class Boot:
         self._is_cancelled = False
         self.qmp_listener = _listen(machine, "qmp.sock")
         self.events_listener = _listen(machine, "events.sock")
-        self.share_listeners = _listen_for_shares(machine)
+        self.command_listeners = _listen_for_all(machine, "command", COMMAND_PORTS)
+        self.share_listeners = _listen_for_all(machine, "share", len(machine.shares()))
         # Where a start of this kind is saved, and whether this one goes on from there.
         self.saved: SavedStart | None = None
         self.resumes = False
@@ -124,6 +125,7 @@ class Boot:
             sockets=Sockets(
                 qmp=_address(self.qmp_listener),
                 events=_address(self.events_listener),
+                commands=tuple(map(_address, self.command_listeners)),
                 shares=tuple(map(_address, self.share_listeners)),
                 unix=hasattr(socket, "AF_UNIX"),
             ),
@@ -252,7 +254,8 @@ class Boot:
         self.process.wait()
         if self.monitor is not None:
             self.monitor.close()
-        for listener in (self.qmp_listener, self.events_listener, *self.share_listeners):
+        listeners = (*self.command_listeners, *self.share_listeners)
+        for listener in (self.qmp_listener, self.events_listener, *listeners):
             listener.close()
         if self.saved is not None:
             self.saved.settle()
@@ -331,11 +334,11 @@ def _listen(machine: Machine, name: str) -> socket.socket:
     return listener
 
 
-def _listen_for_shares(machine: Machine) -> list[socket.socket]:
-    """A socket for each share; none where others could connect to it: see shares.mounts."""
+def _listen_for_all(machine: Machine, kind: str, count: int) -> list[socket.socket]:
+    """So many sockets of a kind; none where others could connect to them: see shares.mounts."""
     if not hasattr(socket, "AF_UNIX"):
         return []
-    return [_listen(machine, f"share{each}.sock") for each in range(len(machine.shares()))]
+    return [_listen(machine, f"{kind}{each}.sock") for each in range(count)]
 
 
 def _address(listener: socket.socket) -> str:

@@ -11,6 +11,7 @@ import socket
 import threading
 
 from wherry.container.wire import control
+from wherry_vm.protocol import END
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,21 +23,50 @@ _PATIENCE = 1
 """Seconds for a command to take what was sent before it is dismissed."""
 
 
+class Frames:
+    """Where in its frames a stream of bytes is; an END frame has no more after it."""
+
+    def __init__(self) -> None:
+        self._head = b""
+        self._left = 0
+        self.have_ended = False
+
+    @property
+    def are_whole(self) -> bool:
+        """Whether the bytes so far end with a frame."""
+        return not self._left and not self._head
+
+    def follow(self, data: bytes) -> None:
+        """Go on by `data`."""
+        at = 0
+        while at < len(data) and not self.have_ended:
+            if self._left:
+                step = min(self._left, len(data) - at)
+                self._left -= step
+            else:
+                step = min(_HEADER - len(self._head), len(data) - at)
+                self._head += data[at : at + step]
+                if len(self._head) == _HEADER:
+                    self._left = int.from_bytes(self._head[1:], "big")
+                    self.have_ended = self._head[0] == END
+                    self._head = b""
+            at += step
+
+
 class Carried:
     """The command's end of one connection, to which the guest's bytes go."""
 
     def __init__(self, stream: socket.socket) -> None:
         self._stream = stream
         self._lock = threading.Lock()
-        self._head = b""
-        self._left = 0
+        self._frames = Frames()
         self._waiting = b""
 
     def pass_on(self, data: bytes) -> None:
         """Send what the guest has sent."""
         with self._lock:
             self._stream.sendall(data)
-            self._follow(data)
+            self._frames.follow(data)
             self._flush()
 
     def say(self, message: dict[str, Any]) -> None:
@@ -51,31 +81,16 @@ class Carried:
             # Where the lock cannot be had the command does not read.
             if self._lock.acquire(timeout=_PATIENCE):
                 try:
-                    if not self._left and not self._head:
+                    if self._frames.are_whole:
                         self._stream.sendall(control(message))
                 finally:
                     self._lock.release()
             self._stream.shutdown(socket.SHUT_RDWR)
 
     def _flush(self) -> None:
-        if self._waiting and not self._left and not self._head:
+        if self._waiting and self._frames.are_whole:
             self._stream.sendall(self._waiting)
             self._waiting = b""
-
-    def _follow(self, data: bytes) -> None:
-        """Keep in mind where in a frame the bytes end."""
-        at = 0
-        while at < len(data):
-            if self._left:
-                step = min(self._left, len(data) - at)
-                self._left -= step
-            else:
-                step = min(_HEADER - len(self._head), len(data) - at)
-                self._head += data[at : at + step]
-                if len(self._head) == _HEADER:
-                    self._left = int.from_bytes(self._head[1:], "big")
-                    self._head = b""
-            at += step
 
 
 class Audience:

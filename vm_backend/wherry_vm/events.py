@@ -3,8 +3,9 @@
 It is there before the network, and does not depend on SSH. The guest says
 
     {"event": "listening"}                       sshd does; nothing else is ready yet
-    {"event": "ready", "data", "version",        sshd and the runner listen; `data` is
-     "kernel", "uptime"}                         "mounted", or what is wrong with the disk
+    {"event": "ready", "data", "version",        sshd and the runner listen, that on these ports
+     "kernel", "uptime", "commands"}             for commands; `data` is "mounted", or what is
+                                                 wrong with the disk
     {"event": "paused"}                          all but the disk is there: wherry_vm.saved
     {"event": "beat", "time": …, "running": n, "binds": […]}
                                                  every few seconds: its clock, how many
@@ -18,6 +19,8 @@ It is there before the network, and does not depend on SSH. The guest says
                                                  what containers with the guest's own network
                                                  listen on now, where that has changed
     {"event": "problem", "text": …}              what the runner writes to its standard error
+    {"event": "lost", "ports": [n, …]}           these of them are of no use any more; without a
+                                                 number, all
     {"event": "ports", "id": n, …}               a question of wherry.engine.published
 
 and is told

@@ -56,15 +56,16 @@ class Monitor:
             raise MachineError(f"QEMU does not tell which port leads to the guest: {said.strip()}")
         return int(found[1])
 
-    def replace_port(self, old: str, name: str, path: str) -> None:
+    def replace_port(self, bus: str, old: str, name: str, path: str) -> None:
         """Put a virtio-serial port called `name`, which connects to the socket at `path`, in
-        the place of the one with the identity `old`. Raises MachineError."""
+        the place of the one of device `bus` with the identity `old`. Raises MachineError."""
         address = {"type": "unix", "data": {"path": path}}
         backend = {"type": "socket", "data": {"addr": address, "server": False}}
         self._execute("chardev-add", id=name, backend=backend)
         # The channel of the old one stays: QEMU holds on to it for a while.
         self._execute("device_del", id=old)
-        self._execute("device_add", driver="virtserialport", id=name, chardev=name, name=name)
+        port = {"bus": f"{bus}.0", "id": name, "chardev": name, "name": name}
+        self._execute("device_add", driver="virtserialport", **port)
 
     def send_guest(self, path: str) -> None:
         """Stop the guest, and have QEMU send all of it to the socket at `path`."""

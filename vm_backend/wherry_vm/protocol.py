@@ -24,6 +24,11 @@ docker's configuration directory that are not credentials, by their names in it.
 
 No more than `WINDOW` bytes of STDIN are on their way without having been taken, so that
 a signal never waits behind input that nobody reads.
+
+A command reaches the runner over a connection of its own, through SSH, or a virtio-serial
+port, which many commands have one after the other. On a port the host begins each with an
+OPEN frame. What is the end of a connection elsewhere is an END frame there: the host's, and
+then the guest's, which says that it has read that and nothing beyond.
 """
 
 from __future__ import annotations
@@ -34,6 +39,18 @@ if TYPE_CHECKING:
 
     from wherry.container.wire import Parser
 
+OPEN, END = 8, 9
+"""The kinds of frames that go with a port, beside those of wherry.container.wire."""
+
+COMMAND_PORT = "org.wherry.command."
+"""What the ports for commands are called, with a number."""
+
+COMMAND_PORTS = 12
+"""How many there are. Each costs the guest half a megabyte for what may come."""
+
+SHARE_PORT = "org.wherry.share."
+"""What the ports for shares are called, with a number."""
+
 WINDOW = 1 << 18
 
 CHUNK = 1 << 16
@@ -42,7 +59,7 @@ NONSENSE = (AttributeError, KeyError, OverflowError, RecursionError, TypeError, 
 """What a message that is not as it should be makes of whoever reads it."""
 
 RUNNER_SOCKET = "/run/wherry-guest/runner.sock"
-"""Where the guest's runner listens: root's alone, and reached through SSH."""
+"""Where the guest's runner listens, too: root's alone, and reached through SSH."""
 
 ORIGINS = "/run/wherry-guest/origins"
 """Where commands in the guest ask their hosts; WHERRY_ORIGINS moves it."""

@@ -47,13 +47,14 @@ class GuestTransport(paramiko.Transport):  # type: ignore[misc]
     _path = ""
     _has_told = False
 
-    def open_socket(self, path: str) -> Any:
+    def open_socket(self, path: str) -> SshChannel:
         """A channel to the UNIX socket at `path` of the guest. Raises MachineError."""
         self._path = path
         with ssh_errors(f"reach {path} in the guest"):
-            return self.open_channel(
+            channel = self.open_channel(
                 _STREAMLOCAL, window_size=_WINDOW, max_packet_size=_PACKET, timeout=_PATIENCE
             )
+        return SshChannel(channel)
 
     def last_word(self) -> str:
         """Why the connection has ended; nothing while it lasts, or once that has been told."""
@@ -72,6 +73,25 @@ class GuestTransport(paramiko.Transport):  # type: ignore[misc]
             data.add_string("")
             data.add_int(0)
         super()._send_user_message(data)
+
+
+class SshChannel:
+    """A channel to the guest's runner, as wherry_vm.channels has them."""
+
+    def __init__(self, channel: paramiko.Channel) -> None:
+        self.recv, self.sendall = channel.recv, channel.sendall
+        # Neither is the other's half: the runner hears of the end and ends.
+        self.end = self.close = channel.close
+        self._channel = channel
+
+    def confirm(self) -> None:
+        """It has been answered when it was opened."""
+
+    def is_open(self) -> bool:
+        """Whether both its ends are there."""
+        channel = self._channel
+        is_whole = not (channel.closed or channel.eof_received)
+        return bool(is_whole and channel.transport.is_active())
 
 
 def connect(machine: Machine, port: int) -> GuestTransport:

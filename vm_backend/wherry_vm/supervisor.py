@@ -1,4 +1,4 @@
-"""The process that owns a running machine: QEMU, its monitor, the SSH connection.
+"""The process that owns a running machine: QEMU, its monitor, the ways to the guest.
 
 It is started by the first command that needs the machine, belongs to no terminal, and ends
 with the machine. Commands connect to its socket, say what they want in one frame and read
@@ -39,11 +39,11 @@ from wherry_vm.disk import lack_of_space
 from wherry_vm.log import log_what_is_said
 from wherry_vm.ports import Forwards
 from wherry_vm.problems import Problems
-from wherry_vm.protocol import RUNNER_SOCKET
 from wherry_vm.reception import Reception
 from wherry_vm.saved import word_to_go_on
 from wherry_vm.shares.finding import check_shares
 from wherry_vm.shares.mounts import Mounts
+from wherry_vm.ways import Ways
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -52,13 +52,13 @@ if TYPE_CHECKING:
     from typing import Any
 
     from wherry_vm.boot import Boot
+    from wherry_vm.channels import Channel
     from wherry_vm.events import EventChannel
     from wherry_vm.image import GuestImage
     from wherry_vm.machines import Machine
     from wherry_vm.qemu.accelerator import Refusal
     from wherry_vm.qemu.binary import Qemu
     from wherry_vm.qemu.host import Host
-    from wherry_vm.ssh import GuestTransport
     from wherry_vm.surroundings.telling import Surroundings
 
 LISTENING = b"listening\n"
@@ -112,8 +112,7 @@ class Supervisor:
         self._ready: dict[str, Any] | None = None
         self._boot: Boot | None = None
         self._events: EventChannel | None = None
-        self._ssh: GuestTransport | None = None
-        self._connecting = threading.Lock()
+        self._ways: Ways | None = None
         self._channels = Channels(self._open_channel)
         self._mounts = Mounts(machine, machine.shares())
         self._problems = Problems()
@@ -225,20 +224,21 @@ class Supervisor:
         self._ready = None
         self._events = EventChannel(attempt.accept(attempt.events_listener, 10), self._hear)
         attempt.connect_monitor()
+        ways = self._ways = Ways(self.machine, attempt, self._mounts, self._events.send)
         with ThreadPoolExecutor(1) as helper:
             paused = helper.submit(self._pause, attempt, self._events)
             # Loads while the guest boots.
-            from wherry_vm import ssh  # noqa: F401
             from wherry_vm.surroundings import telling  # noqa: F401
 
+            ways.load()
             paused.result()
         attempt.wait_ready(lambda seconds: self._wait(lambda: self._is_listening, seconds))
         with ThreadPoolExecutor(1) as helper:
             # The rest comes up while we connect.
-            login = helper.submit(self._log_in, attempt)
+            login = helper.submit(ways.log_in)
             attempt.wait_ready(lambda seconds: self._wait(lambda: bool(self._ready), seconds))
-            self._attach(attempt)
-            self._ssh = login.result()
+            self._attach(ways)
+            login.result()
 
     def _pause(self, attempt: Boot, events: EventChannel) -> None:
         """Have a start that is saved go on from where it is, or be saved there."""
@@ -251,7 +251,7 @@ class Supervisor:
             attempt.saved.save(attempt)
         events.send(word_to_go_on(self.machine))
 
-    def _attach(self, attempt: Boot) -> None:
+    def _attach(self, ways: Ways) -> None:
         """Give a guest that is ready what it needs of the host. Raises MachineError."""
         from wherry_vm.disk import settle_disk
         from wherry_vm.surroundings.telling import Surroundings
@@ -260,9 +260,7 @@ class Supervisor:
         if self._ready and self._ready.get("data") != "mounted":
             raise MachineError(f"the machine's disk cannot be used: {self._ready.get('data')}")
         settle_disk(self.machine)
-        ports = [attempt.accept(each, 10) for each in attempt.share_listeners]
-        if ports:
-            self._mounts.attach(ports, self._events.send)
+        ways.attach_shares()
         self._surroundings = Surroundings(self.machine, self._events.send, self._authorities)
         self._surroundings.tell()
 
@@ -286,6 +284,8 @@ class Supervisor:
                 if message["event"] == "ready":
                     self._ready = message
                 self._changed.notify_all()
+        if self._ways is not None:
+            self._ways.hear(message)
         self._mounts.hear(message)
         self._problems.hear(message)
         if self._surroundings is not None:
@@ -327,7 +327,8 @@ class Supervisor:
 
     def _look_after(self, attempt: Boot) -> None:
         """Find out what is the matter with a guest that says nothing any more, or with SSH."""
-        self._tell_of_end()
+        if self._ways is not None:
+            self._ways.tell_of_end()
         self._look_for_space()
         silent = self._silence()
         if silent < _SILENCE:
@@ -346,10 +347,6 @@ class Supervisor:
             print(f"wherry: {self._lack}", file=sys.stderr)
             # Whoever comes is told for as long as it is so.
             self._audience.warn(self._lack, later=False)
-
-    def _tell_of_end(self) -> None:
-        if self._ssh is not None and (why := self._ssh.last_word()):
-            print(f"wherry: the SSH connection to the guest broke off: {why}", file=sys.stderr)
 
     def _is_idle(self) -> bool:
         limit = self.machine.settings.idle
@@ -533,15 +530,17 @@ class Supervisor:
     def _catch_up(self) -> None:
         """Have the guest see the host as it is. Raises MachineError."""
         assert self._surroundings is not None
+        assert self._ways is not None
         with self._diagnosed():
-            self._session()
+            self._ways.look_after_shares()
             self._mounts.catch_up()
             self._surroundings.catch_up()
 
-    def _open_channel(self) -> Any:
+    def _open_channel(self) -> Channel:
         """A channel to the guest's runner. Raises MachineError."""
+        assert self._ways is not None
         with self._diagnosed():
-            return self._session().open_socket(RUNNER_SOCKET)
+            return self._ways.open_channel()
 
     @contextlib.contextmanager
     def _diagnosed(self) -> Iterator[None]:
@@ -557,62 +556,6 @@ class Supervisor:
     def _silence(self) -> float:
         """For how many seconds the guest's agent has said nothing."""
         return time.monotonic() - self._last_heard
-
-    def _session(self) -> GuestTransport:
-        """The SSH connection; a new one where it has broken off, as in a host that slept."""
-        assert self._ssh is not None
-        assert self._boot is not None
-        with self._connecting:
-            if not self._ssh.is_active():
-                self._tell_of_end()
-                self._ssh.close()
-                self._ssh = self._reconnect(self._boot)
-            if self._mounts.missing():
-                self._mount_again(self._boot)
-            return self._ssh
-
-    def _reconnect(self, attempt: Boot) -> GuestTransport:
-        if attempt.share_listeners:
-            return self._log_in(attempt)
-        self._mounts.lose()
-        session = self._log_in(attempt)
-        self._mounts.settle()
-        return session
-
-    def _mount_again(self, attempt: Boot) -> None:
-        """Have all shares mounted. Raises MachineError: what is not there must not look empty."""
-        assert self._events is not None
-        if attempt.share_listeners:
-            self._mounts.plug_in(self._plug_in, self._events.send)
-        elif self._ssh is not None:
-            self._mounts.connect(self._ssh, self._events.send)
-        self._mounts.settle()
-
-    def _plug_in(self, old: str, name: str) -> socket.socket:
-        """Our end of a port called `name`, in the place of another. Raises MachineError."""
-        attempt = self._boot
-        assert attempt is not None
-        assert attempt.monitor is not None
-        listener, address = attempt.listen("share.sock")
-        try:
-            attempt.monitor.replace_port(old, name, address)
-        except MachineError as error:
-            listener.close()
-            raise MachineError(
-                f"cannot share directories with the machine again: {error.message}",
-                hint=f"wherry machine restart {self.machine.name}",
-            ) from error
-        return attempt.accept(listener, 10)
-
-    def _log_in(self, attempt: Boot) -> GuestTransport:
-        """A connection to the guest, with the shares on it that have no ports of their own."""
-        from wherry_vm.ssh import connect
-
-        assert self._events is not None
-        session = connect(self.machine, attempt.ssh_port)
-        if not attempt.share_listeners:
-            self._mounts.connect(session, self._events.send)
-        return session
 
 
 def _refusal(name: str, error: Exception) -> Refusal:

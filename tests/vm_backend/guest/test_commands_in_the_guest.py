@@ -69,6 +69,7 @@ class Host:
 
 def _served() -> tuple[socket.socket, int]:
     """The host's end of a channel to the runner, and the process at the other end."""
+    from wherry_vm.guest.connection import Connection
     from wherry_vm.guest.serve import serve
 
     ours, theirs = socket.socketpair()
@@ -76,7 +77,7 @@ def _served() -> tuple[socket.socket, int]:
     if pid == 0:
         ours.close()
         try:
-            serve(theirs)
+            serve(Connection(theirs.fileno()))
         finally:
             os._exit(0)
     theirs.close()
@@ -275,12 +276,13 @@ def test_its_environment_is_the_hosts_where_it_says_so(run: Callable[..., Host])
 def test_a_request_that_is_none_is_answered_with_an_error(
     run: Callable[..., Host], request_: dict[str, Any]
 ) -> None:
+    from wherry_vm.guest.connection import Connection
     from wherry_vm.guest.serve import serve
 
     ours, theirs = socket.socketpair()
     with ours, theirs:
         ours.sendall(control(request_))
-        serve(theirs)
+        serve(Connection(theirs.fileno()))
         host = Host(ours)
         host.listen(lambda: bool(host.error))
 
@@ -290,13 +292,14 @@ def test_a_request_that_is_none_is_answered_with_an_error(
 def test_nothing_is_left_of_a_command_that_never_came(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from wherry_vm.guest.connection import Connection
     from wherry_vm.guest.serve import serve
 
     monkeypatch.setenv("WHERRY_ORIGINS", str(tmp_path))
     ours, theirs = socket.socketpair()
     ours.close()
     with theirs:
-        serve(theirs)
+        serve(Connection(theirs.fileno()))
 
     assert [each.name for each in tmp_path.iterdir() if each.name != "rehearsal"] == []
     pid, status = os.waitpid(-1, 0)

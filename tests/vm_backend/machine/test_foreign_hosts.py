@@ -171,8 +171,10 @@ def test_shares_are_mounted_anew_with_a_new_connection(there: Foreign, own_world
     before = there(*read)
     there("machine", "ssh", "default", "sh", "-c", "kill -9 $(pidof sshd-session)")
     after = there(*read)
+    logs = there("machine", "logs").stdout
     stopped = there("machine", "stop")
 
     assert stopped.returncode == 0, stopped.stderr
+    assert logs.count(b"the SSH connection to the guest broke off: ") == 1
     assert (before.stdout, before.stderr) == (b"content\n", b"")
     assert (after.stdout, after.stderr) == (b"content\n", b"")

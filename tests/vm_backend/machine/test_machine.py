@@ -21,11 +21,16 @@ from support.ports import listeners
 from support.settings import OFFLINE
 from support.terminal import Terminal
 from support.waiting import Deadline, wait_gone, wait_until
+from wherry_vm.protocol import COMMAND_PORTS
+from wherry_vm.qemu.command import MOST_PORTS
 
 if TYPE_CHECKING:
     from support.world import World
 
 pytestmark = [pytest.mark.vm, pytest.mark.network]
+
+KILL_RUNNER = "kill -9 $(sed -n 's/^PPid:.//p' /proc/$PPID/status)"
+"""Kills the parent of who serves the command."""
 
 
 def test_the_first_command_starts_it_and_says_so_once(own_machine: Cli) -> None:
@@ -148,14 +153,33 @@ def test_without_qemu_a_command_says_so_and_the_next_one_starts_it(own_machine: 
     assert own_machine("ps", "--quiet", timeout=BOOT).lines == []
 
 
-def test_a_connection_that_breaks_off_is_made_anew(own_machine: Cli) -> None:
+def test_commands_find_a_way_where_what_serves_them_is_killed(own_machine: Cli) -> None:
+    """Each kill costs a port, and in the end SSH is the way, which may break off, too."""
     start(own_machine)
-    broken = own_machine(
-        "machine", "ssh", "default", "sh", "-c", "kill -9 $(pidof sshd-session)", check=False
-    )
+    kills = ["kill -9 $PPID"] * (COMMAND_PORTS + 1) + ["kill -9 $(pidof sshd-session)"]
+    broken = [
+        own_machine("machine", "ssh", "default", "sh", "-c", kill, check=False) for kill in kills
+    ]
 
-    assert broken.returncode == 1
+    assert [each.returncode for each in broken] == [1] * len(kills)
+    assert {each.stderr.splitlines()[0] for each in broken} == {
+        "wherry: the connection to the machine broke off"
+    }
     assert own_machine("ps", "--quiet").lines == []
+    told = own_machine("machine", "logs").stdout
+    assert told.count("the SSH connection to the guest broke off: ") == 1
+
+
+def test_commands_go_on_where_the_runner_was_killed(own_machine: Cli) -> None:
+    start(own_machine)
+    own_machine("machine", "ssh", "default", "sh", "-c", KILL_RUNNER, check=False)
+
+    # The next one has to import everything first.
+    wait_until(
+        lambda: own_machine("ps", "--quiet", check=False, timeout=BOOT).returncode == 0,
+        Deadline(120, "another runner"),
+    )
+    assert own_machine("machine", "ssh", "default", "echo", "there").lines == ["there"]
 
 
 def test_kvm_that_hangs_every_guest_is_found_out_and_remembered(own_machine: Cli) -> None:
@@ -362,10 +386,13 @@ def test_nothing_listens_beyond_loopback(own_machine: Cli) -> None:
 
 def test_shares_are_as_they_were_after_a_restart(own_world: World) -> None:
     wherry = own_world.wherry
+    # More of them than a virtio-serial device has ports; the last ones are on another.
+    first = [Path(own_world.directory, f"{number:02}") for number in range(MOST_PORTS)]
     given, kept = (Path(own_world.directory, name) for name in ("given", "kept"))
-    for each in (given, kept):
+    for each in (*first, given, kept):
         each.mkdir()
-    wherry("machine", "init", "--share", f"{given}:ro", "--share", str(kept))
+    shares = [word for each in (*first, f"{given}:ro", kept) for word in ("--share", str(each))]
+    wherry("machine", "init", *shares)
     start(wherry)
     wherry("load", input=busybox_archive(), timeout=BOOT)
     run = ("run", "--rm", "-v", f"{given}:/given", "-v", f"{kept}:/kept", "busybox", "sh", "-c")

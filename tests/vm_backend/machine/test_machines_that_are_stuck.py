@@ -20,13 +20,15 @@ pytestmark = [pytest.mark.vm, pytest.mark.network]
 
 
 SILENCE = """
+. /usr/lib/wherry/common
+device=$(port org.wherry.events)
 for each in /proc/[0-9]*; do
-    if ls -l $each/fd 2>/dev/null | grep -q vport; then
+    if ls -l $each/fd 2>/dev/null | grep -q "$device$"; then
         kill -STOP ${each#/proc/}
     fi
 done
 """
-"""Stops the guest's agent, and what else speaks to the host by ports of its own."""
+"""Stops the guest's agent."""
 
 
 @pytest.fixture

@@ -38,18 +38,6 @@ def test_what_fails_in_the_guest_is_told_and_leaves_nothing(machine: Cli) -> Non
     assert running.stdout == ""
 
 
-def test_why_the_connection_to_the_guest_broke_off_is_told(machine: Cli) -> None:
-    before = machine("machine", "logs").stdout.count("the SSH connection to the guest broke off: ")
-
-    machine("machine", "ssh", "default", "sh", "-c", "kill -9 $(pidof sshd-session)", check=False)
-
-    text = "the SSH connection to the guest broke off: "
-    wait_until(
-        lambda: machine("machine", "logs").stdout.count(text) == before + 1,
-        Deadline(60, "the connection's end to be told"),
-    )
-
-
 def test_a_machine_that_could_not_start_again_is_not_stopped(machine: Cli, tmp_path: Path) -> None:
     gone = tmp_path / "gone"
     gone.mkdir()

@@ -4,7 +4,8 @@ A Python start in an emulated guest takes 400 ms, a fork of this process a few. 
 command does is what `wherry` in the guest would: it gets its words, its environment,
 streams and terminals of its own, and signals.
 
-Each connection is served by a fork of its own (`Server`), which forks the command.
+Each command is served by a fork of its own (`Runner`), which forks the command. It reaches
+us by one of the ports for commands, or by a connection to a UNIX socket.
 """
 
 from __future__ import annotations
@@ -12,11 +13,12 @@ from __future__ import annotations
 import os
 import sys
 
-from wherry.lean import signals, sockets
+from wherry.lean import sockets
 from wherry_vm.guest.agent import find_port, serve_events
+from wherry_vm.guest.mounts import port_devices
 from wherry_vm.guest.pausing import is_to_pause
 from wherry_vm.guest.warm import WARM
-from wherry_vm.protocol import RUNNER_SOCKET
+from wherry_vm.protocol import COMMAND_PORT, RUNNER_SOCKET
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,27 +27,34 @@ if TYPE_CHECKING:
 
 def main(path: str = RUNNER_SOCKET) -> None:
     """Listen at `path` for ever."""
+    # Where one has been before us nobody knows what a port was in the middle of.
+    ports = {} if os.path.exists(path) else open_command_ports()
     listener = listen(path)
     port = find_port()
     # A start pauses when all is imported: the agent need not import of it what it needs itself.
     pauses = port is not None and is_to_pause()
     if pauses:
         warm_up()
+    losses = -1
     if port is not None:
         problems, errors = os.pipe()
+        lost, losses = os.pipe()
         if os.fork() == 0:
             # What comes now waits in the listener's queue: the guest is ready.
             listener.close()
-            os.close(errors)
-            serve_events(port, problems, pauses=pauses)
+            for each in (errors, losses, *ports.values()):
+                os.close(each)
+            serve_events(port, problems, list(ports), lost, pauses=pauses)
             os._exit(0)
         # What goes wrong here, or in a server, the host hears of by the agent.
         os.dup2(errors, 2)
-        os.close(errors)
-        os.close(problems)
+        for each in (errors, problems, lost):
+            os.close(each)
     if not pauses:
         warm_up()
-    run(listener)
+    from wherry_vm.guest.runner import Runner
+
+    Runner(listener, ports, losses).run()
 
 
 def listen(path: str) -> Any:
@@ -76,24 +85,13 @@ def warm_up() -> None:
     gc.enable()
 
 
-def run(listener: Any) -> None:
-    """Serve every connection in a fork."""
-    from wherry_vm.guest.serve import serve
-
-    # Ended servers are nobody's business; a server undoes this for itself.
-    signals.signal(signals.SIGCHLD, signals.SIG_IGN)
-    while True:
-        connection = sockets.socket(fileno=listener._accept()[0])
-        if os.fork() == 0:
-            listener.close()
-            signals.signal(signals.SIGCHLD, signals.SIG_DFL)
-            try:
-                serve(connection)
-            except Exception:
-                sys.excepthook(*sys.exc_info())
-            finally:
-                os._exit(0)
-        connection.close()
+def open_command_ports() -> dict[int, int]:
+    """A descriptor of each port for commands that there is, by its number."""
+    return {
+        int(name.removeprefix(COMMAND_PORT)): os.open(device, os.O_RDWR | os.O_CLOEXEC)
+        for name, device in port_devices().items()
+        if name.startswith(COMMAND_PORT)
+    }
 
 
 if __name__ == "__main__":

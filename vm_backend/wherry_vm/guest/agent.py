@@ -20,6 +20,7 @@ from wherry_vm.guest.questions import Questions
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Any
 
     from wherry_linux.inotify import Watch
@@ -49,10 +50,14 @@ def find_port() -> str | None:
     return port_device(_NAME)
 
 
-def serve_events(path: str, problems: int, *, pauses: bool) -> None:
+def serve_events(
+    path: str, problems: int, commands: Sequence[int], lost: int, *, pauses: bool
+) -> None:
     """Say that the guest is ready, and serve the channel until the end.
 
-    What comes by `problems` is what the host is to know of.
+    What comes by `problems` is what the host is to know of. `commands` are the numbers of the
+    ports for commands; by `lost` comes, as a byte, that of one that is of no use any more, and
+    with its end none is.
     """
     port = _open(path)
     ports = open_ports()
@@ -61,7 +66,8 @@ def serve_events(path: str, problems: int, *, pauses: bool) -> None:
         is_new = pause(port, is_listening, lambda message: _say(port, message))
     data = mount_disk(is_new=is_new)
     # From here on whoever asks is heard: what is said waits in the port.
-    _say(port, {"event": "ready", **_beat(_running()), **wait_until_ready(), "data": data})
+    up = {**wait_until_ready(), "data": data, "commands": commands}
+    _say(port, {"event": "ready", **_beat(_running()), **up})
 
     # The machine's start does not wait for what this imports.
     from wherry_vm.guest.listeners import Listeners
@@ -80,6 +86,7 @@ def serve_events(path: str, problems: int, *, pauses: bool) -> None:
     poll.register(mounts.table, select.POLLPRI)
     poll.register(ports, select.POLLIN)
     poll.register(problems, select.POLLIN)
+    poll.register(lost, select.POLLIN)
     listeners = Listeners()
     due = time.monotonic() + _BEAT
     while True:
@@ -95,6 +102,11 @@ def serve_events(path: str, problems: int, *, pauses: bool) -> None:
                 _say(port, {"event": "problem", "text": text})
             elif descriptor == problems:
                 poll.unregister(problems)
+            elif descriptor == lost:
+                numbers = os.read(lost, _CHUNK)
+                _say(port, {"event": "lost", "ports": list(numbers)})
+                if not numbers:
+                    poll.unregister(lost)
             elif descriptor == containers.fileno():
                 containers(0)
                 due = 0  # the beat below tells what runs

@@ -10,8 +10,8 @@ from __future__ import annotations
 import fcntl
 import os
 
-from wherry.container.wire import CONTROL, STDERR, STDOUT, Parser, control, frame
-from wherry.lean import load_json, signals, sockets
+from wherry.container.wire import CONTROL, STDERR, STDOUT, control, frame
+from wherry.lean import load_json, signals
 from wherry_vm.guest.command import carry_out, enter
 from wherry_vm.protocol import CHUNK
 
@@ -19,6 +19,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Any
+
+    from wherry_vm.guest.connection import Connection
 
 # What they do to a process without a handler for them does not end it.
 _HARMLESS = frozenset(
@@ -30,7 +32,7 @@ _HARMLESS = frozenset(
 
 
 def answer(
-    connection: Any, request: Mapping[str, Any], parser: Parser, frames: list[tuple[int, bytes]]
+    connection: Connection, request: Mapping[str, Any], frames: list[tuple[int, bytes]]
 ) -> None:
     """Carry out what `request` asks for, see wherry_vm.protocol, and send what it says.
 
@@ -41,7 +43,7 @@ def answer(
     kinds = _keep_outputs(terminals)
     enter(request["environment"])
     try:
-        with _Host(connection, parser) as host:
+        with _Host(connection) as host:
             host.obey(frames)
             code = carry_out(argv, on_terminal=terminals[1])
     except KeyboardInterrupt:
@@ -50,7 +52,7 @@ def answer(
         code = int(end.code or 0)
     said = b"".join(frame(kind, data) for number, kind in kinds for data in _pieces(number))
     try:
-        connection.sendall(said + control({"event": "exit", "code": code}))
+        connection.send_all(said + control({"event": "exit", "code": code}))
     except (BrokenPipeError, ConnectionResetError):
         pass  # nobody waits for it any more
 
@@ -88,22 +90,26 @@ class _Host:
     What it says to the command are signals. They, and its end, raise what ends the command.
     """
 
-    def __init__(self, connection: Any, parser: Parser) -> None:
+    def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._parser = parser
-        self._flags = fcntl.fcntl(connection, fcntl.F_GETFL)
 
     def __enter__(self) -> _Host:
         signals.signal(signals.SIGIO, self._hear)
+        self._connection.set_blocking(False)
         fcntl.fcntl(self._connection, fcntl.F_SETOWN, os.getpid())
-        fcntl.fcntl(self._connection, fcntl.F_SETFL, self._flags | os.O_ASYNC)
+        self._set_async(os.O_ASYNC)
         # What came before was not told.
         self._hear()
         return self
 
     def __exit__(self, *_: object) -> None:
         signals.signal(signals.SIGIO, signals.SIG_IGN)
-        fcntl.fcntl(self._connection, fcntl.F_SETFL, self._flags)
+        self._set_async(0)
+        self._connection.set_blocking(True)
+
+    def _set_async(self, flag: int) -> None:
+        flags = fcntl.fcntl(self._connection, fcntl.F_GETFL) & ~os.O_ASYNC
+        fcntl.fcntl(self._connection, fcntl.F_SETFL, flags | flag)
 
     def obey(self, frames: list[tuple[int, bytes]]) -> None:
         for kind, payload in frames:
@@ -114,17 +120,12 @@ class _Host:
                 _take(number)
 
     def _hear(self, *_: object) -> None:
-        while True:
-            try:
-                data = self._connection.recv(CHUNK, sockets.MSG_DONTWAIT)
-            except BlockingIOError:
-                return
-            except ConnectionResetError:
-                data = b""
-            if not data:
-                # As if the host's own command had been killed.
-                raise SystemExit(128 + signals.SIGKILL)
-            self.obey(self._parser.feed(data))
+        try:
+            while frames := self._connection.receive():
+                self.obey(frames)
+        except BrokenPipeError:
+            # As if the host's own command had been killed.
+            raise SystemExit(128 + signals.SIGKILL) from None
 
 
 def _take(number: int) -> None:

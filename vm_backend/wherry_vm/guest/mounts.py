@@ -19,11 +19,19 @@ _PATIENCE = 5
 
 def port_device(name: str) -> str | None:
     """The device of the virtio-serial port called `name`; None where there is none."""
+    return port_devices().get(name)
+
+
+def port_devices() -> dict[str, str]:
+    """The devices of all virtio-serial ports, by the names that the host has given them."""
+    devices = {}
     for port in os.listdir(_PORTS) if os.path.isdir(_PORTS) else ():
-        with open(os.path.join(_PORTS, port, "name"), encoding="ascii") as file:
-            if file.read().strip() == name:
-                return f"/dev/{port}"
-    return None
+        try:
+            with open(os.path.join(_PORTS, port, "name"), encoding="ascii") as file:
+                devices[file.read().strip()] = f"/dev/{port}"
+        except FileNotFoundError:
+            continue  # one that is just being plugged in or out
+    return devices
 
 
 class Mounts:

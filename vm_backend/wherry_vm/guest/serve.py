@@ -6,50 +6,44 @@ import os
 import select
 import termios
 
-from wherry.container.wire import CONTROL, STDERR, STDIN, STDOUT, Parser, control, frame
+from wherry.container.wire import CONTROL, STDERR, STDIN, STDOUT, control, frame
 from wherry.errors import MachineError, to_json
 from wherry.lean import load_json, signals, sockets
 from wherry_linux import console
 from wherry_vm.guest.brief import answer
 from wherry_vm.guest.command import Command, Rehearsal
+from wherry_vm.guest.connection import Connection
 from wherry_vm.guest.origin import Origin
 from wherry_vm.guest.rehearsal import rehearse, rehearse_unless
 from wherry_vm.guest.surroundings import with_proxies
-from wherry_vm.protocol import CHUNK, ORIGINS, first_frames
+from wherry_vm.protocol import CHUNK, ORIGINS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
 _MOST_UNSENT = 1 << 20
-_MANNERS = 200
-"""Milliseconds for the last word to be passed on by others, who share the processor with us."""
 _REHEARSAL = {
     "op": "run", "argv": ["ps"], "environment": {}, "configuration": {}, "stdin": False,
     "terminals": [False, False, False],
 }  # fmt: skip
 
 
-def serve(connection: Any) -> None:
-    """Carry out the command that the other side of `connection` asks for."""
+def serve(connection: Connection) -> None:
+    """Carry out the command that the other side of `connection` asks for, and let it go.
+
+    Raises what Connection.finish does.
+    """
     # It may be long until it asks: what does not depend on the request is done before.
     command = Command()
     origin = Origin(os.environ.get("WHERRY_ORIGINS") or ORIGINS)
     try:
         rehearse_unless(connection, lambda: _rehearse(origin))
         _serve(connection, command, origin)
-        # To end takes longer than to pass the last word on, for which the host waits.
-        _wait_for(connection, _MANNERS)
     finally:
         command.close()
         origin.close()
-
-
-def _wait_for(connection: Any, milliseconds: int) -> None:
-    """Wait until the other side says something, or is gone."""
-    poll = select.poll()
-    poll.register(connection, select.POLLIN)
-    poll.poll(milliseconds)
+    connection.finish()
 
 
 def _rehearse(origin: Origin) -> None:
@@ -63,27 +57,26 @@ def _serve_nobody(request: dict[str, Any], origin: Origin) -> None:
     command = Rehearsal()
     try:
         ours.sendall(control(request))
-        _serve(theirs, command, origin)
+        _serve(Connection(theirs.fileno()), command, origin)
     finally:
         for each in (ours, theirs, command):
             each.close()
 
 
-def _serve(connection: Any, command: Command, origin: Origin) -> None:
-    parser = Parser()
-    if frames := first_frames(connection, parser):
+def _serve(connection: Connection, command: Command, origin: Origin) -> None:
+    if frames := connection.first():
         try:
             request = _request(frames.pop(0), origin)
             if request.get("brief"):
-                answer(connection, request, parser, frames)
+                answer(connection, request, frames)
                 return
             streams = _start(command, request)
         except (OSError, ValueError, KeyError, TypeError) as error:
             problem = MachineError(f"the guest could not start the command: {error}")
-            connection.sendall(control({"error": to_json(problem)}))
+            connection.send_all(control({"error": to_json(problem)}))
             return
         try:
-            Server(connection, parser, streams, origin, command).run(frames)
+            Server(connection, streams, origin, command).run(frames)
         finally:
             streams.close()
 
@@ -186,14 +179,12 @@ class Server:
 
     def __init__(
         self,
-        connection: Any,
-        parser: Parser,
+        connection: Connection,
         streams: Streams,
         origin: Origin,
         command: Command,
     ) -> None:
         self._connection = connection
-        self._parser = parser
         self._streams = streams
         self._questions = origin.questions
         self._command = command
@@ -206,7 +197,7 @@ class Server:
 
     def run(self, frames: list[tuple[int, bytes]]) -> None:
         """Until the host knows how the command has ended and it has, or is gone."""
-        self._connection.setblocking(False)
+        self._connection.set_blocking(False)
         for descriptor in {*self._outputs, self._streams.stdin} - {-1}:
             os.set_blocking(descriptor, False)
         self._poll.register(self._end, select.POLLIN)
@@ -217,8 +208,9 @@ class Server:
             while (code := self._step()) is None:
                 pass
             self._drain()
-            self._connection.setblocking(True)
-            self._connection.sendall(bytes(self._unsent) + control({"event": "exit", "code": code}))
+            self._connection.set_blocking(True)
+            last = control({"event": "exit", "code": code})
+            self._connection.send_all(bytes(self._unsent) + last)
             self._command.wait()
         except (BrokenPipeError, ConnectionResetError):
             # As if the host's own command had been killed.
@@ -277,10 +269,7 @@ class Server:
             sent = self._connection.send(self._unsent)
             del self._unsent[:sent]
         if mask & (select.POLLIN | select.POLLHUP | select.POLLERR):
-            data = self._connection.recv(CHUNK)
-            if not data:
-                raise BrokenPipeError
-            self._take(self._parser.feed(data))
+            self._take(self._connection.receive())
 
     def _take(self, frames: list[tuple[int, bytes]]) -> None:
         for kind, payload in frames:

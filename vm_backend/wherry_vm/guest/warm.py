@@ -23,6 +23,7 @@ WARM = (
 # What the agent loads, and the runner's server, when something is asked of them.
 LATER = (
     "subprocess",
-    "wherry_vm.guest.__main__", "wherry_vm.guest.listeners", "wherry_vm.guest.news",
-    "wherry_vm.guest.serve", "wherry_vm.guest.surroundings",
+    "wherry_vm.guest.__main__", "wherry_vm.guest.connection", "wherry_vm.guest.listeners",
+    "wherry_vm.guest.news", "wherry_vm.guest.runner", "wherry_vm.guest.serve",
+    "wherry_vm.guest.surroundings",
 )  # fmt: skip

@@ -8,10 +8,11 @@ of one may have 107 bytes (103 on macOS).
 from __future__ import annotations
 
 from wherry.values import value
+from wherry_vm.protocol import COMMAND_PORT, SHARE_PORT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from wherry_vm.qemu.binary import Qemu
     from wherry_vm.qemu.host import Host
@@ -34,6 +35,11 @@ _DEAR = ("erms", "la57", "pku", "smap")
 the fastest, and is the slowest; page tables have a level more; each switch of tasks has a
 register more to keep, and each access to a program's memory two switches more."""
 
+MOST_PORTS = 13
+"""Ports of one virtio-serial device. QEMU tells the guest of each in up to three messages, for
+which that has room for 32 at a time, and drops what does not fit: with 18 of them the last five
+have no name."""
+
 _WINDOWS_11 = 22000
 _MACOS_12_4 = 2105
 """The version of its kernel, as in Host."""
@@ -48,6 +54,7 @@ class Sockets:
 
     qmp: str
     events: str
+    commands: tuple[str, ...] = ()
     shares: tuple[str, ...] = ()
     unix: bool = True
 
@@ -256,37 +263,51 @@ def _network() -> Sequence[str]:
 
 
 def _channels(accelerator: str, guest: Guest) -> Sequence[str]:
+    sockets = guest.sockets
+    shares = range(len(sockets.shares))
     return (
-        *("-chardev", _chardev("qmp", guest.sockets.qmp, guest.sockets.unix)),
+        *("-chardev", _chardev("qmp", sockets.qmp, sockets.unix)),
         *("-mon", "chardev=qmp,mode=control"),
-        *("-device", _serial(accelerator, 1 + len(guest.sockets.shares))),
-        *("-chardev", _chardev("events", guest.sockets.events, guest.sockets.unix)),
-        *("-device", "virtserialport,chardev=events,name=org.wherry.events"),
-        *_shares(guest.sockets),
+        *_serial(accelerator, "commands", 1 + len(sockets.commands)),
+        *("-chardev", _chardev("events", sockets.events, sockets.unix)),
+        *("-device", _port("events", "org.wherry.events", "commands")),
+        *_ports("command", COMMAND_PORT, sockets.commands, lambda _: "commands"),
+        *(
+            word
+            for first in shares[::MOST_PORTS]
+            for word in _serial(accelerator, share_bus(first), len(shares[first:][:MOST_PORTS]))
+        ),
+        *_ports("share", SHARE_PORT, sockets.shares, share_bus),
     )
 
 
-def _serial(accelerator: str, ports: int) -> str:
-    """The device that has the ports: a queue each way for each, and for the one that it keeps."""
+def share_bus(number: int) -> str:
+    """The device that has the port of the share of that number."""
+    return f"shares{number // MOST_PORTS}"
+
+
+def _serial(accelerator: str, name: str, ports: int) -> Sequence[str]:
+    """A device with so many ports: a queue each way for each, and for the one that it keeps."""
     most = ports + 1
     # With an interrupt for each queue the guest need not look through all of them.
-    device = f"virtio-serial-pci,max_ports={most},vectors={2 * (most + 1) + 1}"
-    if accelerator == "kvm":
-        return device
-    # Only KVM tells another thread without leaving the guest's. Elsewhere that thread would have
-    # to be woken for each packet; done at once, a share answers three times as fast.
-    return f"{device},ioeventfd=off"
+    device = f"virtio-serial-pci,id={name},max_ports={most},vectors={2 * (most + 1) + 1}"
+    if accelerator != "kvm":
+        # Only KVM tells another thread without leaving the guest's. Elsewhere that thread would
+        # have to be woken for each packet; done at once, a share answers three times as fast.
+        device += ",ioeventfd=off"
+    return ("-device", device)
 
 
-def _shares(sockets: Sockets) -> list[str]:
-    """A port for each shared directory."""
-    words = []
-    for number, where in enumerate(sockets.shares):
-        words += ["-chardev", _chardev(f"share{number}", where, sockets.unix)]
-        # It has a name of its own to be plugged out by, when its sshfs has ended.
-        port = f"id=share{number},chardev=share{number},name=org.wherry.share.{number}"
-        words += ["-device", f"virtserialport,{port}"]
-    return words
+def _ports(kind: str, name: str, places: Sequence[str], bus: Callable[[int], str]) -> Iterator[str]:
+    """A port for each of the UNIX sockets at `places`, with its number in its names."""
+    for number, where in enumerate(places):
+        yield from ("-chardev", _chardev(f"{kind}{number}", where, unix=True))
+        yield from ("-device", _port(f"{kind}{number}", f"{name}{number}", bus(number)))
+
+
+def _port(identity: str, name: str, bus: str) -> str:
+    """A port, which has a name of its own to be plugged out by: a share's sshfs may end."""
+    return f"virtserialport,bus={bus}.0,id={identity},chardev={identity},name={name}"
 
 
 def _chardev(name: str, where: str, unix: bool) -> str:

@@ -16,6 +16,7 @@ import time
 from wherry.errors import MachineError
 from wherry.files import remove_file, write_json
 from wherry.values import replace
+from wherry_vm.protocol import SHARE_PORT
 from wherry_vm.shares.announcing import AnnouncingTree
 from wherry_vm.shares.finding import record
 from wherry_vm.shares.news import News
@@ -52,8 +53,6 @@ OPTIONS = (
     "dcache_timeout=2",
 )
 
-PORT = "org.wherry.share."
-
 
 class Mounts:
     """The shares of one machine, from its start to its end."""
@@ -73,23 +72,23 @@ class Mounts:
         """Serve each share on its port, and have the guest's agent mount it."""
         for number, (share, stream) in enumerate(zip(self.shares, streams, strict=True)):
             self._serve(share, stream)
-            say(_mount(share, f"{PORT}{number}"))
+            say(_mount(share, f"{SHARE_PORT}{number}"))
         self._news = News(self._trees, say)
 
     def plug_in(
-        self, open_port: Callable[[str, str], Channel], say: Callable[[dict[str, Any]], None]
+        self, open_port: Callable[[int, str, str], Channel], say: Callable[[dict[str, Any]], None]
     ) -> None:
         """Serve what is not mounted any more on new ports.
 
-        `open_port` puts one in the place of another, which it is told by its identity, and
-        calls it by the name that it is told.
+        `open_port` puts one in the place of another, which it is told by its share's number and
+        its identity, and calls it by the name that it is told.
         """
         for share in self.missing():
             number = self.shares.index(share)
             old = self._ports.get(number, f"share{number}")
             generation = int(old.rpartition(".")[2]) + 1 if "." in old else 1
-            name = f"{PORT}{number}.{generation}"
-            stream = open_port(old, name)
+            name = f"{SHARE_PORT}{number}.{generation}"
+            stream = open_port(number, old, name)
             self._ports[number] = name
             self._serve(share, stream)
             say(_mount(share, name))
