@@ -21,7 +21,7 @@ from wherry_vm.disk import NEW_DISK, is_new
 from wherry_vm.link import with_short_path
 from wherry_vm.protocol import COMMAND_PORTS, PAUSE
 from wherry_vm.qemu.accelerator import Refusal, candidates, describe
-from wherry_vm.qemu.command import Guest, Sockets, command_line
+from wherry_vm.qemu.command import Guest, Sockets, command_line, cpu_count
 from wherry_vm.qemu.host import boot_id, processor
 from wherry_vm.saved import SavedStart, can_save
 
@@ -73,6 +73,9 @@ class Boot:
     ) -> None:
         self.machine = machine
         self.accelerator = accelerator
+        self._cpus = min(machine.settings.cpus, host.cpus)
+        # Those that the guest has.
+        self.cpus = cpu_count(qemu, accelerator, self._cpus)
         self.ssh_port = 0
         self.monitor: Monitor | None = None
         self._is_cancelled = False
@@ -88,7 +91,7 @@ class Boot:
     def _start(self, host: Host, qemu: Qemu, image: GuestImage) -> subprocess.Popen[bytes]:
         machine = self.machine
         remove_file(machine.file("console.log"))
-        guest = self._guest(host, image)
+        guest = self._guest(image)
         words = command_line(host, qemu, self.accelerator, guest)
         if can_save(self.accelerator):
             files = (path for _, path in guest.firmware)
@@ -106,9 +109,8 @@ class Boot:
                 creationflags=0x08000000 if sys.platform == "win32" else 0,  # no window
             )
 
-    def _guest(self, host: Host, image: GuestImage) -> Guest:
+    def _guest(self, image: GuestImage) -> Guest:
         machine = self.machine
-        settings = machine.settings
         pauses = can_save(self.accelerator)
         options = image.kernel_options(self.accelerator)
         return Guest(
@@ -120,8 +122,8 @@ class Boot:
             options=(*options, PAUSE) if pauses else options,
             firmware=_firmware(machine, pauses=pauses),
             console=machine.file("console.log"),
-            cpus=min(settings.cpus, host.cpus),
-            memory=settings.memory,
+            cpus=self._cpus,
+            memory=machine.settings.memory,
             sockets=Sockets(
                 qmp=_address(self.qmp_listener),
                 events=_address(self.events_listener),
@@ -235,12 +237,11 @@ class Boot:
 
     def diagnosis(self, seconds: float) -> str:
         """Why nothing has come from the guest for so long, as far as it can be told from here."""
+        who = "and so has QEMU's monitor: QEMU is stuck" if self.is_mute() else "and QEMU is well"
+        # The console of a guest that went on from a saved start has said nothing.
         said = last_line(self.machine.file("console.log"))
-        return (
-            f"it has been silent for {seconds:.0f} s, "
-            + ("and so has QEMU's monitor: QEMU is stuck" if self.is_mute() else "and QEMU is well")
-            + f"; its console said last: {said!r}"
-        )
+        last = f"; its console said last: {said!r}" if said else ""
+        return f"it has been silent for {seconds:.0f} s, {who}{last}"
 
     def cancel(self) -> None:
         """Have QEMU end at once, and whoever waits for the guest not take that for a failure."""

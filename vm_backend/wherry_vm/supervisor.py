@@ -432,6 +432,7 @@ class Supervisor:
         return {
             "state": "unresponsive" if self._trouble and self._state == "running" else self._state,
             "accelerator": attempt.accelerator if attempt else "",
+            "cpus": attempt.cpus if attempt else 0,
             "pid": attempt.process.pid if attempt else 0,
             "ssh_port": attempt.ssh_port if attempt else 0,
             "commands": self._commands,

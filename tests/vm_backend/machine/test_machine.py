@@ -41,6 +41,8 @@ def test_the_first_command_starts_it_and_says_so_once(own_machine: Cli) -> None:
     assert first.stderr.startswith("wherry: Starting machine default\n")
     assert second.stderr == ""
     assert inspect(own_machine)["State"] == "running"
+    shown = own_machine("machine", "ls", "--format", "{{.CPUs}}").lines
+    assert shown == own_machine("machine", "ssh", "default", "nproc").lines
 
 
 def test_stop_ends_qemu_and_what_is_kept_is_there_again(own_machine: Cli) -> None:
