@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from support.waiting import Deadline, wait_gone, wait_readable
+from support.waiting import Deadline, wait_gone, wait_readable, wait_until
 from wherry.container.wire import CONTROL, STDOUT, Parser, control, frame
 from wherry.lean import load_json
 from wherry_vm.protocol import END, OPEN
@@ -120,9 +120,13 @@ def test_a_brief_command_has_a_port_too(port: PortEnd) -> None:
     assert port.next() == (END, b"")
 
 
-def test_a_port_that_was_opened_ahead_may_be_given_back(port: PortEnd) -> None:
+def test_a_port_that_was_opened_ahead_is_rehearsed_and_may_be_given_back(
+    port: PortEnd, tmp_path: Path
+) -> None:
     port.stream.sendall(OPENED)
     assert port.next() == (OPEN, b"")
+    has_begun = (tmp_path / "origins/rehearsal/data").exists
+    wait_until(has_begun, Deadline(60, "a rehearsal"))
     port.stream.sendall(ENDED)
     assert port.next() == (END, b"")
     port.ask("true")

@@ -11,6 +11,8 @@ import select
 from wherry.container.wire import Parser, frame
 from wherry_vm.protocol import CHUNK, END, OPEN
 
+_OPENED = frame(OPEN, b"")
+
 _MANNERS = 200
 """Milliseconds for the last word to be passed on by others, who share the processor with us."""
 
@@ -81,11 +83,18 @@ class Port(Connection):
     _has_ended = False
 
     def __init__(self, descriptor: int) -> None:
+        """Raises BrokenPipeError where the port itself has ended."""
         super().__init__(descriptor)
         # Whoever was here before may have left it as it was for him.
         self.set_blocking(True)
+        # What is left in the port when this has been read is the request.
+        left = len(_OPENED)
+        while left and (data := os.read(descriptor, left)):
+            left -= len(data)
+        if left:
+            raise BrokenPipeError
         # The host hears that there is somebody.
-        self.send_all(frame(OPEN, b""))
+        self.send_all(_OPENED)
 
     def set_blocking(self, blocking: bool) -> None:
         self._is_blocking = blocking
@@ -96,7 +105,7 @@ class Port(Connection):
         if any(kind == END for kind, _ in frames):
             self._has_ended = True
             raise BrokenPipeError
-        return [each for each in frames if each[0] != OPEN]
+        return frames
 
     def finish(self) -> None:
         """Read all that the host still says, and free the port. Raises BrokenPipeError where
