@@ -45,9 +45,9 @@ _MANNERS = 1.0
 
 
 class Channels:
-    """What `open_channel` opens, which raises MachineError where it cannot."""
+    """What `open_channel(ahead)` opens, which raises MachineError where it cannot."""
 
-    def __init__(self, open_channel: Callable[[], Channel]) -> None:
+    def __init__(self, open_channel: Callable[[bool], Channel]) -> None:
         self._open_channel = open_channel
         self._changed = threading.Condition()
         self._spare: Channel | None = None
@@ -70,7 +70,7 @@ class Channels:
             if spare is not None and not (ahead and spare.is_open()):
                 spare.close()
                 spare = None
-            with contextlib.closing(spare or self._open_channel()) as channel:
+            with contextlib.closing(spare or self._open_channel(False)) as channel:
                 if not ahead:
                     channel.confirm()
                 yield channel
@@ -89,7 +89,7 @@ class Channels:
                     continue
             # Where it cannot be had whoever wants one will be told why.
             with contextlib.suppress(MachineError), contextlib.ExitStack() as stack:
-                channel = stack.enter_context(contextlib.closing(self._open_channel()))
+                channel = stack.enter_context(contextlib.closing(self._open_channel(True)))
                 channel.confirm()
                 stack.pop_all()
                 with self._changed:

@@ -18,7 +18,7 @@ from wherry.container.wire import frame
 from wherry.errors import MachineError
 from wherry_vm.carrying import Frames
 from wherry_vm.link import receive_exactly
-from wherry_vm.protocol import CHUNK, END, OPEN
+from wherry_vm.protocol import AHEAD, CHUNK, END, OPEN
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -46,15 +46,20 @@ class CommandPorts:
             self._unused -= found
             self._free.extend(sorted(found))
 
-    def take(self) -> PortChannel | None:
-        """One that is free, for a command; None where none is. Raises MachineError."""
+    def take(self, *, ahead: bool = False) -> PortChannel | None:
+        """One that is free, for a command that is there, or `ahead` of one; None where none is.
+
+        Raises MachineError.
+        """
         with self._lock:
             if not self._free:
                 return None
             # The one that has been free for longest: the runner is done with it.
             number = self._free.popleft()
         try:
-            return PortChannel(self._streams[number], partial(self._give_back, number))
+            return PortChannel(
+                self._streams[number], AHEAD if ahead else OPEN, partial(self._give_back, number)
+            )
         except OSError as error:
             raise MachineError(f"cannot reach the runner in the guest: {error.strerror}") from error
 
@@ -80,13 +85,14 @@ class CommandPorts:
 class PortChannel:
     """A port while one command has it. `end` and `sendall` may be another thread's."""
 
-    def __init__(self, stream: socket.socket, give_back: Callable[[], None]) -> None:
+    def __init__(self, stream: socket.socket, first: int, give_back: Callable[[], None]) -> None:
+        """`first` is the kind of the frame that it begins with."""
         self._stream = stream
         self._give_back = give_back
         self._frames = Frames()
         self._sending = threading.Lock()
         self._is_confirmed = self._has_ended = self._is_over = False
-        self._stream.sendall(frame(OPEN, b""))
+        self._stream.sendall(frame(first, b""))
 
     def confirm(self, patience: float | None = _PATIENCE) -> None:
         """Wait until the runner has answered. Raises MachineError where it does not."""

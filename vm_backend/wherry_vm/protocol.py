@@ -27,8 +27,9 @@ a signal never waits behind input that nobody reads.
 
 A command reaches the runner over a connection of its own, through SSH, or a virtio-serial
 port, which many commands have one after the other. On a port the host begins each with an
-OPEN frame. What is the end of a connection elsewhere is an END frame there: the host's, and
-then the guest's, which says that it has read that and nothing beyond.
+OPEN frame, or AHEAD where no command is there yet, and the guest answers OPEN. What is the
+end of a connection elsewhere is an END frame there: the host's, and then the guest's, which
+says that it has read that and nothing beyond.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 
     from wherry.container.wire import Parser
 
-OPEN, END = 8, 9
+OPEN, AHEAD, END = 8, 9, 10
 """The kinds of frames that go with a port, beside those of wherry.container.wire."""
 
 COMMAND_PORT = "org.wherry.command."

@@ -537,11 +537,11 @@ class Supervisor:
             self._mounts.catch_up()
             self._surroundings.catch_up()
 
-    def _open_channel(self) -> Channel:
-        """A channel to the guest's runner. Raises MachineError."""
+    def _open_channel(self, ahead: bool) -> Channel:
+        """A channel to the guest's runner, perhaps `ahead` of a command. Raises MachineError."""
         assert self._ways is not None
         with self._diagnosed():
-            return self._ways.open_channel()
+            return self._ways.open_channel(ahead=ahead)
 
     @contextlib.contextmanager
     def _diagnosed(self) -> Iterator[None]:

@@ -80,9 +80,9 @@ class Ways:
                 self._mounts.connect(self._ssh, self._say)
             self._mounts.settle()
 
-    def open_channel(self) -> Channel:
-        """A channel to the guest's runner. Raises MachineError."""
-        port = self._ports.take()
+    def open_channel(self, *, ahead: bool) -> Channel:
+        """A channel to the guest's runner, perhaps `ahead` of a command. Raises MachineError."""
+        port = self._ports.take(ahead=ahead)
         if port is None:
             return self._session().open_socket(RUNNER_SOCKET)
         if self._ports.are_few() and self._ssh is None:

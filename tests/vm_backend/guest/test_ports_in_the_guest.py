@@ -13,7 +13,7 @@ import pytest
 from support.waiting import Deadline, wait_gone, wait_readable, wait_until
 from wherry.container.wire import CONTROL, STDOUT, Parser, control, frame
 from wherry.lean import load_json
-from wherry_vm.protocol import END, OPEN
+from wherry_vm.protocol import AHEAD, END, OPEN
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the guest is a Linux")
 
 NUMBER = 7
-OPENED, ENDED = frame(OPEN, b""), frame(END, b"")
+OPENED, OPENED_AHEAD, ENDED = (frame(kind, b"") for kind in (OPEN, AHEAD, END))
 
 
 class PortEnd:
@@ -123,7 +123,7 @@ def test_a_brief_command_has_a_port_too(port: PortEnd) -> None:
 def test_a_port_that_was_opened_ahead_is_rehearsed_and_may_be_given_back(
     port: PortEnd, tmp_path: Path
 ) -> None:
-    port.stream.sendall(OPENED)
+    port.stream.sendall(OPENED_AHEAD)
     assert port.next() == (OPEN, b"")
     has_begun = (tmp_path / "origins/rehearsal/data").exists
     wait_until(has_begun, Deadline(60, "a rehearsal"))

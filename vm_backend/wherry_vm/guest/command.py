@@ -29,14 +29,15 @@ _CODE = struct.Struct("B")
 class Command:
     """A child that will be a command, or end where `close` comes before `start`."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_ahead: bool) -> None:
+        """Fork it; `is_ahead` is what Connection has."""
         self._socket, theirs = sockets.socketpair()
         self._ended: int | None = None
         self.pid = os.fork()
         if self.pid == 0:
             code = 1
             try:
-                code = _wait(theirs)
+                code = _wait(theirs, is_ahead=is_ahead)
             except Exception:
                 sys.excepthook(*sys.exc_info())
             finally:
@@ -106,10 +107,11 @@ class Rehearsal(Command):
         self._other.close()
 
 
-def _wait(socket: Any) -> int:
+def _wait(socket: Any, *, is_ahead: bool) -> int:
     """Be told what to do, and do it; the exit code."""
     _close_all_but(socket)
-    rehearse_unless(socket, lambda: rehearse(carry_out))
+    if is_ahead:
+        rehearse_unless(socket, lambda: rehearse(carry_out))
     _, rights, _, _ = socket.recvmsg(1, sockets.CMSG_SPACE(_STREAMS.size))
     if not rights:
         return 0

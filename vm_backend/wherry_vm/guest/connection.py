@@ -9,7 +9,7 @@ import os
 import select
 
 from wherry.container.wire import Parser, frame
-from wherry_vm.protocol import CHUNK, END, OPEN
+from wherry_vm.protocol import AHEAD, CHUNK, END, OPEN
 
 _OPENED = frame(OPEN, b"")
 
@@ -18,7 +18,12 @@ _MANNERS = 200
 
 
 class Connection:
-    """One that is a socket, by its descriptor, which stays the caller's."""
+    """One that is a socket, by its descriptor, which stays the caller's.
+
+    It `is_ahead` where the request may be long in coming.
+    """
+
+    is_ahead = True
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
@@ -77,7 +82,7 @@ class Connection:
 
 
 class Port(Connection):
-    """One that is a port, by its descriptor; between an OPEN frame and the END of both sides."""
+    """One that is a port, by its descriptor; between the host's first frame and the END of both."""
 
     _is_blocking = True
     _has_ended = False
@@ -88,11 +93,12 @@ class Port(Connection):
         # Whoever was here before may have left it as it was for him.
         self.set_blocking(True)
         # What is left in the port when this has been read is the request.
-        left = len(_OPENED)
-        while left and (data := os.read(descriptor, left)):
-            left -= len(data)
+        first = b""
+        while (left := len(_OPENED) - len(first)) and (data := os.read(descriptor, left)):
+            first += data
         if left:
             raise BrokenPipeError
+        self.is_ahead = first[0] == AHEAD
         # The host hears that there is somebody.
         self.send_all(_OPENED)
 

@@ -35,10 +35,11 @@ def serve(connection: Connection) -> None:
     Raises what Connection.finish does.
     """
     # It may be long until it asks: what does not depend on the request is done before.
-    command = Command()
+    command = Command(is_ahead=connection.is_ahead)
     origin = Origin(os.environ.get("WHERRY_ORIGINS") or ORIGINS)
     try:
-        rehearse_unless(connection, lambda: _rehearse(origin))
+        if connection.is_ahead:
+            rehearse_unless(connection, lambda: _rehearse(origin))
         _serve(connection, command, origin)
     finally:
         command.close()
