@@ -155,4 +155,4 @@ def test_a_file_does_not_take_the_place_of_a_directory(build: Build, context: Pa
     failed = build("FROM busybox\nCOPY a b /to/\n", check=False)
 
     assert failed.returncode == 1
-    assert "cannot copy to directory: /to/x" in failed.stderr
+    assert "cannot replace a directory with a file: /to/x" in failed.stderr

@@ -6,6 +6,7 @@ import os
 import select
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -52,6 +53,12 @@ def wait_gone(pids: Iterable[int], seconds: float = 60) -> None:
             wait_readable(descriptor, deadline)
         finally:
             os.close(descriptor)
+
+
+def children() -> set[int]:
+    """The processes that this one's main thread has forked and not waited for; Linux."""
+    path = Path(f"/proc/self/task/{os.getpid()}/children")
+    return set(map(int, path.read_text().split()))
 
 
 def wait_until(condition: Callable[[], bool], deadline: Deadline) -> None:

@@ -49,7 +49,8 @@ class Ways:
         self._has_ports = bool(attempt.command_listeners)
         listeners = attempt.command_listeners
         self._ports = CommandPorts([attempt.accept(each, _PATIENCE) for each in listeners])
-        self._lock = threading.Lock()
+        # To log in takes long, and is no business of those who have a port.
+        self._connecting, self._mounting = threading.Lock(), threading.Lock()
         self._ssh: GuestTransport | None = None
 
     def load(self) -> None:
@@ -71,7 +72,7 @@ class Ways:
     def look_after_shares(self) -> None:
         """Have all shares mounted. Raises MachineError: what is not there must not look empty."""
         self.log_in()
-        with self._lock:
+        with self._mounting:
             if not self._mounts.missing():
                 return
             if self._has_ports:
@@ -104,7 +105,7 @@ class Ways:
 
     def _session(self) -> GuestTransport:
         """The SSH connection; a new one where it has broken off, as in a host that slept."""
-        with self._lock:
+        with self._connecting:
             if self._ssh is None:
                 self._ssh = self._connect()
             elif not self._ssh.is_active():

@@ -172,15 +172,23 @@ def inspect_container(containers: Containers, name: str, *, size: bool = False) 
 
 def sizes(containers: Containers, container: Container) -> tuple[int, int]:
     """The bytes of the container's own layer, and of that with the image below."""
-    from wherry.container.copy import tree_size
     from wherry.image.layers import layer_size
 
     upper = container.path("upper")
     own = 0
     # A container of a `--rootfs` has no layer of its own.
     if os.path.isdir(upper):
-        own = int(containers.runtime.unshared(lambda: tree_size(upper)))
+        own = int(containers.runtime.unshared(lambda: _own_size(upper)))
     return own, own + sum(map(layer_size, container.record.get("Layers") or ()))
+
+
+def _own_size(upper: str) -> int:
+    from wherry.container.copy import tree_size
+
+    size = tree_size(upper)
+    # The link that every container gets is no change of its own.
+    table = os.path.join(upper, "etc/mtab")
+    return size - os.lstat(table).st_size if os.path.islink(table) else size
 
 
 def top(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from support.waiting import Deadline, wait_until
+from support.waiting import Deadline, children, wait_until
 from wherry.container.wire import CONTROL, STDERR, STDIN, STDOUT, Parser, control, frame
 from wherry.lean import load_json
 from wherry_vm.protocol import WINDOW
@@ -298,12 +298,13 @@ def test_nothing_is_left_of_a_command_that_never_came(
     monkeypatch.setenv("WHERRY_ORIGINS", str(tmp_path))
     ours, theirs = socket.socketpair()
     ours.close()
+    before = children()
     with theirs:
         serve(Connection(theirs.fileno()))
 
     assert [each.name for each in tmp_path.iterdir() if each.name != "rehearsal"] == []
-    pid, status = os.waitpid(-1, 0)
-    assert (pid > 0, os.waitstatus_to_exitcode(status)) == (True, 0)
+    (pid,) = children() - before
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
 
 
 @pytest.mark.parametrize("brief", [False, True])

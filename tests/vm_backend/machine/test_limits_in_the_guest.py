@@ -129,6 +129,15 @@ def test_settings_of_a_process_hold(machine: Cli) -> None:
 # ---- memory ----
 
 
+def test_what_the_machine_needs_is_killed_after_what_runs_in_it(machine: Cli) -> None:
+    read = "cat /proc/self/oom_score_adj"
+    of_server = "cat /proc/$PPID/oom_score_adj; cat /proc/$(pidof -s sshfs)/oom_score_adj"
+
+    assert machine(*RUN, "busybox", "sh", "-c", read).lines == ["0"]
+    inside = machine("machine", "ssh", "default", "sh", "-c", f"{read}; {of_server}")
+    assert inside.lines == ["0", "-900", "-900"]
+
+
 def test_program_that_takes_too_much_memory_is_killed(machine: Cli) -> None:
     since = guest(machine, "date +%s").strip()
 

@@ -15,6 +15,7 @@ import sys
 
 from wherry.lean import sockets
 from wherry_vm.guest.agent import find_port, serve_events
+from wherry_vm.guest.command import set_oom_score
 from wherry_vm.guest.mounts import port_devices
 from wherry_vm.guest.pausing import is_to_pause
 from wherry_vm.guest.warm import WARM
@@ -24,9 +25,13 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+_NEEDED = -900
+
 
 def main(path: str = RUNNER_SOCKET) -> None:
     """Listen at `path` for ever."""
+    # Without us, the agent and what mounts the shares, forks all, the machine would be of no use.
+    set_oom_score(_NEEDED)
     # Where one has been before us nobody knows what a port was in the middle of.
     ports = {} if os.path.exists(path) else open_command_ports()
     listener = listen(path)

@@ -126,6 +126,7 @@ def _wait(socket: Any, *, is_ahead: bool) -> int:
         if request["terminals"][number]:
             fcntl.ioctl(number, termios.TIOCSCTTY, 0)
     _close_all_but(socket)
+    set_oom_score(0)
     enter(request["environment"])
     return carry_out(request["argv"]) if request["op"] == "run" else _program(request["argv"])
 
@@ -146,6 +147,15 @@ def _close_all_but(socket: Any) -> None:
     own = socket.fileno()
     os.closerange(3, own)
     os.closerange(own + 1, 1024)
+
+
+def set_oom_score(adjustment: int) -> None:
+    """Be killed sooner or later than others where memory runs out: proc(5), oom_score_adj."""
+    descriptor = os.open("/proc/self/oom_score_adj", os.O_WRONLY)
+    try:
+        os.write(descriptor, b"%d" % adjustment)
+    finally:
+        os.close(descriptor)
 
 
 def enter(environment: Mapping[str, str]) -> None:
