@@ -131,10 +131,11 @@ def test_settings_of_a_process_hold(machine: Cli) -> None:
 
 def test_what_the_machine_needs_is_killed_after_what_runs_in_it(machine: Cli) -> None:
     read = "cat /proc/self/oom_score_adj"
-    of_server = "cat /proc/$PPID/oom_score_adj; cat /proc/$(pidof -s sshfs)/oom_score_adj"
+    needed = "$PPID $(pidof sshfs | cut -d' ' -f1)"
+    of_needed = f"for pid in {needed}; do cat /proc/$pid/oom_score_adj; done"
 
     assert machine(*RUN, "busybox", "sh", "-c", read).lines == ["0"]
-    inside = machine("machine", "ssh", "default", "sh", "-c", f"{read}; {of_server}")
+    inside = machine("machine", "ssh", "default", "sh", "-c", f"{read}; {of_needed}")
     assert inside.lines == ["0", "-900", "-900"]
 
 
