@@ -73,9 +73,7 @@ class Boot:
     ) -> None:
         self.machine = machine
         self.accelerator = accelerator
-        self._cpus = min(machine.settings.cpus, host.cpus)
-        # Those that the guest has.
-        self.cpus = cpu_count(qemu, accelerator, self._cpus)
+        self.cpus = cpu_count(qemu, accelerator, min(machine.settings.cpus, host.cpus))
         self.ssh_port = 0
         self.monitor: Monitor | None = None
         self._is_cancelled = False
@@ -122,7 +120,7 @@ class Boot:
             options=(*options, PAUSE) if pauses else options,
             firmware=_firmware(machine, pauses=pauses),
             console=machine.file("console.log"),
-            cpus=self._cpus,
+            cpus=self.cpus,
             memory=machine.settings.memory,
             sockets=Sockets(
                 qmp=_address(self.qmp_listener),

@@ -9,6 +9,7 @@ import os
 import select
 
 from wherry.container.wire import Parser, frame
+from wherry.files import write_all
 from wherry_vm.protocol import AHEAD, CHUNK, END, OPEN
 
 _OPENED = frame(OPEN, b"")
@@ -66,9 +67,7 @@ class Connection:
 
     def send_all(self, data: bytes) -> None:
         """Send all of it, which may wait. Raises BrokenPipeError, ConnectionResetError."""
-        view = memoryview(data)
-        while view:
-            view = view[os.write(self._descriptor, view) :]
+        write_all(self._descriptor, data)
 
     def finish(self) -> None:
         """See the command off: to end takes this process longer than to pass its last word on,

@@ -23,9 +23,8 @@ class Runner:
 
     def __init__(self, listener: Any, ports: dict[int, int], losses: int) -> None:
         self._listener = listener
-        self._ports = ports
         self._losses = losses
-        # The number of its port, or -1, by the descriptor (pidfd_open(2)) of each server.
+        # Its port, or -1, by the descriptor (pidfd_open(2)) of each server.
         self._servers: dict[int, int] = {}
         self._numbers = {descriptor: number for number, descriptor in ports.items()}
         self._poll = select.poll()
@@ -40,20 +39,20 @@ class Runner:
                     self._see_off(descriptor)
                 elif descriptor not in self._numbers:
                     connection = self._listener._accept()[0]
-                    self._serve(Connection, connection, -1)
+                    self._serve(Connection, connection)
                     os.close(connection)
                 else:
                     # It is the server's until that has ended.
                     self._poll.unregister(descriptor)
                     if mask & select.POLLIN:
-                        self._serve(Port, descriptor, self._numbers[descriptor])
+                        self._serve(Port, descriptor)
 
-    def _serve(self, kind: type[Connection], descriptor: int, number: int) -> None:
+    def _serve(self, kind: type[Connection], descriptor: int) -> None:
         pid = os.fork()
         if pid == 0:
             self._be_server(kind, descriptor)
         server = os.pidfd_open(pid)
-        self._servers[server] = number
+        self._servers[server] = descriptor if kind is Port else -1
         self._poll.register(server, select.POLLIN)
 
     def _be_server(self, kind: type[Connection], descriptor: int) -> NoReturn:
@@ -74,12 +73,12 @@ class Runner:
     def _see_off(self, server: int) -> None:
         """Let a port of a server that has ended be for the next command."""
         self._poll.unregister(server)
-        number = self._servers.pop(server)
+        port = self._servers.pop(server)
         result = os.waitid(os.P_PIDFD, server, os.WEXITED)
         os.close(server)
-        if number < 0:
+        if port < 0:
             return
         if result is not None and (result.si_code, result.si_status) == (os.CLD_EXITED, 0):
-            self._poll.register(self._ports[number], select.POLLIN)
+            self._poll.register(port, select.POLLIN)
         elif self._losses >= 0:
-            os.write(self._losses, bytes((number,)))
+            os.write(self._losses, bytes((self._numbers[port],)))
